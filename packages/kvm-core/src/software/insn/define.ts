@@ -20,6 +20,10 @@ export interface Instruction {
 	readonly system?: SystemOperation;
 	/** Flags whose value after the instruction the architecture leaves open (RFLAGS bits), for comparisons. */
 	readonly undefinedFlags: number;
+	/** A branch's form for a target whose micro-op is known: the immediate is its address. */
+	readonly near?: (e: Emitter) => void;
+	/** What a `stack` row does where SS is not flat or SP has 16 bits. */
+	readonly segmentedStack?: SystemOperation;
 }
 
 /**
@@ -30,13 +34,16 @@ export interface Instruction {
  * - `stack`: touches the stack; handlers are made per stack width
  * - `aligned`: a 16-byte memory operand must be aligned (#GP)
  * - `rep`: F3/F2 are repeat prefixes
+ * - `sized`: handlers are made per operand size though no operand shows it
  */
-export type Attribute = "i64" | "o64" | "d64" | "f64" | "lock" | "ends" | "stack" | "aligned" | "rep";
+export type Attribute = "i64" | "o64" | "d64" | "f64" | "lock" | "ends" | "stack" | "aligned" | "rep" | "sized";
 
 /** Options of {@link define}. */
 export interface DefineOptions {
 	attributes?: readonly Attribute[];
 	undefinedFlags?: number;
+	near?: (e: Emitter) => void;
+	segmentedStack?: SystemOperation;
 }
 
 /** A row with generated semantics. */
@@ -54,6 +61,8 @@ export function define(
 		emit,
 		attributes: options.attributes ?? [],
 		undefinedFlags: options.undefinedFlags ?? 0,
+		...(options.near === undefined ? {} : { near: options.near }),
+		...(options.segmentedStack === undefined ? {} : { segmentedStack: options.segmentedStack }),
 	};
 }
 
