@@ -1,0 +1,7 @@
+/**
+ * The hardware engine: /dev/kvm from Node, through the optional package koffi.
+ *
+ * @packageDocumentation
+ */
+export { HardwareUnavailableError, type HardwareUnavailableReason } from "./errors.ts";
+export { type HardwareOptions, openHardwareKvm } from "./kvm.node.ts";
