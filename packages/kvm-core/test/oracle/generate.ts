@@ -8,8 +8,26 @@ import { fxArea, integer } from "./values.ts";
 export interface Generated {
 	one: Case;
 	rows: readonly Row[];
+	/** Where each instruction begins in the code. */
+	starts: readonly number[];
+	/** Registers whose value the code relies on to reach memory. */
+	planned: ReadonlySet<number>;
 	/** Flags that the architecture leaves open after any of its instructions. */
 	undefinedFlags: number;
+}
+
+/** The same code with other values in the registers that may have any, as the two engines then share its decoding. */
+export function variant(rng: Rng, base: Generated): Generated {
+	const { one } = base;
+	const mask = one.mode === 64 ? 0xffff_ffff_ffff_ffffn : 0xffff_ffffn;
+	const gpr = one.gpr.map((value, i) =>
+		base.planned.has(i) || (one.mode !== 64 && i > 7) ? value : integer(rng) & mask,
+	);
+	return { ...base, one: { ...one, gpr, rflags: flags(rng), fx: fxArea(rng) } };
+}
+
+function flags(rng: Rng): bigint {
+	return 0x202n | (BigInt(rng.u32()) & ARITHMETIC_FLAGS) | (rng.chance(5) ? 0x400n : 0n);
 }
 
 interface Ready {
@@ -19,7 +37,7 @@ interface Ready {
 }
 
 const RSP = 4;
-const ALL_FLAGS = 0xcd5n;
+const ARITHMETIC_FLAGS = 0x8d5n;
 
 /** What one instruction may use and has used up. */
 interface Draft {
@@ -89,6 +107,7 @@ export class Generator {
 		draft.gpr[RSP] = this.#stack(rng, mode);
 		const count = rng.chance(75) ? 1 : 1 + rng.below(5);
 		const rows: Row[] = [];
+		const starts: number[] = [];
 		let undefinedFlags = 0;
 		for (let i = 0; i < count; i++) {
 			const ready = i === 0 && only !== undefined ? this.#ready[only]! : rng.pick(this.#ready);
@@ -103,17 +122,26 @@ export class Generator {
 				break;
 			}
 			rows.push(ready.row);
+			starts.push(before);
 			undefinedFlags |= ready.row.undefinedFlags;
 			// What follows must not see flags that the architecture leaves open: cmp al, al.
 			if (ready.row.undefinedFlags !== 0 && i < count - 1) draft.code.push(0x38, 0xc0);
 			if (ready.row.attributes.includes("ends") || ready.operands.some((operand) => operand.startsWith("J"))) break;
 		}
-		const rflags = 0x202n | (BigInt(rng.u32()) & ALL_FLAGS) | (rng.chance(5) ? 0x400n : 0n);
 		const code = Uint8Array.from(draft.code.slice(0, CODE_MAX));
 		const room = CODE_BYTES - draft.offset;
 		return {
-			one: { mode, offset: draft.offset, code: code.subarray(0, room), gpr: draft.gpr, rflags, fx: fxArea(rng) },
+			one: {
+				mode,
+				offset: draft.offset,
+				code: code.subarray(0, room),
+				gpr: draft.gpr,
+				rflags: flags(rng),
+				fx: fxArea(rng),
+			},
 			rows,
+			starts,
+			planned: draft.planned,
 			undefinedFlags,
 		};
 	}
