@@ -4,4 +4,5 @@
  * @packageDocumentation
  */
 export { HardwareUnavailableError, type HardwareUnavailableReason } from "./errors.ts";
+export { type GuestModes, probeGuestModes } from "./guest-modes.ts";
 export { type HardwareOptions, openHardwareKvm } from "./kvm.node.ts";
