@@ -5,4 +5,5 @@
  */
 export { HardwareUnavailableError, type HardwareUnavailableReason } from "./errors.ts";
 export { type GuestModes, probeGuestModes } from "./guest-modes.ts";
+export { type Kicks, openKicks } from "./kicks.node.ts";
 export { type HardwareOptions, openHardwareKvm } from "./kvm.node.ts";

@@ -21,7 +21,10 @@ export interface Libc {
 	release(address: bigint, length: number, views: readonly ArrayBuffer[]): void;
 	/** The memory itself, at most 4 GiB; reading it after `munmap` is a crash. */
 	view(address: bigint, length: number): ArrayBuffer;
+	/** The calling thread, as the kernel numbers it. */
 	gettid(): number;
+	/** Sends {@link KICK_SIGNAL} to a thread of this process; false when there is none of that number. */
+	kick(thread: number): boolean;
 	/** A timer that sends {@link KICK_SIGNAL} to the calling thread. */
 	timerCreate(): number;
 	/** First after and then every `nanoseconds`; 0 stops it. */
@@ -48,6 +51,7 @@ const SYS_GETTID = 186;
 const SYS_TIMER_CREATE = 222;
 const SYS_TIMER_SETTIME = 223;
 const SYS_TIMER_DELETE = 226;
+const SYS_TGKILL = 234;
 const SIGACTION_BYTES = 152;
 const SIGACTION_FLAGS = 136;
 const SA_RESTART = 0x10000000;
@@ -80,6 +84,7 @@ function bind(koffi: Koffi): Libc {
 	const ioctlPointer = libc.func("ioctl", "int", ["int", "ulong", "void *"]);
 	const mmap = libc.func("mmap", "void *", ["void *", "size_t", "int", "int", "int", "int64"]);
 	const munmap = libc.func("munmap", "int", ["void *", "size_t"]);
+	const tgkill = libc.func("syscall", "long", ["long", "long", "long", "long"]);
 	const syscall = libc.func("syscall", "long", ["long", "long", "void *", "void *", "void *"]);
 	const sigaction = libc.func("sigaction", "int", ["int", "void *", "void *"]);
 
@@ -129,6 +134,7 @@ function bind(koffi: Koffi): Libc {
 		},
 		view: (address, length) => koffi.view(address, length),
 		gettid,
+		kick: (thread) => Number(tgkill(SYS_TGKILL, process.pid, thread, KICK_SIGNAL)) === 0,
 		timerCreate() {
 			const event = new Uint8Array(64);
 			const view = new DataView(event.buffer);

@@ -1,8 +1,9 @@
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { Worker } from "node:worker_threads";
 import { describe, expect, test } from "vitest";
-import { HardwareUnavailableError, openHardwareKvm } from "../../src/hardware/index.node.ts";
+import { HardwareUnavailableError, openHardwareKvm, openKicks } from "../../src/hardware/index.node.ts";
 import type { Kvm } from "../../src/kvm/types.ts";
 import { realModeGuest } from "./real-mode.ts";
 
@@ -19,8 +20,8 @@ const opened = await hardware();
 const reason = "reason" in opened ? ` (${opened.reason})` : "";
 const built = fileURLToPath(new URL("../../dist/hardware/index.node.js", import.meta.url));
 
-/** Opens the device and runs a guest that spins, in slices, for ever. */
-const SPIN = `
+/** Opens the device and makes a guest that spins. */
+const SETUP = `
 	const { openHardwareKvm } = await import(${JSON.stringify(built)});
 	const kvm = await openHardwareKvm();
 	const vm = kvm.createVm();
@@ -33,6 +34,11 @@ const SPIN = `
 	sregs.cs.selector = 0;
 	vcpu.setSregs(sregs);
 	vcpu.setRegs({ ...vcpu.getRegs(), rip: 0x1000n, rflags: 2n });
+`;
+
+/** Runs it in slices, for ever. */
+const SPIN = `
+	${SETUP}
 	console.log("spinning");
 	const turn = () => { vcpu.run(); setImmediate(turn); };
 	turn();
@@ -83,6 +89,39 @@ describe.skipIf("reason" in opened)(`the hardware engine gives everything back${
 		const before = performance.now();
 		guest.vm.close();
 		expect(performance.now() - before).toBeLessThan(100);
+	});
+
+	test.skipIf(!existsSync(built))("a guest that spins in a worker is kicked out of its run", async () => {
+		const kicks = await openKicks();
+		const worker = new Worker(
+			`(async () => {${SETUP}
+			const { openKicks } = await import(${JSON.stringify(built)});
+			const { parentPort } = require("node:worker_threads");
+			vcpu.setSlice({ milliseconds: 4000 });
+			parentPort.postMessage((await openKicks()).threadId());
+			parentPort.postMessage(vcpu.run().reason);
+			process.exit();
+		})();`,
+			{ eval: true, stdout: true },
+		);
+		const messages: unknown[] = [];
+		const exited = new Promise((resolve) => worker.once("exit", resolve));
+		let failure: unknown;
+		worker.on("message", (message) => messages.push(message));
+		worker.on("error", (error) => (failure = error));
+		const wait = async (count: number): Promise<void> => {
+			while (messages.length < count && failure === undefined) await new Promise((resolve) => setTimeout(resolve, 5));
+		};
+		await wait(1);
+		expect(failure).toBeUndefined();
+		await new Promise((resolve) => setTimeout(resolve, 100));
+		const before = performance.now();
+		expect(kicks.kick(messages[0] as number)).toBe(true);
+		await wait(2);
+		expect(messages[1]).toBe("intr");
+		expect(performance.now() - before).toBeLessThan(1000);
+		await exited;
+		expect(kicks.kick(messages[0] as number)).toBe(false);
 	});
 
 	const unbuilt = existsSync(built) ? "" : " (the package is not built)";
