@@ -51,7 +51,8 @@ export interface Variant {
 	readonly size: Size;
 	readonly rm: RmKind;
 	readonly stack: StackKind;
-	readonly long: boolean;
+	/** Repeat prefix of a `rep` row: 0, 0xf2 or 0xf3. */
+	readonly repeat: 0 | 0xf2 | 0xf3;
 }
 
 /** Functions every handler may call. */

@@ -54,7 +54,7 @@ function widen(signed: boolean): (e: Emitter) => void {
 
 function loadAddress(e: Emitter): void {
 	const size = e.size(0);
-	const offset = callExpr(e.runtime.offset, e.pc);
+	const offset = callExpr(e.runtime.offset, e.pc, c64(0));
 	const value = e.variant.rm === "flat64" ? e.effectiveAddress() : offset;
 	e.set(0, size === 8 ? value : wrap(value));
 }
@@ -155,7 +155,7 @@ export const moves: readonly Instruction[] = [
 	define("movsx", "0F BE /r", "Gv,Eb", widen(true)),
 	define("movsx", "0F BF /r", "Gv,Ew", widen(true)),
 	define("movsxd", "63 /r", "Gv,Ez", widen(true), { attributes: ["o64"] }),
-	define("lea", "8D /r", "Gv,M", loadAddress),
+	define("lea", "8D /r", "Gv,M", loadAddress, { attributes: ["address"] }),
 	define("movnti", "NP 0F C3 /r", "My,Gy", move),
 	define("cbw", "98", "", convert, { attributes: ["sized"] }),
 	define("cwd", "99", "", convertDouble, { attributes: ["sized"] }),
