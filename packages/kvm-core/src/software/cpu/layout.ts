@@ -98,8 +98,10 @@ export const MSRS_END = 2048;
 
 /** Where an access that cannot be made in place is made: 64 bytes. */
 export const BOUNCE = 2048;
-/** Pending events, plain words; which stands where: events.ts. */
+/** Pending events, plain words to 2551; which stands where: events.ts. */
 export const EVENTS = 2304;
+/** Set when a segment check queued a fault; generated code leaves. */
+export const FAULT_FLAG = 2552;
 /** Scratch of the floating-point code, 512 bytes. */
 export const FP_SCRATCH = 2560;
 /** PAE page-directory pointers, 4 x 8 bytes, loaded with CR3. */

@@ -15,6 +15,8 @@ export interface Candidate {
 	/** i64 and o64. */
 	readonly in64: boolean;
 	readonly outside64: boolean;
+	/** Opcodes the row stands for: 8 when it holds a register. */
+	readonly span: number;
 }
 
 /** Candidates by opcode map (0 one-byte, 1 0F, 2 0F 38, 3 0F 3A) and opcode byte, best first. */
@@ -33,7 +35,7 @@ interface Notation {
 
 /** Reads a row's opcode notation. */
 export function parseOpcode(text: string): Notation {
-	const words = text.split(" ");
+	const words: string[] = text.split(" ");
 	const out: Notation = { map: 0, opcode: -1, span: 1, prefix: -1, reg: -1, rm: -1, mod: "any", hasModrm: false };
 	const first = words[0]!;
 	if (first === "NP") {
@@ -47,8 +49,9 @@ export function parseOpcode(text: string): Notation {
 	if (words[0] === "0F" && words[1] !== undefined && hex.test(words[1])) {
 		words.shift();
 		out.map = 1;
-		if ((words[0] === "38" || words[0] === "3A") && words[1] !== undefined && hex.test(words[1])) {
-			out.map = words[0] === "38" ? 2 : 3;
+		const escape = words[0] as string;
+		if ((escape === "38" || escape === "3A") && words[1] !== undefined && hex.test(words[1])) {
+			out.map = escape === "38" ? 2 : 3;
 			words.shift();
 		}
 	}
@@ -88,6 +91,7 @@ export function buildOpcodeMaps(rows: readonly Row[]): OpcodeMaps {
 			hasModrm: notation.hasModrm,
 			in64: !row.insn.attributes.includes("i64"),
 			outside64: !row.insn.attributes.includes("o64"),
+			span: notation.span,
 		};
 		for (let i = 0; i < notation.span; i++) maps[notation.map]![notation.opcode + i]!.push(candidate);
 	}
@@ -95,7 +99,8 @@ export function buildOpcodeMaps(rows: readonly Row[]): OpcodeMaps {
 		(candidate.prefix > 0x66 ? 0 : candidate.prefix === 0x66 ? 100 : candidate.prefix === 0 ? 200 : 300) -
 		(candidate.rm >= 0 ? 20 : 0) -
 		(candidate.reg >= 0 ? 10 : 0) -
-		(candidate.mod !== "any" ? 5 : 0);
+		(candidate.mod !== "any" ? 5 : 0) +
+		(candidate.span > 1 ? 1 : 0);
 	for (const map of maps) for (const list of map) list.sort((a, b) => rank(a) - rank(b));
 	return maps;
 }

@@ -84,7 +84,7 @@ export interface Runtime {
 export const HANDLER: Signature = { params: ["i32"] };
 
 /** Where `segmented` reports that it queued a fault (i32, relative to the state). */
-export const FAULT_FLAG: number = L.EVENTS;
+export const FAULT_FLAG: number = L.FAULT_FLAG;
 
 /**
  * What an instruction's semantics are written against. Values are expressions: i32 for operands of 1, 2 and 4 bytes

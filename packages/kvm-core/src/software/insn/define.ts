@@ -36,9 +36,10 @@ export interface Instruction {
  * - `rep`: F3/F2 are repeat prefixes
  * - `string`: addresses are DS:rSI and ES:rDI
  * - `address`: the memory operand is only an address, without a segment
+ * - `x87`, `mmx`, `sse`: raises while CR0 and CR4 forbid that state
  * - `sized`: handlers are made per operand size though no operand shows it
  */
-export type Attribute = "i64" | "o64" | "d64" | "f64" | "lock" | "ends" | "stack" | "aligned" | "rep" | "string" | "address" | "sized";
+export type Attribute = "i64" | "o64" | "d64" | "f64" | "lock" | "ends" | "stack" | "aligned" | "rep" | "string" | "address" | "sized" | "x87" | "mmx" | "sse";
 
 /** Options of {@link define}. */
 export interface DefineOptions {

@@ -1,5 +1,7 @@
 import type { Emitter } from "../emit/emitter.ts";
 import * as L from "../cpu/layout.ts";
+import { linearAddress, readSized, writeSized } from "../cpu/operand.ts";
+import type { SystemOperation } from "../cpu/system-operation.ts";
 import {
 	and,
 	c32,
@@ -133,16 +135,30 @@ function compareExchangeDouble(e: Emitter): void {
 	e.setArithmeticFlags(f.let(or(and(flags, c32(~L.ZF)), shl(equal, c32(6)))));
 }
 
+/** MOV with an absolute offset in a segment that is not flat, or with an offset beyond what a displacement holds. */
+function moveOffset(store: boolean): SystemOperation {
+	return (cpu, insn) => {
+		const size = insn.operandSize;
+		const offset =
+			insn.addressSize === 8
+				? BigInt.asUintN(64, (BigInt(insn.immediate) << 32n) | BigInt(insn.displacement >>> 0))
+				: insn.offset();
+		const linear = linearAddress(cpu, insn.segment, offset, size, store);
+		if (store) writeSized(cpu, linear, size, cpu.gpr(L.RAX));
+		else cpu.setGpr(L.RAX, size, readSized(cpu, linear, size));
+	};
+}
+
 /** Data movement and what fits nowhere else. */
 export const moves: readonly Instruction[] = [
 	define("mov", "88 /r", "Eb,Gb", move),
 	define("mov", "89 /r", "Ev,Gv", move),
 	define("mov", "8A /r", "Gb,Eb", move),
 	define("mov", "8B /r", "Gv,Ev", move),
-	define("mov", "A0", "AL,Ob", move),
-	define("mov", "A1", "rAX,Ov", move),
-	define("mov", "A2", "Ob,AL", move),
-	define("mov", "A3", "Ov,rAX", move),
+	define("mov", "A0", "AL,Ob", move, { segmented: moveOffset(false) }),
+	define("mov", "A1", "rAX,Ov", move, { segmented: moveOffset(false) }),
+	define("mov", "A2", "Ob,AL", move, { segmented: moveOffset(true) }),
+	define("mov", "A3", "Ov,rAX", move, { segmented: moveOffset(true) }),
 	define("mov", "B0 +r", "Zb,Ib", move),
 	define("mov", "B8 +r", "Zv,Iv", move),
 	define("mov", "C6 /0", "Eb,Ib", move),
