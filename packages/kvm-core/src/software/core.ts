@@ -18,12 +18,13 @@ import * as L from "./cpu/layout.ts";
 import { deriveMode } from "./cpu/mode.ts";
 import { linearAddress } from "./cpu/operand.ts";
 import { CodeCache, type CodePage, type CodeArena } from "./decode/code-cache.ts";
+import { TSC_KHZ } from "./clock.ts";
 import { Decoder } from "./decode/decoder.ts";
 import { CROSSING, type Generated, JOIN, LEAVE, STALE } from "./emit/generate.ts";
 import { UOP_BYTES, UOP_IMM, UOP_META } from "./emit/uop.ts";
 import type { PhysicalMemory } from "./memory.ts";
 import { SystemInsn } from "./system-insn.ts";
-import { EXIT_REQUEST, type MmioHandler, Translator } from "./translate.ts";
+import { type MmioHandler, Translator } from "./translate.ts";
 
 /** Why `ExecutionCore.run` came back. */
 export type CoreStop =
@@ -52,12 +53,11 @@ export interface InterruptSource {
 export interface DebugControl {
 	/** Steps one instruction at a time. */
 	singleStep: boolean;
+	/** INT3 stops the guest. */
+	software: boolean;
 	/** Linear addresses whose execution stops the guest. */
 	breakpoints: readonly bigint[];
 }
-
-/** Instructions of a stretch in generated code before the clock is looked at. */
-const STRETCH = 200_000;
 
 /**
  * Executes one vCPU's instructions: the loop between generated code, the decoder, and event delivery. It knows nothing
@@ -71,10 +71,11 @@ export class ExecutionCore implements Core {
 	debug: DebugControl | undefined;
 	/** Ran into by `debug`: what stopped it, DR6 bits. */
 	debugStatus = 0;
-	/** Instructions executed in all. */
-	retired = 0;
-	readTscNow: () => bigint = () => 0n;
-	writeTscNow: (value: bigint) => void = () => undefined;
+	/** Exception vector that a debug stop is for: #DB or #BP. */
+	debugException: number = DB;
+	/** Instructions executed up to the last time generated code was left, and the budget then. */
+	private retired = 0;
+	private counted = 0;
 	/** A request noted by the embedder's side waits: leave before the next access of that kind. */
 	requestPending = false;
 	private readonly physical: PhysicalMemory;
@@ -203,8 +204,32 @@ export class ExecutionCore implements Core {
 		if (this.wantsAttention()) this.leaveAsked = true;
 	}
 
+	/** Where time and randomness come from. */
+	readTscNow: () => bigint = () => 0n;
+	writeTscNow: (value: bigint) => void = () => undefined;
+	clockNow: () => bigint = () => 0n;
+	wallClockNow: () => bigint = () => 0n;
+	randomNow: () => bigint = () => 0n;
+	readonly tscKhz: number = TSC_KHZ;
+
 	readTsc(): bigint {
 		return this.readTscNow();
+	}
+
+	clock(): bigint {
+		return this.clockNow();
+	}
+
+	wallClock(): bigint {
+		return this.wallClockNow();
+	}
+
+	random(): bigint {
+		return this.randomNow();
+	}
+
+	debugChanged(): void {
+		this.leaveAsked = true;
 	}
 
 	writeTsc(value: bigint): void {
@@ -212,6 +237,7 @@ export class ExecutionCore implements Core {
 	}
 
 	halt(): void {
+		this.cpu.set32(L.SHADOW, 0);
 		this.cpu.set32(MP_STATE, MP_HALTED);
 		this.leaveAsked = true;
 	}
@@ -235,31 +261,23 @@ export class ExecutionCore implements Core {
 	 */
 	run(budget: number): CoreStop {
 		const { cpu } = this;
+		this.retired = this.position;
 		this.setBudget(budget);
-		let counted = budget;
-		const count = (): void => {
-			const left = this.budget;
-			this.retired += counted - left;
-			counted = left;
-		};
+		this.counted = budget;
 		for (;;) {
 			if (this.stop !== undefined) {
 				const { stop } = this;
 				this.stop = undefined;
-				count();
 				return stop;
 			}
 			if (this.requestPending) {
-				count();
 				return "request";
 			}
 			if (this.deliverEvents()) continue;
 			if (cpu.get32(MP_STATE) !== MP_RUNNABLE) {
-				count();
 				return "halt";
 			}
 			if (this.budget <= 0) {
-				count();
 				return "slice";
 			}
 			if (!this.code.hasRoom) this.dropCode();
@@ -273,8 +291,12 @@ export class ExecutionCore implements Core {
 			if (this.steps) this.stepOne(pc);
 			else this.enter(pc);
 			if (this.trapped !== 0 || this.stolen !== 0) this.untrap();
-			count();
 		}
+	}
+
+	/** Number of the instruction in hand: those executed before it. */
+	get position(): number {
+		return this.retired + this.counted - this.budget;
 	}
 
 	/** One instruction at a time: debugging, TF, the shadow of STI with an interrupt waiting. */
@@ -567,7 +589,7 @@ export class ExecutionCore implements Core {
 	}
 
 	private crossing(pc: number): number {
-		const { cpu, translator, code } = this;
+		const { cpu, code } = this;
 		if (!code.hasRoom) return this.redirect(pc);
 		const rip = this.ripOf(pc);
 		const linear = this.cutRip(rip + cpu.get64(L.SEG_BASE + L.CS * 8));
@@ -576,7 +598,6 @@ export class ExecutionCore implements Core {
 		const next = this.cutRip((linear & ~0xfffn) + 0x1000n);
 		const second = this.fetchPage(next, pc);
 		if (second === undefined) return 0;
-		void translator;
 		return code.crossing(pc, page.page, page.host, second.page, second.host);
 	}
 
@@ -637,6 +658,13 @@ export class ExecutionCore implements Core {
 		if (this.trapped !== 0) this.trappedHandler = STALE;
 	}
 
+	/** Slots changed: whatever was translated or decoded may be gone. */
+	memoryChanged(): void {
+		this.settle(this.rip);
+		this.code.clear();
+		this.translator.flush(false);
+	}
+
 	private codeAppeared(physical: number): void {
 		const slot = this.physical.slotAt(physical);
 		if (slot === undefined) return;
@@ -646,5 +674,3 @@ export class ExecutionCore implements Core {
 		this.translator.protectPage(slot.host + page * 4096);
 	}
 }
-
-export { EXIT_REQUEST, STRETCH };

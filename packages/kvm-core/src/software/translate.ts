@@ -7,7 +7,6 @@ import {
 	ACCESS_WRITE,
 	Mmu,
 	PAGE_GLOBAL,
-	PAGE_WRITABLE,
 	walk,
 } from "./cpu/paging.ts";
 import { markDirty, PAGE, type PhysicalMemory, type Slot } from "./memory.ts";
