@@ -30,8 +30,21 @@ export interface Instruction {
  * - `stack`: touches the stack; handlers are made per stack width
  * - `aligned`: a 16-byte memory operand must be aligned (#GP)
  * - `rep`: F3/F2 are repeat prefixes
+ * - `x87`, `mmx`, `sse`: needs that part of the FPU: #NM or #UD by CR0.EM, CR0.TS, CR4.OSFXSR
  */
-export type Attribute = "i64" | "o64" | "d64" | "f64" | "lock" | "ends" | "stack" | "aligned" | "rep";
+export type Attribute =
+	| "i64"
+	| "o64"
+	| "d64"
+	| "f64"
+	| "lock"
+	| "ends"
+	| "stack"
+	| "aligned"
+	| "rep"
+	| "x87"
+	| "mmx"
+	| "sse";
 
 /** Options of {@link define}. */
 export interface DefineOptions {
