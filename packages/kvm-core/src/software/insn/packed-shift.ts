@@ -120,8 +120,7 @@ export function laneMask(shape: Shape | typeof i8x16, width: 1 | 2 | 4 | 8, imm:
 		width,
 		Array.from({ length: count }, (_, i) => 1 << (i % 8)),
 	);
-	const value = shape.type === "i64" ? extU(imm) : imm;
-	return shape.eq(v128.and(shape.splat(value), bits), bits);
+	return shape.eq(v128.and(shape.splat(shape.type === "i64" ? extU(imm) : imm), bits), bits);
 }
 
 function blendImmediate(name: string, opcode: string, shape: Shape, width: 2 | 4 | 8): Instruction {

@@ -416,5 +416,8 @@ export const vectorMove: readonly Instruction[] = [
 		},
 		{ attributes: ALIGNED },
 	),
-	mmx("EMMS", "NP 0F 77", "", (e) => e.setWord(L.FTAG, c32(0))),
+	mmx("EMMS", "NP 0F 77", "", (e) => {
+		e.setWord(L.FTOP, c32(0));
+		e.setWord(L.FTAG, c32(0));
+	}),
 ];

@@ -1,4 +1,4 @@
-import { c32, c64, c128, type Expr, simd, uleb } from "./expr.ts";
+import { c128, type Expr, simd, uleb } from "./expr.ts";
 
 /** Vector instructions by the names the specification gives them, one object for each shape. */
 
@@ -44,15 +44,18 @@ export const v128: Readonly<Record<"not", Unary>> &
 	loadZero: (size, address, offset = 0) => simd("v128", size === 4 ? 0x5c : 0x5d, [address], [0, ...uleb(offset)]),
 };
 
+type Typed<T extends "i32" | "i64"> = IntegerShape & { readonly type: T };
+type Lane = (a: Expr, lane: number) => Expr;
+
 type IntegerShape = Readonly<Record<"splat" | "allTrue" | "bitmask" | "abs" | "neg", Unary>> &
 	Readonly<Record<"eq" | "gtS" | "shl" | "shrS" | "shrU" | "add" | "sub", Binary>> & {
 		readonly replace: (a: Expr, lane: number, value: Expr) => Expr;
 	};
 
-function integerShape(
-	type: "i32" | "i64",
+function integerShape<T extends "i32" | "i64">(
+	type: T,
 	at: { splat: number; replace: number; eq: number; gtS: number; base: number },
-): IntegerShape & { readonly type: "i32" | "i64" } {
+): Typed<T> {
 	return {
 		type,
 		splat: unary(at.splat),
@@ -71,11 +74,11 @@ function integerShape(
 	};
 }
 
-const saturating = (
-	base: number,
-): Readonly<
+type Saturating = Readonly<
 	Record<"addSatS" | "addSatU" | "subSatS" | "subSatU" | "minS" | "minU" | "maxS" | "maxU" | "avgrU", Binary>
-> => ({
+>;
+
+const saturating = (base: number): Saturating => ({
 	addSatS: binary(base + 0xf),
 	addSatU: binary(base + 0x10),
 	subSatS: binary(base + 0x12),
@@ -87,10 +90,10 @@ const saturating = (
 	avgrU: binary(base + 0x1b),
 });
 
-const widening = (
-	base: number,
-): Readonly<Record<"extendLowS" | "extendHighS" | "extendLowU" | "extendHighU", Unary>> &
-	Readonly<Record<"extmulLowS" | "extmulHighS" | "extmulLowU" | "extmulHighU", Binary>> => ({
+type Widening = Readonly<Record<"extendLowS" | "extendHighS" | "extendLowU" | "extendHighU", Unary>> &
+	Readonly<Record<"extmulLowS" | "extmulHighS" | "extmulLowU" | "extmulHighU", Binary>>;
+
+const widening = (base: number): Widening => ({
 	extendLowS: unary(base + 7),
 	extendHighS: unary(base + 8),
 	extendLowU: unary(base + 9),
@@ -101,7 +104,13 @@ const widening = (
 	extmulHighU: binary(base + 0x1f),
 });
 
-export const i8x16 = {
+export const i8x16: Typed<"i32"> &
+	Saturating &
+	Readonly<Record<"popcnt", Unary>> &
+	Readonly<Record<"narrowS" | "narrowU" | "swizzle", Binary>> & {
+		readonly shuffle: (a: Expr, b: Expr, lanes: readonly number[]) => Expr;
+		readonly extractU: Lane;
+	} = {
 	...integerShape("i32", { splat: 0x0f, replace: 0x17, eq: 0x23, gtS: 0x27, base: 0x60 }),
 	...saturating(0x60),
 	popcnt: unary(0x62),
@@ -115,7 +124,11 @@ export const i8x16 = {
 	extractU: (a: Expr, lane: number): Expr => simd("i32", 0x16, [a], [lane]),
 };
 
-export const i16x8 = {
+export const i16x8: Typed<"i32"> &
+	Saturating &
+	Widening &
+	Readonly<Record<"extaddPairwiseU", Unary>> &
+	Readonly<Record<"mul" | "q15mulrSatS" | "narrowS" | "narrowU", Binary>> & { readonly extractU: Lane } = {
 	...integerShape("i32", { splat: 0x10, replace: 0x1a, eq: 0x2d, gtS: 0x31, base: 0x80 }),
 	...saturating(0x80),
 	...widening(0x80),
@@ -127,7 +140,10 @@ export const i16x8 = {
 	extractU: (a: Expr, lane: number): Expr => simd("i32", 0x19, [a], [lane]),
 };
 
-export const i32x4 = {
+export const i32x4: Typed<"i32"> &
+	Widening &
+	Readonly<Record<"extaddPairwiseU" | "truncSatF32x4S" | "truncSatF64x2SZero", Unary>> &
+	Readonly<Record<"mul" | "minS" | "minU" | "maxS" | "maxU" | "dot", Binary>> & { readonly extract: Lane } = {
 	...integerShape("i32", { splat: 0x11, replace: 0x1c, eq: 0x37, gtS: 0x3b, base: 0xa0 }),
 	...widening(0xa0),
 	mul: binary(0xb5),
@@ -142,14 +158,14 @@ export const i32x4 = {
 	truncSatF64x2SZero: unary(0xfc),
 };
 
-export const i64x2 = {
+export const i64x2: Typed<"i64"> & Widening & { readonly mul: Binary; readonly extract: Lane } = {
 	...integerShape("i64", { splat: 0x12, replace: 0x1e, eq: 0xd6, gtS: 0xd9, base: 0xc0 }),
 	...widening(0xc0),
 	mul: binary(0xd5),
 	extract: (a: Expr, lane: number): Expr => simd("i64", 0x1d, [a], [lane]),
 };
 
-type FloatShape = Readonly<Record<"abs" | "sqrt" | "splat", Unary>> &
+export type FloatShape = Readonly<Record<"abs" | "sqrt" | "splat", Unary>> &
 	Readonly<
 		Record<"eq" | "ne" | "lt" | "gt" | "le" | "ge" | "add" | "sub" | "mul" | "div" | "pmin" | "pmax", Binary>
 	> & {
@@ -182,12 +198,12 @@ function floatShape(
 	};
 }
 
-export const f32x4 = {
+export const f32x4: FloatShape & { readonly convertI32x4S: Unary } = {
 	...floatShape("f32", { splat: 0x13, lane: 0x1f, compare: 0x41, base: 0xe0 }),
 	convertI32x4S: unary(0xfa),
 };
 
-export const f64x2 = {
+export const f64x2: FloatShape & { readonly convertLowI32x4S: Unary } = {
 	...floatShape("f64", { splat: 0x14, lane: 0x21, compare: 0x47, base: 0xec }),
 	convertLowI32x4S: unary(0xfe),
 };
@@ -213,9 +229,4 @@ export function fromLow(low: Expr): Expr {
 /** Lane numbers for `i8x16.shuffle` from numbers of wider lanes. */
 export function byteLanes(width: 1 | 2 | 4 | 8, lanes: readonly number[]): number[] {
 	return lanes.flatMap((lane) => Array.from({ length: width }, (_, byte) => lane * width + byte));
-}
-
-/** An integer constant of the type of `like`. */
-export function constantLike(like: Expr, value: number): Expr {
-	return like.type === "i64" ? c64(value) : c32(value);
 }
