@@ -36,10 +36,25 @@ export interface Instruction {
  * - `rep`: F3/F2 are repeat prefixes
  * - `string`: addresses are DS:rSI and ES:rDI
  * - `address`: the memory operand is only an address, without a segment
- * - `x87`, `mmx`, `sse`: raises while CR0 and CR4 forbid that state
  * - `sized`: handlers are made per operand size though no operand shows it
+ * - `x87`, `mmx`, `sse`: needs that part of the FPU: #NM or #UD by CR0.EM, CR0.TS, CR4.OSFXSR
  */
-export type Attribute = "i64" | "o64" | "d64" | "f64" | "lock" | "ends" | "stack" | "aligned" | "rep" | "string" | "address" | "sized" | "x87" | "mmx" | "sse";
+export type Attribute =
+	| "i64"
+	| "o64"
+	| "d64"
+	| "f64"
+	| "lock"
+	| "ends"
+	| "stack"
+	| "aligned"
+	| "rep"
+	| "string"
+	| "address"
+	| "sized"
+	| "x87"
+	| "mmx"
+	| "sse";
 
 /** Options of {@link define}. */
 export interface DefineOptions {

@@ -3,9 +3,13 @@ import { bitOperations } from "./bit.ts";
 import { branches } from "./branch.ts";
 import type { Instruction } from "./define.ts";
 import { moves } from "./move.ts";
+import { packedInteger } from "./packed-integer.ts";
+import { packedShift } from "./packed-shift.ts";
 import { shifts } from "./shift.ts";
+import { sseFloat } from "./sse-float.ts";
 import { stack } from "./stack.ts";
 import { strings } from "./string.ts";
+import { vectorMove } from "./vector-move.ts";
 
 /** Every instruction the engine knows. */
 export const table: readonly Instruction[] = [
@@ -16,4 +20,8 @@ export const table: readonly Instruction[] = [
 	...stack,
 	...branches,
 	...strings,
+	...packedInteger,
+	...packedShift,
+	...vectorMove,
+	...sseFloat,
 ];
