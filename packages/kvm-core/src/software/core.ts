@@ -1,4 +1,5 @@
-import { Cpu, DB, ExitRequest, GuestFault, UD, NM, type Core } from "./cpu/cpu.ts";
+import { TSC_KHZ } from "./clock.ts";
+import { type Core, Cpu, DB, ExitRequest, GuestFault, NM, UD } from "./cpu/cpu.ts";
 import {
 	DEBUG_TRAP,
 	EXCEPTION,
@@ -17,8 +18,7 @@ import { deliver, type EventKind } from "./cpu/interrupts.ts";
 import * as L from "./cpu/layout.ts";
 import { deriveMode } from "./cpu/mode.ts";
 import { linearAddress } from "./cpu/operand.ts";
-import { CodeCache, type CodePage, type CodeArena } from "./decode/code-cache.ts";
-import { TSC_KHZ } from "./clock.ts";
+import { type CodeArena, CodeCache, type CodePage } from "./decode/code-cache.ts";
 import { Decoder } from "./decode/decoder.ts";
 import { CROSSING, type Generated, JOIN, LEAVE, STALE } from "./emit/generate.ts";
 import { UOP_BYTES, UOP_IMM, UOP_META } from "./emit/uop.ts";
@@ -94,13 +94,7 @@ export class ExecutionCore implements Core {
 	/** Budget put aside to make generated code leave at once. */
 	private stolen = 0;
 
-	constructor(
-		physical: PhysicalMemory,
-		base: number,
-		arena: CodeArena,
-		generated: Generated,
-		mmio: MmioHandler,
-	) {
+	constructor(physical: PhysicalMemory, base: number, arena: CodeArena, generated: Generated, mmio: MmioHandler) {
 		const { buffer } = physical.u8;
 		this.physical = physical;
 		this.generated = generated;
@@ -118,19 +112,24 @@ export class ExecutionCore implements Core {
 	}
 
 	/** The functions generated code imports. */
-	imports(): Record<string, (...args: number[]) => number | void> {
+	imports(): Record<string, (...args: number[]) => number | undefined> {
 		return {
 			slowRead: (lo, hi, size, pc) => this.slowRead(lo!, hi!, size!, pc!),
 			slowWrite: (lo, hi, size, pc) => this.slowWrite(lo!, hi!, size!, pc!, false),
 			slowModify: (lo, hi, size, pc) => this.slowWrite(lo!, hi!, size!, pc!, true),
 			commit: (pc) => this.commit(pc!),
-			raise: (vector, code, pc) => this.queueFault(vector!, code!, pc!),
+			raise: (vector, code, pc) => {
+				this.queueFault(vector!, code!, pc!);
+				return undefined;
+			},
 			system: (number, pc) => this.system(number!, pc!),
-			checkSegment: (segment, offset, size, write, pc) =>
-				this.checkSegment(segment!, offset!, size!, write!, pc!),
+			checkSegment: (segment, offset, size, write, pc) => this.checkSegment(segment!, offset!, size!, write!, pc!),
 			redirect: (pc) => this.redirect(pc!),
 			crossing: (pc) => this.crossing(pc!),
-			unavailable: (sse, pc) => this.unavailable(sse!, pc!),
+			unavailable: (sse, pc) => {
+				this.unavailable(sse!, pc!);
+				return undefined;
+			},
 		};
 	}
 
@@ -534,11 +533,13 @@ export class ExecutionCore implements Core {
 	}
 
 	private slowRead(lo: number, hi: number, size: number, pc: number): number {
+		this.cpu.set32(L.PC, pc);
 		const host = this.translator.readable(lo, hi, size & 0xff, (size & 0x100) !== 0);
 		return host > 0 ? host : this.missed(host, pc);
 	}
 
 	private slowWrite(lo: number, hi: number, size: number, pc: number, modify: boolean): number {
+		this.cpu.set32(L.PC, pc);
 		const host = this.translator.writable(lo, hi, size & 0xff, (size & 0x100) !== 0, modify);
 		return host > 0 ? host : this.missed(host, pc);
 	}
@@ -551,6 +552,7 @@ export class ExecutionCore implements Core {
 	}
 
 	private commit(pc: number): number {
+		this.cpu.set32(L.PC, pc);
 		this.leaveAsked = false;
 		this.translator.commit();
 		if (this.leaveAsked || this.requestPending) this.leaveAfter(pc);
@@ -622,6 +624,7 @@ export class ExecutionCore implements Core {
 	private system(number: number, pc: number): number {
 		const { cpu } = this;
 		const handler = this.generated.systemHandlers[number]!;
+		cpu.set32(L.PC, pc);
 		const meta = this.u16[(pc + UOP_META) >>> 1]!;
 		const rip = this.cutRip(cpu.get64(L.RIP_BASE) + BigInt(meta & 0xfff));
 		cpu.rip = rip;

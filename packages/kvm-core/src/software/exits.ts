@@ -1,8 +1,8 @@
-import type { Ioevent, VcpuExit } from "../kvm/types.ts";
-import type { IrqChip } from "../chips/irqchip.ts";
 import { IOAPIC_ADDRESS } from "../chips/ioapic.ts";
+import type { IrqChip } from "../chips/irqchip.ts";
 import type { LocalApic } from "../chips/local-apic.ts";
 import type { Pit } from "../chips/pit.ts";
+import type { Ioevent, VcpuExit } from "../kvm/types.ts";
 import type { PortIo } from "./cpu/cpu.ts";
 import { EXIT_REQUEST, type MmioHandler } from "./translate.ts";
 

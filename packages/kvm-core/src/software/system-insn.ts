@@ -51,9 +51,7 @@ export class SystemInsn implements DecodedInsn {
 
 	offset(): bigint {
 		const { cpu } = this;
-		const sum =
-			cpu.get64(this.base) + (cpu.get64(this.index) << BigInt(this.scale)) + BigInt(this.displacement);
+		const sum = cpu.get64(this.base) + (cpu.get64(this.index) << BigInt(this.scale)) + BigInt(this.displacement);
 		return BigInt.asUintN(this.addressSize * 8, sum);
 	}
 }
-

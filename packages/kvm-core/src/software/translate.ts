@@ -1,14 +1,6 @@
 import { type Cpu, ExitRequest, GP, type LinearMemory, PF_VECTOR, SS_VECTOR } from "./cpu/cpu.ts";
 import * as L from "./cpu/layout.ts";
-import {
-	ACCESS_FETCH,
-	ACCESS_IMPLICIT,
-	ACCESS_USER,
-	ACCESS_WRITE,
-	Mmu,
-	PAGE_GLOBAL,
-	walk,
-} from "./cpu/paging.ts";
+import { ACCESS_FETCH, ACCESS_IMPLICIT, ACCESS_USER, ACCESS_WRITE, Mmu, PAGE_GLOBAL, walk } from "./cpu/paging.ts";
 import { markDirty, PAGE, type PhysicalMemory, type Slot } from "./memory.ts";
 
 /** Flags word of a TLB entry: it survives a load of CR3. */
@@ -128,7 +120,7 @@ export class Translator implements LinearMemory {
 	 * @returns -1 with the fault in `faultVector`, `faultCode` and CR2
 	 */
 	translate(lo: number, hi: number, access: number, stack: boolean): number {
-		if ((hi >> 15 !== 0 && hi >> 15 !== -1) && this.cpu.longMode) {
+		if (hi >> 15 !== 0 && hi >> 15 !== -1 && this.cpu.longMode) {
 			this.faultVector = stack ? SS_VECTOR : GP;
 			this.faultCode = 0;
 			return -1;
@@ -323,14 +315,7 @@ export class Translator implements LinearMemory {
 		for (let i = from; i < to; i++) this.bounce[i] = this.physical.u8[host + i - from]!;
 	}
 
-	private splitWrite(
-		lo: number,
-		hi: number,
-		size: number,
-		access: number,
-		stack: boolean,
-		modify: boolean,
-	): number {
+	private splitWrite(lo: number, hi: number, size: number, access: number, stack: boolean, modify: boolean): number {
 		const first = PAGE - (lo & (PAGE - 1));
 		const physical = this.translate(lo, hi, access, stack);
 		if (physical < 0) return 0;

@@ -1,3 +1,4 @@
+import type { LocalApic } from "../chips/local-apic.ts";
 import { KvmError } from "../kvm/errors.ts";
 import type {
 	CpuidEntry,
@@ -13,7 +14,6 @@ import type {
 	VcpuEvents,
 	VcpuExit,
 } from "../kvm/types.ts";
-import type { LocalApic } from "../chips/local-apic.ts";
 import { TSC_KHZ } from "./clock.ts";
 import { type CoreStop, ExecutionCore } from "./core.ts";
 import type { ApicView } from "./cpu/cpu.ts";
@@ -21,7 +21,7 @@ import { CpuidTable } from "./cpu/cpuid.ts";
 import { INTERRUPT, INTERRUPT_VECTOR, MP_HALTED, MP_RUNNABLE, MP_STATE, NMI_PENDING } from "./cpu/events.ts";
 import * as L from "./cpu/layout.ts";
 import { readMsr, writeMsr } from "./cpu/msr.ts";
-import { PAGE_USER, PAGE_MAY_WRITE, walk } from "./cpu/paging.ts";
+import { PAGE_MAY_WRITE, PAGE_USER, walk } from "./cpu/paging.ts";
 import * as registers from "./cpu/registers.ts";
 import { init, powerOn, startUp } from "./cpu/reset.ts";
 import type { CodeArena } from "./decode/code-cache.ts";
@@ -200,11 +200,7 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 
 	get readyForInterruptInjection(): boolean {
 		const { cpu } = this.core;
-		return (
-			(cpu.systemFlags & L.IF) !== 0 &&
-			cpu.get32(L.SHADOW) === 0 &&
-			cpu.get32(INTERRUPT) === 0
-		);
+		return (cpu.systemFlags & L.IF) !== 0 && cpu.get32(L.SHADOW) === 0 && cpu.get32(INTERRUPT) === 0;
 	}
 
 	interrupt(vector: number): void {
@@ -398,7 +394,11 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 	setGuestDebug(debug: GuestDebug): void {
 		const breakpoints = debug.hardwareBreakpoints ?? [];
 		if (breakpoints.length > 4) {
-			throw new KvmError("EINVAL", "KVM_SET_GUEST_DEBUG", `${breakpoints.length} breakpoints; there are four registers`);
+			throw new KvmError(
+				"EINVAL",
+				"KVM_SET_GUEST_DEBUG",
+				`${breakpoints.length} breakpoints; there are four registers`,
+			);
 		}
 		this.debugging = debug;
 		const { rip } = this.core;

@@ -241,7 +241,11 @@ export class SoftwareVm implements Vm {
 
 	setTssAddress(address: number): void {
 		if (address % PAGE !== 0 || address < 0 || address > 2 ** 32 - 3 * PAGE) {
-			throw new KvmError("EINVAL", "KVM_SET_TSS_ADDR", `0x${address.toString(16)} is no place for three pages below 4 GiB`);
+			throw new KvmError(
+				"EINVAL",
+				"KVM_SET_TSS_ADDR",
+				`0x${address.toString(16)} is no place for three pages below 4 GiB`,
+			);
 		}
 	}
 
@@ -329,7 +333,8 @@ export class SoftwareVm implements Vm {
 	}
 
 	private needIrqchip(syscall: string, code: "ENXIO" | "ENOENT" = "ENXIO"): IrqChip {
-		if (this.irqchip === undefined) throw new KvmError(code, syscall, "the VM has no irqchip; call createIrqChip first");
+		if (this.irqchip === undefined)
+			throw new KvmError(code, syscall, "the VM has no irqchip; call createIrqChip first");
 		return this.irqchip;
 	}
 

@@ -1,14 +1,5 @@
 import { MODE_FLAT, MODE_FS_FULL, MODE_GS_FULL, MODE_NO_FPU, MODE_NO_SSE, MODE_STACK_32 } from "../decode/mode.ts";
-import {
-	type Cpu,
-	SEG_CODE,
-	SEG_DB,
-	SEG_EXPAND_DOWN,
-	SEG_P,
-	SEG_S,
-	SEG_UNUSABLE,
-	SEG_WRITABLE,
-} from "./cpu.ts";
+import { type Cpu, SEG_CODE, SEG_DB, SEG_EXPAND_DOWN, SEG_P, SEG_S, SEG_UNUSABLE, SEG_WRITABLE } from "./cpu.ts";
 import * as L from "./layout.ts";
 
 const CR0_EM = 4;

@@ -2,15 +2,7 @@ import * as L from "../cpu/layout.ts";
 import type { RmKind, Size, StackKind } from "../emit/emitter.ts";
 import { type Generated, INVALID, NO_FPU, NO_SSE, nearSlotOf, type Row, slotOf } from "../emit/generate.ts";
 import type { OperandForm } from "../insn/operands.ts";
-import {
-	MODE_FLAT,
-	MODE_FS_FULL,
-	MODE_GS_FULL,
-	MODE_NO_FPU,
-	MODE_NO_SSE,
-	MODE_SIZE,
-	MODE_STACK_32,
-} from "./mode.ts";
+import { MODE_FLAT, MODE_FS_FULL, MODE_GS_FULL, MODE_NO_FPU, MODE_NO_SSE, MODE_SIZE, MODE_STACK_32 } from "./mode.ts";
 import { buildOpcodeMaps, type Candidate, type OpcodeMaps } from "./opcodes.ts";
 
 /** Longest legal instruction. */
@@ -207,8 +199,7 @@ export class Decoder {
 					break;
 				case "offset":
 					memory = true;
-					this.displacement =
-						bytes === 2 ? code[p]! | (code[p + 1]! << 8) : read32(code, p);
+					this.displacement = bytes === 2 ? code[p]! | (code[p + 1]! << 8) : read32(code, p);
 					if (bytes === 8) {
 						const high = read32(code, p + 4);
 						if (high !== this.displacement >> 31) {
@@ -287,13 +278,14 @@ export class Decoder {
 		this.operandSize = operandSize;
 		this.row = row;
 		this.ends = attributes.includes("ends");
-		this.handler = this.generated.handlers[slotOf(row.number, slotSize, rm, attributes.includes("stack") ? stack : "flat64", repeats)]!;
+		this.handler =
+			this.generated.handlers[
+				slotOf(row.number, slotSize, rm, attributes.includes("stack") ? stack : "flat64", repeats)
+			]!;
 		this.nearHandler = 0;
 		if (insn.near !== undefined && (stack !== "segmented" || !attributes.includes("stack"))) {
 			this.nearHandler =
-				this.generated.handlers[
-					nearSlotOf(row.number, slotSize, attributes.includes("stack") ? stack : "flat64")
-				]!;
+				this.generated.handlers[nearSlotOf(row.number, slotSize, attributes.includes("stack") ? stack : "flat64")]!;
 		}
 		if (this.handler === 0) return this.fail("invalid", mode);
 		if (attributes.includes("x87") || attributes.includes("mmx")) {
@@ -331,8 +323,7 @@ export class Decoder {
 
 function hasSizes(row: Row): boolean {
 	return (
-		row.insn.attributes.includes("f64") ||
-		row.operands.some(({ encoding }) => encoding === "jb" || encoding === "jz")
+		row.insn.attributes.includes("f64") || row.operands.some(({ encoding }) => encoding === "jb" || encoding === "jz")
 	);
 }
 

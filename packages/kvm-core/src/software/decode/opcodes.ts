@@ -49,9 +49,9 @@ export function parseOpcode(text: string): Notation {
 	if (words[0] === "0F" && words[1] !== undefined && hex.test(words[1])) {
 		words.shift();
 		out.map = 1;
-		const escape = words[0] as string;
-		if ((escape === "38" || escape === "3A") && words[1] !== undefined && hex.test(words[1])) {
-			out.map = escape === "38" ? 2 : 3;
+		const escaped = words[0] as string;
+		if ((escaped === "38" || escaped === "3A") && words[1] !== undefined && hex.test(words[1])) {
+			out.map = escaped === "38" ? 2 : 3;
 			words.shift();
 		}
 	}

@@ -9,6 +9,7 @@ import {
 	eqz,
 	geU,
 	leU,
+	load64,
 	ltS,
 	ltU,
 	ne,
@@ -19,7 +20,6 @@ import {
 	shrU,
 	sub,
 	xor,
-	load64,
 } from "../wasm/expr.ts";
 import type { Callee, Func } from "../wasm/module.ts";
 

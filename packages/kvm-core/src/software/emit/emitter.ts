@@ -200,13 +200,7 @@ export class Emitter {
 		let linear: Expr;
 		if (rm === "segmented") {
 			linear = this.f.let(
-				callExpr(
-					this.runtime.segmented,
-					this.pc,
-					c32(size),
-					c32(write ? 1 : 0),
-					this.displacement ?? c64(0),
-				),
+				callExpr(this.runtime.segmented, this.pc, c32(size), c32(write ? 1 : 0), this.displacement ?? c64(0)),
 			);
 			this.leaveIf(load32(4, c32(this.state), FAULT_FLAG));
 		} else {

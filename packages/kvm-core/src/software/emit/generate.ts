@@ -22,7 +22,16 @@ import {
 } from "../wasm/expr.ts";
 import { type Callee, callExpr, type Func, WasmModule } from "../wasm/module.ts";
 import { writeDivision } from "./divide.ts";
-import { Emitter, FAULT_FLAG, HANDLER, type RmKind, type Runtime, type Size, type StackKind, type Variant } from "./emitter.ts";
+import {
+	Emitter,
+	FAULT_FLAG,
+	HANDLER,
+	type RmKind,
+	type Runtime,
+	type Size,
+	type StackKind,
+	type Variant,
+} from "./emitter.ts";
 import { UOP_BASE, UOP_DISP, UOP_FLAGS, UOP_IMM, UOP_INDEX } from "./uop.ts";
 
 /** Handlers that no row makes, by their place in the function table. */
@@ -272,9 +281,7 @@ function writeOffset(f: Func, state: number): void {
 	const flags = f.let(load32(1, pc, UOP_FLAGS));
 	const base = load64(8, load32(1, pc, UOP_BASE), state);
 	const index = load64(8, load32(1, pc, UOP_INDEX), state);
-	const sum = f.let(
-		add(add(add(base, shl(index, extU(and(flags, c32(3))))), load64S(4, pc, UOP_DISP)), f.param(1)),
-	);
+	const sum = f.let(add(add(add(base, shl(index, extU(and(flags, c32(3))))), load64S(4, pc, UOP_DISP)), f.param(1)));
 	const size = and(shrU(flags, c32(5)), c32(3));
 	f.if(eq(size, c32(2)), () => f.return(sum));
 	f.if(eq(size, c32(1)), () => f.return(and(sum, c64(0xffff_ffffn))));
@@ -294,9 +301,8 @@ function writeSegmented(f: Func, offset: Callee, checkSegment: Callee, state: nu
 	const permitted = and(shrU(fast, write), c32(1));
 	const last = add(at, extU(sub(size, c32(1))));
 	f.if(eqz(and(permitted, leU(last, load64(4, record, 8)))), () => {
-		f.if(
-			eqz(callExpr(checkSegment, segment, wrap(at), size, write, pc)),
-			() => f.store(4, c32(state), c32(1), FAULT_FLAG),
+		f.if(eqz(callExpr(checkSegment, segment, wrap(at), size, write, pc)), () =>
+			f.store(4, c32(state), c32(1), FAULT_FLAG),
 		);
 	});
 	f.return(and(linear, c64(0xffff_ffffn)));
@@ -321,12 +327,14 @@ function writeSpecial(
 		f.store(4, base, add(load32(4, base, L.BUDGET), moved), L.BUDGET);
 		f.returnCallIndirect(HANDLER, load32(2, next), next);
 	};
-	const pageEnd = (mask: bigint | undefined) => (f: Func): void => {
-		const sum = add(load64(8, base, L.RIP_BASE), load64(4, f.param(0), UOP_IMM));
-		// The end of a page is no instruction.
-		f.store(4, base, add(load32(4, base, L.BUDGET), c32(1)), L.BUDGET);
-		f.returnCall(runtime.goto, mask === undefined ? sum : and(sum, c64(mask)), f.param(0));
-	};
+	const pageEnd =
+		(mask: bigint | undefined) =>
+		(f: Func): void => {
+			const sum = add(load64(8, base, L.RIP_BASE), load64(4, f.param(0), UOP_IMM));
+			// The end of a page is no instruction.
+			f.store(4, base, add(load32(4, base, L.BUDGET), c32(1)), L.BUDGET);
+			f.returnCall(runtime.goto, mask === undefined ? sum : and(sum, c64(mask)), f.param(0));
+		};
 	const list = [
 		make("stale", (f) => {
 			const next = f.let(callExpr(imports.redirect, f.param(0)));
@@ -350,4 +358,3 @@ function writeSpecial(
 	if (list.length !== FIRST_ROW_HANDLER) throw new Error("special handlers and their numbers differ");
 	return list;
 }
-

@@ -5,7 +5,23 @@ import { stackCursor } from "../cpu/stack.ts";
 import type { DecodedInsn, SystemOperation } from "../cpu/system-operation.ts";
 import type { Emitter } from "../emit/emitter.ts";
 import { UOP_FLAGS, UOP_IMM } from "../emit/uop.ts";
-import { add, and, c32, c64, type Expr, eq, eqz, extU, leS, load32, load64S, ne, shrU, sub, wrap } from "../wasm/expr.ts";
+import {
+	add,
+	and,
+	c32,
+	c64,
+	type Expr,
+	eq,
+	eqz,
+	extU,
+	leS,
+	load32,
+	load64S,
+	ne,
+	shrU,
+	sub,
+	wrap,
+} from "../wasm/expr.ts";
 import { define, type Instruction } from "./define.ts";
 import { conditions } from "./move.ts";
 import { emitDrop, emitPush, emitTop } from "./stack.ts";
@@ -160,8 +176,14 @@ export const branches: readonly Instruction[] = [
 	jumpRow("loope", "E1", "Jb", (e) => and(counter(e, true), e.f.let(e.condition(4, true)))),
 	jumpRow("loop", "E2", "Jb", (e) => counter(e, true)),
 	jumpRow("jcxz", "E3", "Jb", (e) => eqz(counter(e, false))),
-	define("jmp", "EB", "Jb", (e) => emitGoto(e, relativeTarget(e)), { attributes: ["f64", "ends"], near: (e) => emitNear(e) }),
-	define("jmp", "E9", "Jz", (e) => emitGoto(e, relativeTarget(e)), { attributes: ["f64", "ends"], near: (e) => emitNear(e) }),
+	define("jmp", "EB", "Jb", (e) => emitGoto(e, relativeTarget(e)), {
+		attributes: ["f64", "ends"],
+		near: (e) => emitNear(e),
+	}),
+	define("jmp", "E9", "Jz", (e) => emitGoto(e, relativeTarget(e)), {
+		attributes: ["f64", "ends"],
+		near: (e) => emitNear(e),
+	}),
 	define("jmp", "FF /4", "Ev", jumpIndirect, { attributes: ["f64", "ends"] }),
 	define("call", "E8", "Jz", call, {
 		attributes: ["f64", "stack"],

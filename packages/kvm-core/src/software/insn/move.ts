@@ -1,7 +1,7 @@
-import type { Emitter } from "../emit/emitter.ts";
 import * as L from "../cpu/layout.ts";
 import { linearAddress, readSized, writeSized } from "../cpu/operand.ts";
 import type { SystemOperation } from "../cpu/system-operation.ts";
+import type { Emitter } from "../emit/emitter.ts";
 import {
 	and,
 	c32,
@@ -89,9 +89,7 @@ function setOnCondition(code: number): (e: Emitter) => void {
 	return (e) => e.set(0, e.condition(code, true));
 }
 
-export const conditions: readonly string[] = [
-	..."o no b ae e ne be a s ns p np l ge le g".split(" "),
-];
+export const conditions: readonly string[] = [..."o no b ae e ne be a s ns p np l ge le g".split(" ")];
 
 const nibble = (value: number): string => value.toString(16).toUpperCase();
 
@@ -121,9 +119,7 @@ function compareExchangeDouble(e: Emitter): void {
 	const host = e.modifiable(half * 2);
 	const low = f.let(half === 8 ? load64(8, host) : load32(4, host));
 	const high = f.let(half === 8 ? load64(8, host, 8) : load32(4, host, 4));
-	const equal = f.let(
-		and(eq(low, e.gpr(L.RAX, half)), eq(high, e.gpr(L.RDX, half))),
-	);
+	const equal = f.let(and(eq(low, e.gpr(L.RAX, half)), eq(high, e.gpr(L.RDX, half))));
 	f.store(half, host, select(equal, e.gpr(L.RBX, half), low), 0);
 	f.store(half, host, select(equal, e.gpr(L.RCX, half), high), half);
 	e.commitBounce(host);
@@ -199,4 +195,3 @@ export const moves: readonly Instruction[] = [
 	}),
 	define("cmpxchg8b", "0F C7 /1 mod=m", "M", compareExchangeDouble, { attributes: ["lock", "sized"] }),
 ];
-

@@ -1,11 +1,11 @@
 import type { Cpu } from "../cpu/cpu.ts";
+import * as L from "../cpu/layout.ts";
 import { linearAddress, memoryOperand, readSized, writeSized } from "../cpu/operand.ts";
 import { stackCursor } from "../cpu/stack.ts";
-import * as L from "../cpu/layout.ts";
 import type { DecodedInsn, SystemOperation } from "../cpu/system-operation.ts";
 import type { Emitter, Size } from "../emit/emitter.ts";
-import { add, and, c32, c64, type Expr, eq, extU, select, sub } from "../wasm/expr.ts";
 import { UOP_BASE } from "../emit/uop.ts";
+import { add, and, c32, c64, type Expr, eq, extU, select, sub } from "../wasm/expr.ts";
 import { define, defineSystem, type Instruction } from "./define.ts";
 
 /** Stack pointer as i64, moved by `bytes` and cut to the stack's width. */

@@ -41,9 +41,7 @@ function emitString(operation: StringOperation): (e: Emitter) => void {
 		const flat32 = e.variant.rm === "flat32";
 		const cut = (value: Expr): Expr => (flat32 ? and(value, c64(0xffff_ffffn)) : value);
 		const register = (n: number): Expr => (flat32 ? e.gprWide(n) : e.gpr(n, 8));
-		const step = f.let(
-			select(and(e.word(L.RFLAGS_SYS), c32(L.DF)), c64(-size), c64(size)),
-		);
+		const step = f.let(select(and(e.word(L.RFLAGS_SYS), c32(L.DF)), c64(-size), c64(size)));
 		const source = f.local("i64");
 		const destination = f.local("i64");
 		const advance = (by: Expr): void => {
@@ -79,7 +77,8 @@ function emitString(operation: StringOperation): (e: Emitter) => void {
 				load();
 				const moved = f.local("i64");
 				f.set(moved, c64(0));
-				if (operation === "movs" || operation === "stos") bulk(e, operation, size, source, destination, count, moved, step);
+				if (operation === "movs" || operation === "stos")
+					bulk(e, operation, size, source, destination, count, moved, step);
 				f.if(
 					eqz(moved),
 					() => {
@@ -118,9 +117,7 @@ function bulk(
 	const { f } = e;
 	const shift = c64(size === 8 ? 3 : size === 4 ? 2 : size === 2 ? 1 : 0);
 	const entryOf = (linear: Expr, tlb: number): Expr =>
-		f.let(
-			add(e.word(tlb), and(wrap(shrU(linear, c64(8))), c32((L.TLB_ENTRIES - 1) * L.TLB_ENTRY_BYTES))),
-		);
+		f.let(add(e.word(tlb), and(wrap(shrU(linear, c64(8))), c32((L.TLB_ENTRIES - 1) * L.TLB_ENTRY_BYTES))));
 	const hits = (entry: Expr, linear: Expr): Expr => eq(load64(8, entry), and(linear, c64(-4096)));
 	const room = (linear: Expr): Expr => shrU(sub(c64(4096), and(linear, c64(4095))), shift);
 	const least = (a: Expr, b: Expr): Expr => {
@@ -226,10 +223,7 @@ function compareFlags(cpu: Cpu, a: bigint, b: bigint, size: number): boolean {
 	const result = BigInt.asUintN(width, a - b);
 	const overflow = ((a ^ b) & (a ^ result)) >> BigInt(width - 1);
 	cpu.set64(L.FLAGS_RES, BigInt.asUintN(64, BigInt.asIntN(width, result)));
-	cpu.set32(
-		L.FLAGS_AUX,
-		(a < b ? L.CF : 0) | (Number((a ^ b ^ result) & 0x10n)) | (overflow === 1n ? L.OF : 0),
-	);
+	cpu.set32(L.FLAGS_AUX, (a < b ? L.CF : 0) | Number((a ^ b ^ result) & 0x10n) | (overflow === 1n ? L.OF : 0));
 	return a === b;
 }
 
