@@ -67,6 +67,7 @@ export function setRegs(cpu: Cpu, regs: Readonly<Regs>): void {
 		cpu.setGpr(n, 8, value);
 	});
 	cpu.flags = Number(BigInt.asUintN(32, regs.rflags));
+	if (cpu.virtual8086) cpu.set32(L.CPL, 3);
 	cpu.set32(EXCEPTION, 0);
 	cpu.core.modeChanged();
 	cpu.core.interruptsChanged();

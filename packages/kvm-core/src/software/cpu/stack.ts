@@ -48,6 +48,13 @@ export class StackCursor {
 		this.move(at);
 	}
 
+	/** Moves down by `step` and writes `size` bytes there. */
+	reserve(step: 2 | 4 | 8, size: 2 | 4, value: number): void {
+		const at = BigInt.asUintN(this.bits, this.pointer - BigInt(step));
+		writeSized(this.cpu, this.linear(at, size), size, BigInt(value), this.segment.system);
+		this.move(at);
+	}
+
 	pop(size: 2 | 4 | 8): bigint {
 		const at = BigInt.asUintN(this.bits, this.pointer);
 		const value = readSized(this.cpu, this.linear(at, size), size, this.segment.system);
@@ -71,9 +78,8 @@ export class StackCursor {
 	}
 
 	private move(low: bigint): void {
-		// The bits above the stack's width stay.
-		this.pointer = this.bits === 64 ? low : ((this.pointer >> BigInt(this.bits)) << BigInt(this.bits)) | low;
-		if (this.bits === 32) this.pointer = low;
+		// A 16-bit stack leaves the bits above alone; a 32-bit one clears them.
+		this.pointer = this.bits === 16 ? (this.pointer & ~0xffffn) | low : low;
 	}
 
 	private linear(offset: bigint, size: number): bigint {
