@@ -9,6 +9,7 @@ import { shifts } from "./shift.ts";
 import { sseFloat } from "./sse-float.ts";
 import { stack } from "./stack.ts";
 import { strings } from "./string.ts";
+import { systemRows } from "./system.ts";
 import { vectorMove } from "./vector-move.ts";
 
 /** Every instruction the engine knows. */
@@ -20,6 +21,7 @@ export const table: readonly Instruction[] = [
 	...stack,
 	...branches,
 	...strings,
+	...systemRows,
 	...packedInteger,
 	...packedShift,
 	...vectorMove,
