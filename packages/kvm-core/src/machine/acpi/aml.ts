@@ -21,19 +21,9 @@ function withLength(content: Aml): Aml {
 	throw new RangeError(`AML package of ${size} bytes: at most 2^28`);
 }
 
-/** A path: segments of up to four characters joined by dots, with a leading backslash for the root. */
-function nameString(path: string): Aml {
-	const root = path.startsWith("\\");
-	const segments = path
-		.slice(root ? 1 : 0)
-		.split(".")
-		.filter((segment) => segment !== "");
-	const bytes: number[] = root ? [0x5c] : [];
-	if (segments.length === 0) bytes.push(0x00);
-	else if (segments.length === 2) bytes.push(0x2e);
-	else if (segments.length > 2) bytes.push(0x2f, segments.length);
-	for (const segment of segments) bytes.push(...ascii(segment.padEnd(4, "_")));
-	return bytes;
+/** A name of up to four characters, relative to where it stands. */
+function nameSegment(segment: string): Aml {
+	return ascii(segment.padEnd(4, "_"));
 }
 
 function ascii(text: string): number[] {
@@ -66,9 +56,9 @@ export function eisaId(id: string): Aml {
 	return [0x0c, vendor >> 8, vendor & 0xff, product >> 8, product & 0xff];
 }
 
-/** Name (path, object). */
-export function name(path: string, object: Aml): Aml {
-	return [0x08, ...nameString(path), ...object];
+/** Name (segment, object). */
+export function name(segment: string, object: Aml): Aml {
+	return [0x08, ...nameSegment(segment), ...object];
 }
 
 /** Package () { ... }. */
@@ -76,14 +66,14 @@ export function packageOf(...elements: Aml[]): Aml {
 	return [0x12, ...withLength([elements.length, ...elements.flat()])];
 }
 
-/** Scope (path) { ... }. */
-export function scope(path: string, ...terms: Aml[]): Aml {
-	return [0x10, ...withLength([...nameString(path), ...terms.flat()])];
+/** Scope (segment) { ... }. */
+export function scope(segment: string, ...terms: Aml[]): Aml {
+	return [0x10, ...withLength([...nameSegment(segment), ...terms.flat()])];
 }
 
-/** Device (path) { ... }. */
-export function device(path: string, ...terms: Aml[]): Aml {
-	return [0x5b, 0x82, ...withLength([...nameString(path), ...terms.flat()])];
+/** Device (segment) { ... }. */
+export function device(segment: string, ...terms: Aml[]): Aml {
+	return [0x5b, 0x82, ...withLength([...nameSegment(segment), ...terms.flat()])];
 }
 
 /** ResourceTemplate () { ... }, end tag included. */

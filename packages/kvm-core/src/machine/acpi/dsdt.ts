@@ -45,9 +45,9 @@ export function makeDsdtBody(): Uint8Array {
 		return packageOf(integer(slot * 0x1_0000 + 0xffff), integer(0), integer(0), integer(intxIrq(slot)));
 	});
 	const body = [
-		...name("\\_S5", packageOf(integer(PM.s5), integer(PM.s5), integer(0), integer(0))),
+		...name("_S5", packageOf(integer(PM.s5), integer(PM.s5), integer(0), integer(0))),
 		...scope(
-			"\\_SB",
+			"_SB",
 			device(
 				"PCI0",
 				name("_HID", eisaId("PNP0A03")),
