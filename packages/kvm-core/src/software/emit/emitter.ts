@@ -51,7 +51,8 @@ export interface Variant {
 	readonly size: Size;
 	readonly rm: RmKind;
 	readonly stack: StackKind;
-	readonly long: boolean;
+	/** Repeat prefix of a `rep` row: 0, 0xf2 or 0xf3. */
+	readonly repeat: 0 | 0xf2 | 0xf3;
 }
 
 /** Functions every handler may call. */
@@ -83,7 +84,7 @@ export interface Runtime {
 export const HANDLER: Signature = { params: ["i32"] };
 
 /** Where `segmented` reports that it queued a fault (i32, relative to the state). */
-export const FAULT_FLAG: number = L.EVENTS;
+export const FAULT_FLAG: number = L.FAULT_FLAG;
 
 /**
  * What an instruction's semantics are written against. Values are expressions: i32 for operands of 1, 2 and 4 bytes
@@ -199,13 +200,7 @@ export class Emitter {
 		let linear: Expr;
 		if (rm === "segmented") {
 			linear = this.f.let(
-				callExpr(
-					this.runtime.segmented,
-					this.pc,
-					c32(size),
-					c32(write ? 1 : 0),
-					this.displacement ?? c64(0),
-				),
+				callExpr(this.runtime.segmented, this.pc, c32(size), c32(write ? 1 : 0), this.displacement ?? c64(0)),
 			);
 			this.leaveIf(load32(4, c32(this.state), FAULT_FLAG));
 		} else {

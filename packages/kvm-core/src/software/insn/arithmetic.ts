@@ -1,5 +1,5 @@
-import type { Emitter, Size } from "../emit/emitter.ts";
 import * as L from "../cpu/layout.ts";
+import type { Emitter, Size } from "../emit/emitter.ts";
 import {
 	add,
 	and,
@@ -252,9 +252,7 @@ function divide(signed: boolean): (e: Emitter) => void {
 		const widen = (value: Expr): Expr => (signed ? (size === 1 ? sext8(value) : sext16(value)) : value);
 		const wide = f.let(widen(divisor));
 		const ax = e.gpr(L.RAX, 2);
-		const dividend = f.let(
-			size === 1 ? (signed ? sext16(ax) : ax) : or(ax, shl(e.gpr(L.RDX, 2), c32(16))),
-		);
+		const dividend = f.let(size === 1 ? (signed ? sext16(ax) : ax) : or(ax, shl(e.gpr(L.RDX, 2), c32(16))));
 		if (signed && size === 2) {
 			f.if(and(eq(wide, c32(-1)), eq(dividend, c32(0x8000_0000))), () => e.raise(0));
 		}

@@ -1,5 +1,5 @@
-import type { Emitter, Size } from "../emit/emitter.ts";
 import * as L from "../cpu/layout.ts";
+import type { Emitter, Size } from "../emit/emitter.ts";
 import {
 	and,
 	c32,

@@ -22,8 +22,8 @@ export interface Instruction {
 	readonly undefinedFlags: number;
 	/** A branch's form for a target whose micro-op is known: the immediate is its address. */
 	readonly near?: (e: Emitter) => void;
-	/** What a `stack` row does where SS is not flat or SP has 16 bits. */
-	readonly segmentedStack?: SystemOperation;
+	/** What a `stack` or `string` row does where segments are not flat or addresses have 16 bits. */
+	readonly segmented?: SystemOperation;
 }
 
 /**
@@ -34,16 +34,34 @@ export interface Instruction {
  * - `stack`: touches the stack; handlers are made per stack width
  * - `aligned`: a 16-byte memory operand must be aligned (#GP)
  * - `rep`: F3/F2 are repeat prefixes
+ * - `string`: addresses are DS:rSI and ES:rDI
+ * - `address`: the memory operand is only an address, without a segment
  * - `sized`: handlers are made per operand size though no operand shows it
+ * - `x87`, `mmx`, `sse`: needs that part of the FPU: #NM or #UD by CR0.EM, CR0.TS, CR4.OSFXSR
  */
-export type Attribute = "i64" | "o64" | "d64" | "f64" | "lock" | "ends" | "stack" | "aligned" | "rep" | "sized";
+export type Attribute =
+	| "i64"
+	| "o64"
+	| "d64"
+	| "f64"
+	| "lock"
+	| "ends"
+	| "stack"
+	| "aligned"
+	| "rep"
+	| "string"
+	| "address"
+	| "sized"
+	| "x87"
+	| "mmx"
+	| "sse";
 
 /** Options of {@link define}. */
 export interface DefineOptions {
 	attributes?: readonly Attribute[];
 	undefinedFlags?: number;
 	near?: (e: Emitter) => void;
-	segmentedStack?: SystemOperation;
+	segmented?: SystemOperation;
 }
 
 /** A row with generated semantics. */
@@ -62,7 +80,7 @@ export function define(
 		attributes: options.attributes ?? [],
 		undefinedFlags: options.undefinedFlags ?? 0,
 		...(options.near === undefined ? {} : { near: options.near }),
-		...(options.segmentedStack === undefined ? {} : { segmentedStack: options.segmentedStack }),
+		...(options.segmented === undefined ? {} : { segmented: options.segmented }),
 	};
 }
 

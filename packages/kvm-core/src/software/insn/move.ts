@@ -1,5 +1,7 @@
-import type { Emitter } from "../emit/emitter.ts";
 import * as L from "../cpu/layout.ts";
+import { linearAddress, readSized, writeSized } from "../cpu/operand.ts";
+import type { SystemOperation } from "../cpu/system-operation.ts";
+import type { Emitter } from "../emit/emitter.ts";
 import {
 	and,
 	c32,
@@ -54,7 +56,7 @@ function widen(signed: boolean): (e: Emitter) => void {
 
 function loadAddress(e: Emitter): void {
 	const size = e.size(0);
-	const offset = callExpr(e.runtime.offset, e.pc);
+	const offset = callExpr(e.runtime.offset, e.pc, c64(0));
 	const value = e.variant.rm === "flat64" ? e.effectiveAddress() : offset;
 	e.set(0, size === 8 ? value : wrap(value));
 }
@@ -87,9 +89,7 @@ function setOnCondition(code: number): (e: Emitter) => void {
 	return (e) => e.set(0, e.condition(code, true));
 }
 
-export const conditions: readonly string[] = [
-	..."o no b ae e ne be a s ns p np l ge le g".split(" "),
-];
+export const conditions: readonly string[] = [..."o no b ae e ne be a s ns p np l ge le g".split(" ")];
 
 const nibble = (value: number): string => value.toString(16).toUpperCase();
 
@@ -119,9 +119,7 @@ function compareExchangeDouble(e: Emitter): void {
 	const host = e.modifiable(half * 2);
 	const low = f.let(half === 8 ? load64(8, host) : load32(4, host));
 	const high = f.let(half === 8 ? load64(8, host, 8) : load32(4, host, 4));
-	const equal = f.let(
-		and(eq(low, e.gpr(L.RAX, half)), eq(high, e.gpr(L.RDX, half))),
-	);
+	const equal = f.let(and(eq(low, e.gpr(L.RAX, half)), eq(high, e.gpr(L.RDX, half))));
 	f.store(half, host, select(equal, e.gpr(L.RBX, half), low), 0);
 	f.store(half, host, select(equal, e.gpr(L.RCX, half), high), half);
 	e.commitBounce(host);
@@ -133,16 +131,30 @@ function compareExchangeDouble(e: Emitter): void {
 	e.setArithmeticFlags(f.let(or(and(flags, c32(~L.ZF)), shl(equal, c32(6)))));
 }
 
+/** MOV with an absolute offset in a segment that is not flat, or with an offset beyond what a displacement holds. */
+function moveOffset(store: boolean): SystemOperation {
+	return (cpu, insn) => {
+		const size = insn.operandSize;
+		const offset =
+			insn.addressSize === 8
+				? BigInt.asUintN(64, (BigInt(insn.immediate) << 32n) | BigInt(insn.displacement >>> 0))
+				: insn.offset();
+		const linear = linearAddress(cpu, insn.segment, offset, size, store);
+		if (store) writeSized(cpu, linear, size, cpu.gpr(L.RAX));
+		else cpu.setGpr(L.RAX, size, readSized(cpu, linear, size));
+	};
+}
+
 /** Data movement and what fits nowhere else. */
 export const moves: readonly Instruction[] = [
 	define("mov", "88 /r", "Eb,Gb", move),
 	define("mov", "89 /r", "Ev,Gv", move),
 	define("mov", "8A /r", "Gb,Eb", move),
 	define("mov", "8B /r", "Gv,Ev", move),
-	define("mov", "A0", "AL,Ob", move),
-	define("mov", "A1", "rAX,Ov", move),
-	define("mov", "A2", "Ob,AL", move),
-	define("mov", "A3", "Ov,rAX", move),
+	define("mov", "A0", "AL,Ob", move, { segmented: moveOffset(false) }),
+	define("mov", "A1", "rAX,Ov", move, { segmented: moveOffset(false) }),
+	define("mov", "A2", "Ob,AL", move, { segmented: moveOffset(true) }),
+	define("mov", "A3", "Ov,rAX", move, { segmented: moveOffset(true) }),
 	define("mov", "B0 +r", "Zb,Ib", move),
 	define("mov", "B8 +r", "Zv,Iv", move),
 	define("mov", "C6 /0", "Eb,Ib", move),
@@ -155,7 +167,7 @@ export const moves: readonly Instruction[] = [
 	define("movsx", "0F BE /r", "Gv,Eb", widen(true)),
 	define("movsx", "0F BF /r", "Gv,Ew", widen(true)),
 	define("movsxd", "63 /r", "Gv,Ez", widen(true), { attributes: ["o64"] }),
-	define("lea", "8D /r", "Gv,M", loadAddress),
+	define("lea", "8D /r", "Gv,M", loadAddress, { attributes: ["address"] }),
 	define("movnti", "NP 0F C3 /r", "My,Gy", move),
 	define("cbw", "98", "", convert, { attributes: ["sized"] }),
 	define("cwd", "99", "", convertDouble, { attributes: ["sized"] }),
@@ -183,4 +195,3 @@ export const moves: readonly Instruction[] = [
 	}),
 	define("cmpxchg8b", "0F C7 /1 mod=m", "M", compareExchangeDouble, { attributes: ["lock", "sized"] }),
 ];
-

@@ -1,5 +1,5 @@
-import type { Emitter, Size } from "../emit/emitter.ts";
 import * as L from "../cpu/layout.ts";
+import type { Emitter, Size } from "../emit/emitter.ts";
 import {
 	and,
 	c32,
@@ -64,8 +64,7 @@ function shift(kind: "shl" | "shr" | "sar"): (e: Emitter) => void {
 				}
 				f.set(result, value);
 				const carried = f.let(carry);
-				const overflow =
-					kind === "shl" ? xor(top(result, size), carried) : kind === "shr" ? top(a, size) : c32(0);
+				const overflow = kind === "shl" ? xor(top(result, size), carried) : kind === "shr" ? top(a, size) : c32(0);
 				e.flagsLogic(result, size);
 				e.setCarryOverflow(carried, f.let(overflow));
 			});
@@ -89,10 +88,7 @@ function rotate(right: boolean): (e: Emitter) => void {
 					f.set(result, right ? rotr(a, wide(by, size)) : rotl(a, wide(by, size)));
 				} else {
 					const back = and(sub(c32(width), by), c32(width - 1));
-					f.set(
-						result,
-						e.cut(right ? or(shrU(a, by), shl(a, back)) : or(shl(a, by), shrU(a, back)), size),
-					);
+					f.set(result, e.cut(right ? or(shrU(a, by), shl(a, back)) : or(shl(a, by), shrU(a, back)), size));
 				}
 				if (right) {
 					const carry = f.let(top(result, size));
@@ -187,9 +183,7 @@ function shiftDouble(right: boolean): (e: Emitter) => void {
 					const row = f.let(joined);
 					const moved = f.let(right ? shrU(row, by) : shl(row, by));
 					const value = right ? moved : shrU(moved, c64(span - width));
-					carry = wrap(
-						and(right ? shrU(row, sub(by, c64(1))) : shrU(row, sub(c64(span), by)), c64(1)),
-					);
+					carry = wrap(and(right ? shrU(row, sub(by, c64(1))) : shrU(row, sub(c64(span), by)), c64(1)));
 					f.set(result, e.cut(wrap(value), size));
 				}
 				const carried = f.let(carry);
