@@ -11,7 +11,5 @@ export {
 	type BootRom,
 	type BootSegment,
 	type BootSregs,
-	MEMORY_TYPE,
 	type MemoryRange,
-	type MemoryType,
 } from "./plan.ts";

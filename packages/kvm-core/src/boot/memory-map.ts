@@ -1,6 +1,6 @@
 import { BootError } from "./errors.ts";
 import { LAYOUT, pageDown } from "./layout.ts";
-import { type BootSegment, MEMORY_TYPE, type MemoryRange } from "./plan.ts";
+import { type BootSegment, E820_RAM, type MemoryRange } from "./plan.ts";
 
 const TABLE_ENTRY_SIZE = 20;
 const FOUR_GIB = 0x1_0000_0000;
@@ -9,10 +9,10 @@ const FOUR_GIB = 0x1_0000_0000;
 export function e820Table(map: readonly MemoryRange[]): Uint8Array {
 	const bytes = new Uint8Array(map.length * TABLE_ENTRY_SIZE);
 	const view = new DataView(bytes.buffer);
-	map.forEach(({ address, size, type }, i) => {
-		view.setBigUint64(i * TABLE_ENTRY_SIZE, BigInt(address), true);
-		view.setBigUint64(i * TABLE_ENTRY_SIZE + 8, BigInt(size), true);
-		view.setUint32(i * TABLE_ENTRY_SIZE + 16, MEMORY_TYPE[type], true);
+	map.forEach(({ start, length, type }, i) => {
+		view.setBigUint64(i * TABLE_ENTRY_SIZE, BigInt(start), true);
+		view.setBigUint64(i * TABLE_ENTRY_SIZE + 8, BigInt(length), true);
+		view.setUint32(i * TABLE_ENTRY_SIZE + 16, type, true);
 	});
 	return bytes;
 }
@@ -20,14 +20,14 @@ export function e820Table(map: readonly MemoryRange[]): Uint8Array {
 /** RAM from 1 MiB up without a gap, in bytes: what multiboot and INT 15h count as upper memory. */
 export function upperMemorySize(map: readonly MemoryRange[]): number {
 	const range = map.find(
-		({ type, address, size }) => type === "ram" && address <= LAYOUT.highMemory && address + size > LAYOUT.highMemory,
+		({ type, start, length }) => type === E820_RAM && start <= LAYOUT.highMemory && start + length > LAYOUT.highMemory,
 	);
-	return range === undefined ? 0 : Math.min(range.address + range.size, FOUR_GIB) - LAYOUT.highMemory;
+	return range === undefined ? 0 : Math.min(range.start + range.length, FOUR_GIB) - LAYOUT.highMemory;
 }
 
 function insideRam(map: readonly MemoryRange[], start: number, size: number): boolean {
 	return map.some(
-		({ type, address, size: length }) => type === "ram" && start >= address && start + size <= address + length,
+		(range) => range.type === E820_RAM && start >= range.start && start + size <= range.start + range.length,
 	);
 }
 
@@ -69,9 +69,9 @@ export function placeInitrd(
 ): number {
 	let best = -1;
 	for (const range of map) {
-		if (range.type !== "ram") continue;
-		const bottom = Math.max(range.address, LAYOUT.highMemory);
-		const top = Math.min(range.address + range.size, limit, FOUR_GIB);
+		if (range.type !== E820_RAM) continue;
+		const bottom = Math.max(range.start, LAYOUT.highMemory);
+		const top = Math.min(range.start + range.length, limit, FOUR_GIB);
 		// The only candidates are right below the top and right below each thing in the way.
 		for (const candidate of [top, ...occupied.map(({ start }) => Math.min(start, top))]) {
 			const start = pageDown(candidate - size);

@@ -4,7 +4,7 @@ import { BootError } from "./errors.ts";
 import { LAYOUT, PAGE_SIZE, pageUp } from "./layout.ts";
 import { type BootRequest, elfSegments } from "./linux.ts";
 import { requireRam, upperMemorySize } from "./memory-map.ts";
-import { type BootPlan, type BootSegment, MEMORY_TYPE } from "./plan.ts";
+import type { BootPlan, BootSegment } from "./plan.ts";
 
 const HEADER_MAGIC = 0x1bad_b002;
 const BOOTLOADER_MAGIC = 0x2bad_b002n;
@@ -183,9 +183,9 @@ function information(address: number, request: BootRequest): BootSegment {
 	request.memoryMap.forEach((range, i) => {
 		const at = mapOffset + i * MAP_ENTRY_SIZE;
 		view.setUint32(at, MAP_ENTRY_SIZE - 4, true);
-		view.setBigUint64(at + 4, BigInt(range.address), true);
-		view.setBigUint64(at + 12, BigInt(range.size), true);
-		view.setUint32(at + 20, MEMORY_TYPE[range.type], true);
+		view.setBigUint64(at + 4, BigInt(range.start), true);
+		view.setBigUint64(at + 12, BigInt(range.length), true);
+		view.setUint32(at + 20, range.type, true);
 	});
 	bytes.set(loaderName, loaderNameOffset);
 	bytes.set(commandLine, commandLineOffset);

@@ -1,23 +1,15 @@
 import type { Regs, Sregs, Vcpu } from "../kvm/types.ts";
 
-/** Types of memory as BIOS call E820h numbers them. */
-export const MEMORY_TYPE: { readonly [type in MemoryType]: number } = {
-	ram: 1,
-	reserved: 2,
-	"acpi-reclaimable": 3,
-	"acpi-nvs": 4,
-	unusable: 5,
-};
-
-/** The names in {@link MEMORY_TYPE}. */
-export type MemoryType = "ram" | "reserved" | "acpi-reclaimable" | "acpi-nvs" | "unusable";
+/** What BIOS call E820h calls usable memory; every other type is some kind of reserved. */
+export const E820_RAM = 1;
 
 /** A stretch of guest-physical memory as the guest is told about it. */
 export interface MemoryRange {
-	readonly address: number;
+	readonly start: number;
 	/** Bytes. */
-	readonly size: number;
-	readonly type: MemoryType;
+	readonly length: number;
+	/** As E820h numbers types: 1 RAM, 2 reserved, 3 ACPI tables, 4 ACPI NVS, 5 unusable. */
+	readonly type: number;
 }
 
 /** Bytes to be in guest memory before the first instruction. */

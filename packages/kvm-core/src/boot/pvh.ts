@@ -5,7 +5,7 @@ import { BootError } from "./errors.ts";
 import { LAYOUT } from "./layout.ts";
 import { type BootRequest, elfSegments, initrdSegment } from "./linux.ts";
 import { extents } from "./memory-map.ts";
-import { type BootPlan, type BootSegment, MEMORY_TYPE } from "./plan.ts";
+import type { BootPlan, BootSegment } from "./plan.ts";
 
 const START_MAGIC = 0x336e_c578;
 const START_INFO_SIZE = 56;
@@ -69,11 +69,11 @@ function startInfo(request: BootRequest, initrd: BootSegment | undefined): BootS
 		view.setBigUint64(moduleOffset, BigInt(initrd.physAddr), true);
 		view.setBigUint64(moduleOffset + 8, BigInt(initrd.size), true);
 	}
-	request.memoryMap.forEach(({ address, size: length, type }, i) => {
+	request.memoryMap.forEach(({ start, length, type }, i) => {
 		const at = mapOffset + i * MAP_ENTRY_SIZE;
-		view.setBigUint64(at, BigInt(address), true);
+		view.setBigUint64(at, BigInt(start), true);
 		view.setBigUint64(at + 8, BigInt(length), true);
-		view.setUint32(at + 16, MEMORY_TYPE[type], true);
+		view.setUint32(at + 16, type, true);
 	});
 	return { physAddr: LAYOUT.pvhStartInfo, bytes, size, name: "hvm_start_info" };
 }

@@ -5,9 +5,9 @@ const MIB = 2 ** 20;
 /** A PC's memory map for so many MiB. */
 export function pcMemory(mib: number): MemoryRange[] {
 	return [
-		{ address: 0, size: 0x9fc00, type: "ram" },
-		{ address: 0x9fc00, size: 0x60400, type: "reserved" },
-		{ address: MIB, size: (mib - 1) * MIB, type: "ram" },
+		{ start: 0, length: 0x9fc00, type: 1 },
+		{ start: 0x9fc00, length: 0x60400, type: 2 },
+		{ start: MIB, length: (mib - 1) * MIB, type: 1 },
 	];
 }
 
