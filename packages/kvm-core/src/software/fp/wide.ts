@@ -182,4 +182,4 @@ export function integerPart(library: FloatLibrary): Func {
 export const leadingZeros = (value: Expr): Expr => wrap(clz(value));
 
 /** Unsigned a >= b. */
-export const atLeast = geU;
+export const atLeast: typeof geU = geU;
