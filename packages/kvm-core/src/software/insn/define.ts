@@ -20,6 +20,10 @@ export interface Instruction {
 	readonly system?: SystemOperation;
 	/** Flags whose value after the instruction the architecture leaves open (RFLAGS bits), for comparisons. */
 	readonly undefinedFlags: number;
+	/** A branch's form for a target whose micro-op is known: the immediate is its address. */
+	readonly near?: (e: Emitter) => void;
+	/** What a `stack` or `string` row does where segments are not flat or addresses have 16 bits. */
+	readonly segmented?: SystemOperation;
 }
 
 /**
@@ -30,13 +34,34 @@ export interface Instruction {
  * - `stack`: touches the stack; handlers are made per stack width
  * - `aligned`: a 16-byte memory operand must be aligned (#GP)
  * - `rep`: F3/F2 are repeat prefixes
+ * - `string`: addresses are DS:rSI and ES:rDI
+ * - `address`: the memory operand is only an address, without a segment
+ * - `sized`: handlers are made per operand size though no operand shows it
+ * - `x87`, `mmx`, `sse`: needs that part of the FPU: #NM or #UD by CR0.EM, CR0.TS, CR4.OSFXSR
  */
-export type Attribute = "i64" | "o64" | "d64" | "f64" | "lock" | "ends" | "stack" | "aligned" | "rep";
+export type Attribute =
+	| "i64"
+	| "o64"
+	| "d64"
+	| "f64"
+	| "lock"
+	| "ends"
+	| "stack"
+	| "aligned"
+	| "rep"
+	| "string"
+	| "address"
+	| "sized"
+	| "x87"
+	| "mmx"
+	| "sse";
 
 /** Options of {@link define}. */
 export interface DefineOptions {
 	attributes?: readonly Attribute[];
 	undefinedFlags?: number;
+	near?: (e: Emitter) => void;
+	segmented?: SystemOperation;
 }
 
 /** A row with generated semantics. */
@@ -54,6 +79,8 @@ export function define(
 		emit,
 		attributes: options.attributes ?? [],
 		undefinedFlags: options.undefinedFlags ?? 0,
+		...(options.near === undefined ? {} : { near: options.near }),
+		...(options.segmented === undefined ? {} : { segmented: options.segmented }),
 	};
 }
 

@@ -9,7 +9,7 @@ export interface OperandForm {
 	readonly text: string;
 	readonly place: OperandPlace;
 	/** Register file of a register operand. */
-	readonly file: "general" | "segment" | "control" | "debug" | "mmx" | "xmm" | "none";
+	readonly file: "general" | "segment" | "control" | "debug" | "mmx" | "xmm" | "x87" | "none";
 	readonly size: OperandSize;
 	/** A fixed register's byte offset in the state. */
 	readonly offset?: number;
@@ -61,6 +61,8 @@ function parse(text: string): OperandForm {
 	if (fixed !== undefined) {
 		return { text, place: "fixed", file: "general", offset: fixed[0], size: fixed[1], mod: "any" };
 	}
+	// ST(i), its number in ModRM.rm: relative to the top of the stack.
+	if (text === "STi") return { text, place: "rm", file: "x87", size: 10, mod: "register" };
 	if (text === "1") return { text, place: "one", file: "none", size: 1, mod: "any" };
 	const letter = text[0]!;
 	const size = TYPES[text.slice(1)];

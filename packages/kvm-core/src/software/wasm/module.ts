@@ -27,7 +27,7 @@ export class Func implements Callee {
 	readonly name: string;
 	readonly signature: Signature;
 	readonly code: number[] = [];
-	private readonly module: WasmModule;
+	readonly module: WasmModule;
 	private readonly locals: ValType[] = [];
 	private depth = 0;
 
