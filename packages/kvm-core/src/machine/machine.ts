@@ -86,7 +86,7 @@ export class Machine {
 		this.#start = options.now();
 		this.#scheduler = options.scheduler;
 		this.memoryMap = makeMemoryMap(memoryBytes);
-		this.vm = kvm.createVm({ memoryBytes });
+		this.vm = kvm.createVm({ memoryBytes, vcpus: cpus });
 		try {
 			this.#memory = this.vm.createMemory(memoryBytes);
 			for (const [slot, { start, length, memoryOffset }] of ranges.entries()) {

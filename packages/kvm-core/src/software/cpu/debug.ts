@@ -2,9 +2,9 @@ import type { Cpu } from "./cpu.ts";
 import * as L from "./layout.ts";
 
 /** DR6. */
-export const DR6_BD = 1 << 13;
-export const DR6_BS = 1 << 14;
-export const DR6_BT = 1 << 15;
+export const DR6_BD: number = 1 << 13;
+export const DR6_BS: number = 1 << 14;
+export const DR6_BT: number = 1 << 15;
 /** Bits of DR6 that always read as 1, and those that can be written. */
 const DR6_FIXED = 0xffff_0ff0;
 const DR6_WRITABLE = 0xe00f;

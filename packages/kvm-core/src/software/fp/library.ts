@@ -61,7 +61,7 @@ export class FloatLibrary {
 }
 
 /** Exceptions, as a word. */
-export const FLAGS = FP_SCRATCH;
+export const FLAGS: number = FP_SCRATCH;
 /** Sign and exponent of an 80-bit result, as a word. */
 export const RESULT_SE: number = FP_SCRATCH + 4;
 /** Second result of an integer function, 8 bytes. */
