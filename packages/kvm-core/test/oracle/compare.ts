@@ -8,11 +8,7 @@ const PRESENT = 1;
 const hex = (value: bigint | number): string => value.toString(16);
 
 /** What differs between two outcomes of a case, in words; empty when they agree. */
-export function compare(
-	{ one, undefinedFlags }: Pick<Generated, "one" | "undefinedFlags">,
-	want: Outcome,
-	got: Outcome,
-): string[] {
+export function compare({ undefinedFlags }: Pick<Generated, "undefinedFlags">, want: Outcome, got: Outcome): string[] {
 	const differences: string[] = [];
 	const expect = (what: string, wanted: bigint | number, actual: bigint | number): void => {
 		if (wanted !== actual) differences.push(`${what} ${hex(wanted)}, got ${hex(actual)}`);
@@ -31,8 +27,10 @@ export function compare(
 		const cut = is64 ? 64 : i < 8 ? 32 : 0;
 		expect(`r${i}`, BigInt.asUintN(cut, want.gpr[i]!), BigInt.asUintN(cut, got.gpr[i]!));
 	}
+	// The kernel's IRET to the signal handler has made every null selector 0.
+	const plain = (selector: number): number => (selector < 4 ? 0 : selector);
 	want.selectors.forEach((selector, i) => {
-		expect(["cs", "ss", "ds", "es", "fs", "gs"][i]!, selector, got.selectors[i] ?? -1);
+		expect(["cs", "ss", "ds", "es", "fs", "gs"][i]!, plain(selector), plain(got.selectors[i] ?? -1));
 	});
 	expect("first byte written", want.dirtyOffset, got.dirtyOffset);
 	if (Buffer.compare(want.dirty, got.dirty) !== 0) {
@@ -41,7 +39,6 @@ export function compare(
 		);
 	}
 	compareFx(want.fx, got.fx, differences);
-	void one;
 	return differences;
 }
 

@@ -7,24 +7,46 @@ import { FX } from "./protocol.ts";
 /** Makes a failing case smaller as long as it still fails, not necessarily in the same way. */
 export function shrink(native: NativeCpu, engine: EngineCpu, data: Uint8Array, failing: Generated): Generated {
 	let best = failing;
-	for (let round = 0; round < 4; round++) {
-		let changed = false;
-		for (const step of steps(best)) {
+	for (let round = 0; round < 6; round++) {
+		const list = steps(best).flatMap((step) => {
 			const candidate = step(best);
-			if (candidate !== undefined && fails(native, engine, data, candidate)) {
-				best = candidate;
-				changed = true;
-			}
+			return candidate === undefined ? [] : [{ step, candidate }];
+		});
+		const helped = failures(
+			native,
+			engine,
+			data,
+			list.map(({ candidate }) => candidate),
+		);
+		const good = list.filter((_, i) => helped[i]);
+		if (good.length === 0) break;
+		// All of them at once where that still fails, or the first half, a quarter...
+		let count = good.length;
+		let next = combine(
+			best,
+			good.map(({ step }) => step),
+		);
+		while (count > 1 && !failures(native, engine, data, [next])[0]) {
+			count = count >> 1;
+			next = combine(
+				best,
+				good.slice(0, count).map(({ step }) => step),
+			);
 		}
-		if (!changed) break;
+		best = next;
 	}
 	return best;
 }
 
-function fails(native: NativeCpu, engine: EngineCpu, data: Uint8Array, candidate: Generated): boolean {
-	const [want] = native.run(data, [candidate.one]);
-	const [got] = engine.run(data, [candidate.one]);
-	return compare(candidate, want!, got!).length > 0;
+function combine(from: Generated, list: readonly Step[]): Generated {
+	return list.reduce((best, step) => step(best) ?? best, from);
+}
+
+function failures(native: NativeCpu, engine: EngineCpu, data: Uint8Array, list: readonly Generated[]): boolean[] {
+	const inputs = list.map(({ one }) => one);
+	const want = native.run(data, inputs);
+	const got = engine.run(data, inputs);
+	return list.map((one, i) => compare(one, want[i]!, got[i]!).length > 0);
 }
 
 type Step = (from: Generated) => Generated | undefined;
