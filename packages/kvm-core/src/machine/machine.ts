@@ -95,7 +95,10 @@ export class Machine {
 		this.#scheduler = options.scheduler;
 		this.memoryMap = makeMemoryMap(memoryBytes);
 		const roms = options.roms ?? [];
-		this.vm = kvm.createVm({ memoryBytes: roms.reduce((sum, { bytes }) => sum + bytes.length, memoryBytes) });
+		this.vm = kvm.createVm({
+			memoryBytes: roms.reduce((sum, { bytes }) => sum + bytes.length, memoryBytes),
+			vcpus: cpus,
+		});
 		try {
 			this.#memory = this.vm.createMemory(memoryBytes);
 			for (const [slot, { start, length, memoryOffset }] of ranges.entries()) {
