@@ -262,6 +262,8 @@ export interface CreateVmOptions {
 	 * @default 134_217_728
 	 */
 	memoryBytes?: number;
+	/** vCPUs that will be made. @default 1 */
+	vcpus?: number;
 }
 
 /** A virtual machine. */

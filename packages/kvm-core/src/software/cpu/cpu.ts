@@ -1,4 +1,6 @@
+import type { CpuidTable } from "./cpuid.ts";
 import * as L from "./layout.ts";
+import type { Mmu } from "./paging.ts";
 
 /** Exception vectors. */
 export const DE = 0;
@@ -88,6 +90,16 @@ export interface Core {
 	halt(): void;
 	/** Triple fault. */
 	shutdown(): void;
+	/** Must follow a change of DR0-3 or DR7. */
+	debugChanged(): void;
+	/** 64 random bits for RDRAND and RDSEED. */
+	random(): bigint;
+	/** kvm-clock now, in nanoseconds; it and the TSC are the same time at different rates. */
+	clock(): bigint;
+	/** Nanoseconds since 1970 when kvm-clock was 0. */
+	wallClock(): bigint;
+	/** Rate of the TSC. */
+	readonly tscKhz: number;
 }
 
 /**
@@ -106,6 +118,10 @@ export class Cpu {
 	ports!: PortIo;
 	apic: ApicView | undefined;
 	core!: Core;
+	/** Page walks, and the physical memory beneath. */
+	mmu!: Mmu;
+	/** What CPUID answers. */
+	cpuid!: CpuidTable;
 	/** RIP of the instruction in hand. */
 	rip = 0n;
 	/** RIP behind it. */
@@ -270,7 +286,7 @@ export class Cpu {
 		this.u32[at + 2] = limit;
 		this.u64[(at + 4) >> 1] = base;
 		if (segment < L.LDTR) this.u64[(L.SEG_BASE >> 3) + segment] = base;
-		if (segment === L.CS) this.u32[L.CPL >> 2] = this.virtual8086 ? 3 : selector & 3;
+		if (segment === L.CS) this.u32[L.CPL >> 2] = !this.protectedMode ? 0 : this.virtual8086 ? 3 : selector & 3;
 	}
 }
 

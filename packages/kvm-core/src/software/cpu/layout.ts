@@ -43,6 +43,8 @@ export const CPL = 240;
 export const MODE = 244;
 /** 1 while the next instruction boundary takes no interrupt (STI, MOV SS). */
 export const SHADOW = 248;
+/** 1 in 64-bit code. */
+export const CODE_64 = 252;
 
 /** XMM0..15, 16 bytes each. */
 export const XMM = 256;
@@ -60,13 +62,21 @@ export const FIP = 664;
 export const FDP = 672;
 export const FCS = 680;
 export const FDS = 684;
+/** RIP, whenever PC is zero. */
+export const RIP = 688;
 
 /**
  * Hidden parts of ES CS SS DS FS GS LDTR TR, 32 bytes each: selector u32, attributes u32 (see segments.ts), limit u32
- * in bytes, unused; base i64 at +16 (for the first six a copy of SEG_BASE's).
+ * in bytes, SEGMENT_FAST; base i64 at +16 (for the first six a copy of SEG_BASE's).
  */
 export const SEGMENTS = 704;
 export const SEGMENT_BYTES = 32;
+/** In a segment's record: what generated code may do without asking (u32). */
+export const SEGMENT_FAST = 12;
+export const FAST_READ = 1;
+export const FAST_WRITE = 2;
+/** No limit to check: 64-bit code. */
+export const FAST_UNLIMITED = 4;
 export const GDTR_BASE = 960;
 export const GDTR_LIMIT = 968;
 export const IDTR_BASE = 976;
@@ -88,8 +98,10 @@ export const MSRS_END = 2048;
 
 /** Where an access that cannot be made in place is made: 64 bytes. */
 export const BOUNCE = 2048;
-/** Pending events, plain words; which stands where: events.ts. */
+/** Pending events, plain words to 2551; which stands where: events.ts. */
 export const EVENTS = 2304;
+/** Set when a segment check queued a fault; generated code leaves. */
+export const FAULT_FLAG = 2552;
 /** Scratch of the floating-point code, 512 bytes. */
 export const FP_SCRATCH = 2560;
 /** PAE page-directory pointers, 4 x 8 bytes, loaded with CR3. */

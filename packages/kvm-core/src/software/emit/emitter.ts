@@ -51,7 +51,8 @@ export interface Variant {
 	readonly size: Size;
 	readonly rm: RmKind;
 	readonly stack: StackKind;
-	readonly long: boolean;
+	/** Repeat prefix of a `rep` row: 0, 0xf2 or 0xf3. */
+	readonly repeat: 0 | 0xf2 | 0xf3;
 }
 
 /** Functions every handler may call. */
@@ -64,10 +65,17 @@ export interface Runtime {
 	readonly slowModify: Callee;
 	/** Writes BOUNCE through. Returns 0 = fault: leave. */
 	readonly commit: Callee;
-	/** (pc, size, write) → linear address of a segmented operand as i64; on a fault the FAULT word is set. */
+	/** (pc, size, write, displacement) → linear address of a segmented operand as i64; on a fault the FAULT word is set. */
 	readonly segmented: Callee;
 	/** (vector, error code or -1, pc): queues a fault; leave after it. */
 	readonly raise: Callee;
+	/** (divisor, pc) → 0 = #DE queued: leave. Divides RDX:RAX by an i64. */
+	readonly divideU128: Callee;
+	readonly divideS128: Callee;
+	/** (rip) goes on at a RIP: a tail call; the second parameter is the micro-op that jumps. */
+	readonly goto: Callee;
+	/** (pc) → offset of the memory operand in its segment, cut to the address size, as i64. */
+	readonly offset: Callee;
 	/** (instruction number, pc) → next micro-op, 0 = leave. */
 	readonly system: Callee;
 }
@@ -76,7 +84,7 @@ export interface Runtime {
 export const HANDLER: Signature = { params: ["i32"] };
 
 /** Where `segmented` reports that it queued a fault (i32, relative to the state). */
-export const FAULT_FLAG: number = L.EVENTS;
+export const FAULT_FLAG: number = L.FAULT_FLAG;
 
 /**
  * What an instruction's semantics are written against. Values are expressions: i32 for operands of 1, 2 and 4 bytes
@@ -93,6 +101,7 @@ export class Emitter {
 	readonly operands: readonly OperandForm[];
 	private readonly aligned: boolean;
 	private linear: Expr | undefined;
+	private displacement: Expr | undefined;
 
 	constructor(
 		f: Func,
@@ -157,9 +166,10 @@ export class Emitter {
 
 	/**
 	 * Reads operand `n`, computes and writes it back: one translation for memory. `compute` gets the old value in a
-	 * local and returns the new one; what it emits comes before the write, which cannot fault any more.
+	 * local and returns the new one; what it emits, and `beforeWrite`, come before the write, which cannot fault any
+	 * more.
 	 */
-	modify(n: number, compute: (old: Expr) => Expr): void {
+	modify(n: number, compute: (old: Expr) => Expr, beforeWrite?: () => void): void {
 		const operand = this.operands[n]!;
 		const size = this.size(n);
 		if (operand.place !== "rm" || this.variant.rm === "register") {
@@ -170,12 +180,16 @@ export class Emitter {
 						? c32(operand.offset!)
 						: this.f.let(this.field(UOP_BASE));
 			const old = this.f.let(this.readState(size, field));
-			this.writeState(size, field, compute(old));
+			const value = this.f.let(compute(old));
+			beforeWrite?.();
+			this.writeState(size, field, value);
 			return;
 		}
-		const host = this.hostAddress(this.address(size, true), size, this.runtime.slowModify, L.TLB_WRITE);
+		const host = this.modifiable(size);
 		const old = this.f.let(size === 8 ? load64(8, host) : load32(size, host));
-		this.f.store(size, host, compute(old));
+		const value = compute(old);
+		beforeWrite?.();
+		this.f.store(size, host, value);
 		this.commitBounce(host);
 	}
 
@@ -185,7 +199,9 @@ export class Emitter {
 		const { rm } = this.variant;
 		let linear: Expr;
 		if (rm === "segmented") {
-			linear = this.f.let(callExpr(this.runtime.segmented, this.pc, c32(size), c32(write ? 1 : 0)));
+			linear = this.f.let(
+				callExpr(this.runtime.segmented, this.pc, c32(size), c32(write ? 1 : 0), this.displacement ?? c64(0)),
+			);
 			this.leaveIf(load32(4, c32(this.state), FAULT_FLAG));
 		} else {
 			const sum = this.effectiveAddress();
@@ -198,12 +214,18 @@ export class Emitter {
 		return linear;
 	}
 
+	/** Moves the memory operand by `bytes` (i64) from where it was encoded; before its first use. */
+	displace(bytes: Expr): void {
+		this.displacement = this.f.let(bytes);
+	}
+
 	/** base + (index << scale) + displacement, as i64, neither cut nor based. */
 	effectiveAddress(): Expr {
 		const base = load64(8, load32(1, this.pc, UOP_BASE), this.state);
 		const index = load64(8, load32(1, this.pc, UOP_INDEX), this.state);
 		const scale = extU(and(load32(1, this.pc, UOP_FLAGS), c32(3)));
-		return add(add(base, shl(index, scale)), load64S(4, this.pc, UOP_DISP));
+		const sum = add(add(base, shl(index, scale)), load64S(4, this.pc, UOP_DISP));
+		return this.displacement === undefined ? sum : add(sum, this.displacement);
 	}
 
 	/** Reads the memory operand. */
@@ -301,6 +323,20 @@ export class Emitter {
 		return load32(4, this.pc, UOP_IMM);
 	}
 
+	/** Byte `offset` of the general registers (1 = AH). */
+	registerByte(offset: number): Expr {
+		return load32(1, c32(this.state), L.GPR + offset);
+	}
+
+	setRegisterByte(offset: number, value: Expr): void {
+		this.f.store(1, c32(this.state), value, L.GPR + offset);
+	}
+
+	/** Host address (in a local) of `size` bytes of the memory operand, for a read-modify-write ended by `commitBounce`. */
+	modifiable(size: number): Expr {
+		return this.hostAddress(this.address(size, true), size, this.runtime.slowModify, L.TLB_WRITE);
+	}
+
 	/** A byte of the micro-op. */
 	field(offset: number): Expr {
 		return load32(1, this.pc, offset);
@@ -327,6 +363,11 @@ export class Emitter {
 	/** General register `n` (a number, not an operand), cut to `size`. */
 	gpr(n: number, size: Size): Expr {
 		return this.readState(size, c32(L.GPR + n * 8));
+	}
+
+	/** Low 32 bits of general register `n` as i64. */
+	gprWide(n: number): Expr {
+		return load64(4, c32(this.state), L.GPR + n * 8);
 	}
 
 	setGpr(n: number, size: Size, value: Expr): void {

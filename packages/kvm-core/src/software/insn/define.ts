@@ -20,6 +20,10 @@ export interface Instruction {
 	readonly system?: SystemOperation;
 	/** Flags whose value after the instruction the architecture leaves open (RFLAGS bits), for comparisons. */
 	readonly undefinedFlags: number;
+	/** A branch's form for a target whose micro-op is known: the immediate is its address. */
+	readonly near?: (e: Emitter) => void;
+	/** What a `stack` or `string` row does where segments are not flat or addresses have 16 bits. */
+	readonly segmented?: SystemOperation;
 }
 
 /**
@@ -30,6 +34,9 @@ export interface Instruction {
  * - `stack`: touches the stack; handlers are made per stack width
  * - `aligned`: a 16-byte memory operand must be aligned (#GP)
  * - `rep`: F3/F2 are repeat prefixes
+ * - `string`: addresses are DS:rSI and ES:rDI
+ * - `address`: the memory operand is only an address, without a segment
+ * - `sized`: handlers are made per operand size though no operand shows it
  * - `x87`, `mmx`, `sse`: needs that part of the FPU: #NM or #UD by CR0.EM, CR0.TS, CR4.OSFXSR
  */
 export type Attribute =
@@ -42,6 +49,9 @@ export type Attribute =
 	| "stack"
 	| "aligned"
 	| "rep"
+	| "string"
+	| "address"
+	| "sized"
 	| "x87"
 	| "mmx"
 	| "sse";
@@ -50,6 +60,8 @@ export type Attribute =
 export interface DefineOptions {
 	attributes?: readonly Attribute[];
 	undefinedFlags?: number;
+	near?: (e: Emitter) => void;
+	segmented?: SystemOperation;
 }
 
 /** A row with generated semantics. */
@@ -67,6 +79,8 @@ export function define(
 		emit,
 		attributes: options.attributes ?? [],
 		undefinedFlags: options.undefinedFlags ?? 0,
+		...(options.near === undefined ? {} : { near: options.near }),
+		...(options.segmented === undefined ? {} : { segmented: options.segmented }),
 	};
 }
 
