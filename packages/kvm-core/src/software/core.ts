@@ -427,8 +427,12 @@ export class ExecutionCore implements Core {
 		if (this.breakpointAt(pc)) return;
 		const shadowed = cpu.get32(L.SHADOW) !== 0;
 		this.leaveAfter(pc);
+		const handler = this.u16[pc >>> 1]!;
+		const plain = this.generated.plain[handler]!;
+		this.u16[pc >>> 1] = plain;
 		this.enter(pc);
 		this.untrap();
+		if (this.u16[pc >>> 1] === plain) this.u16[pc >>> 1] = handler;
 		const finished = cpu.get32(EXCEPTION) === 0 && !this.requestPending;
 		if (shadowed && finished) cpu.set32(L.SHADOW, 0);
 		if (stepped && finished && (cpu.systemFlags & L.TF) !== 0) cpu.set32(DEBUG_TRAP, 0x4000);

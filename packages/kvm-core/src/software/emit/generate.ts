@@ -1,4 +1,5 @@
 import * as L from "../cpu/layout.ts";
+import { conditionNames } from "../insn/condition.ts";
 import type { Instruction } from "../insn/define.ts";
 import { type OperandForm, parseOperands } from "../insn/operands.ts";
 import {
@@ -21,6 +22,7 @@ import {
 	wrap,
 } from "../wasm/expr.ts";
 import { type Callee, callExpr, type Func, WasmModule } from "../wasm/module.ts";
+import { emitNear } from "./branch.ts";
 import { writeDivision } from "./divide.ts";
 import {
 	Emitter,
@@ -32,7 +34,8 @@ import {
 	type StackKind,
 	type Variant,
 } from "./emitter.ts";
-import { UOP_BASE, UOP_DISP, UOP_FLAGS, UOP_IMM, UOP_INDEX } from "./uop.ts";
+import { conditionOf, flagUse, fusedConditions, hasFlagless } from "./fusion.ts";
+import { UOP_BASE, UOP_BYTES, UOP_DISP, UOP_FLAGS, UOP_IMM, UOP_INDEX } from "./uop.ts";
 
 /** Handlers that no row makes, by their place in the function table. */
 export const STALE = 0;
@@ -80,6 +83,16 @@ export interface Generated {
 	/** Handler number by row and slot; 0 where there is none. */
 	readonly handlers: Uint16Array;
 	readonly handlerCount: number;
+	/** By handler: FLAGS_* bits. */
+	readonly flagUse: Uint8Array;
+	/** By handler: the one that leaves the flags alone, or 0. */
+	readonly flagless: Uint16Array;
+	/** By handler: 1 + the condition code that a near branch tests, or 0. */
+	readonly branchCondition: Uint8Array;
+	/** By handler * 16 + condition code: the one that takes the following near branch too. */
+	readonly fused: ReadonlyMap<number, number>;
+	/** By handler: the one that does no more and no less than its instruction. */
+	readonly plain: Uint16Array;
 }
 
 /** A table row with what is derived from it once. */
@@ -89,6 +102,28 @@ export interface Row {
 	readonly operands: readonly OperandForm[];
 	readonly sized: boolean;
 	readonly byteSized: boolean;
+	/** Attributes and forms the decoder asks for with every instruction. */
+	readonly force64: boolean;
+	readonly default64: boolean;
+	readonly lockable: boolean;
+	readonly repeats: boolean;
+	readonly string: boolean;
+	readonly stack: boolean;
+	readonly address: boolean;
+	readonly ends: boolean;
+	readonly x87: boolean;
+	readonly sse: boolean;
+	readonly isSystem: boolean;
+	/** Handlers are made per operand size. */
+	readonly perSize: boolean;
+	readonly regFile: OperandForm["file"];
+	readonly rmFile: OperandForm["file"];
+	readonly regByte: boolean;
+	readonly rmByte: boolean;
+	/** Operands with bytes of their own behind ModRM. */
+	readonly encoded: readonly OperandForm[];
+	/** The register is in the opcode byte. */
+	readonly inOpcode: boolean;
 }
 
 /** Where a row's handler stands in `Generated.handlers`. */
@@ -116,7 +151,36 @@ export function prepareRows(table: readonly Instruction[]): Row[] {
 			insn.attributes.includes("stack") ||
 			operands.some(({ size }) => size === "v" || size === "z" || size === "y" || size === "far");
 		const byteSized = !sized && operands.some(({ size, place }) => size === 1 && place !== "immediate");
-		return { number, insn, operands, sized: sized || (insn.system !== undefined && !byteSized), byteSized };
+		const has = (attribute: Instruction["attributes"][number]): boolean => insn.attributes.includes(attribute);
+		const reg = operands.findLast(({ place }) => place === "reg");
+		const rm = operands.findLast(({ place }) => place === "rm");
+		const perSize = sized || (insn.system !== undefined && !byteSized);
+		const relative = operands.some(({ encoding }) => encoding === "jb" || encoding === "jz");
+		return {
+			number,
+			insn,
+			operands,
+			sized: perSize,
+			byteSized,
+			force64: has("f64"),
+			default64: has("d64"),
+			lockable: has("lock"),
+			repeats: has("rep"),
+			string: has("string"),
+			stack: has("stack"),
+			address: has("address"),
+			ends: has("ends"),
+			x87: has("x87") || has("mmx"),
+			sse: has("sse"),
+			isSystem: insn.system !== undefined,
+			perSize: perSize || has("f64") || relative,
+			regFile: reg?.file ?? "none",
+			rmFile: rm?.file ?? "none",
+			regByte: reg?.size === 1,
+			rmByte: rm?.size === 1,
+			encoded: operands.filter(({ encoding }) => encoding !== undefined),
+			inOpcode: operands.some(({ inOpcode }) => inOpcode === true),
+		};
 	});
 }
 
@@ -166,6 +230,11 @@ export function generate(
 	const rows = prepareRows(table);
 	const numbers = new Uint16Array(rows.length * SLOTS_PER_ROW);
 	const systemHandlers: SystemHandler[] = [];
+	const uses: [handler: number, use: number][] = [];
+	const conditions: [handler: number, code: number][] = [];
+	const flaglessPairs: [base: number, other: number][] = [];
+	const fusedPairs: [base: number, other: number][] = [];
+	const fused = new Map<number, number>();
 	for (const row of rows) {
 		for (const { variant, slot, near } of variantsOf(row)) {
 			const f = module.func(row.insn.name, HANDLER);
@@ -191,10 +260,59 @@ export function generate(
 			const emitter = new Emitter(f, runtime, state, variant, row.operands, aligned);
 			(near ? row.insn.near! : row.insn.emit!)(emitter);
 			emitter.next();
+			const handler = handlers.length - 1;
+			const code = near ? conditionCode(row.insn.name) : -1;
+			if (code >= 0) conditions.push([handler, code]);
+			if (near) continue;
+			uses.push([handler, flagUse(row, variant)]);
+			if (hasFlagless(row, variant)) {
+				const alone = module.func(row.insn.name, HANDLER);
+				const e = new Emitter(alone, runtime, state, variant, row.operands, aligned, true);
+				row.insn.emit!(e);
+				e.next();
+				flaglessPairs.push([handler, handlers.length]);
+				handlers.push(alone);
+			}
+			for (const code of fusedConditions(row, variant)) {
+				const both = module.func(row.insn.name, HANDLER);
+				const e = new Emitter(both, runtime, state, variant, row.operands, aligned);
+				row.insn.emit!(e);
+				const branch = both.let(add(e.pc, c32(UOP_BYTES)));
+				both.if(conditionOf(e, e.flagSource!, code), () => emitNear(e, branch));
+				both.returnCallIndirect(HANDLER, load32(2, branch, UOP_BYTES), add(branch, c32(UOP_BYTES)));
+				fused.set(handler * 16 + code, handlers.length);
+				fusedPairs.push([handler, handlers.length]);
+				handlers.push(both);
+			}
 		}
 	}
 	module.setTable(handlers);
-	return { bytes: module.encode(memory), rows, systemHandlers, handlers: numbers, handlerCount: handlers.length };
+	const count = handlers.length;
+	const plain = Uint16Array.from({ length: count }, (_, i) => i);
+	for (const [base, other] of [...flaglessPairs, ...fusedPairs]) plain[other] = base;
+	const flagUses = new Uint8Array(count);
+	for (const [handler, use] of uses) flagUses[handler] = use;
+	const flagless = new Uint16Array(count);
+	for (const [base, other] of flaglessPairs) flagless[base] = other;
+	const branchCondition = new Uint8Array(count);
+	for (const [handler, code] of conditions) branchCondition[handler] = code + 1;
+	return {
+		bytes: module.encode(memory),
+		rows,
+		systemHandlers,
+		handlers: numbers,
+		handlerCount: count,
+		flagUse: flagUses,
+		flagless,
+		branchCondition,
+		fused,
+		plain,
+	};
+}
+
+/** Condition code of a Jcc by name, or -1. */
+function conditionCode(name: string): number {
+	return name.startsWith("j") ? conditionNames.indexOf(name.slice(1)) : -1;
 }
 
 function systemOperation(insn: Instruction, variant: Variant): Instruction["system"] {
@@ -218,8 +336,7 @@ function variantsOf(row: Row): { variant: Variant; slot: number; near: boolean }
 		if (insn.system !== undefined) return rm === "segmented" && rmOperand.mod !== "register" && !modrmRegister;
 		return rmOperand.mod !== "register" && !modrmRegister;
 	});
-	const branches = operands.some(({ encoding }) => encoding === "jb" || encoding === "jz");
-	const sizes = row.sized || branches || has("f64") ? SIZES : [8 as Size];
+	const sizes = row.perSize ? SIZES : [8 as Size];
 	const stacks: readonly StackKind[] = has("stack") ? STACKS : ["flat64"];
 	const out: { variant: Variant; slot: number; near: boolean }[] = [];
 	for (const size of sizes) {
