@@ -20,7 +20,7 @@ import { deriveMode } from "./cpu/mode.ts";
 import { linearAddress } from "./cpu/operand.ts";
 import { type CodeArena, CodeCache, type CodePage } from "./decode/code-cache.ts";
 import { Decoder } from "./decode/decoder.ts";
-import { CROSSING, type Generated, JOIN, LEAVE, STALE } from "./emit/generate.ts";
+import { CROSSING, type HandlerPlan, JOIN, LEAVE, STALE } from "./emit/plan.ts";
 import { UOP_BYTES, UOP_IMM, UOP_META } from "./emit/uop.ts";
 import type { PhysicalMemory } from "./memory.ts";
 import { SystemInsn } from "./system-insn.ts";
@@ -79,7 +79,7 @@ export class ExecutionCore implements Core {
 	/** A request noted by the embedder's side waits: leave before the next access of that kind. */
 	requestPending = false;
 	private readonly physical: PhysicalMemory;
-	private readonly generated: Generated;
+	private readonly plan: HandlerPlan;
 	private readonly insn: SystemInsn;
 	private readonly u16: Uint16Array;
 	private readonly i32: Int32Array;
@@ -94,16 +94,16 @@ export class ExecutionCore implements Core {
 	/** Budget put aside to make generated code leave at once. */
 	private stolen = 0;
 
-	constructor(physical: PhysicalMemory, base: number, arena: CodeArena, generated: Generated, mmio: MmioHandler) {
+	constructor(physical: PhysicalMemory, base: number, arena: CodeArena, plan: HandlerPlan, mmio: MmioHandler) {
 		const { buffer } = physical.u8;
 		this.physical = physical;
-		this.generated = generated;
+		this.plan = plan;
 		this.cpu = new Cpu(buffer, base);
 		this.insn = new SystemInsn(this.cpu, buffer);
 		this.u16 = new Uint16Array(buffer);
 		this.i32 = new Int32Array(buffer);
 		this.translator = new Translator(this.cpu, physical, mmio, this);
-		this.code = new CodeCache(buffer, arena, new Decoder(generated), (page) => this.codeAppeared(page));
+		this.code = new CodeCache(buffer, arena, new Decoder(plan), (page) => this.codeAppeared(page));
 		this.cpu.memory = this.translator;
 		this.cpu.core = this;
 		this.cpu.set64(L.TWO_GIB, 0x8000_0000n);
@@ -428,7 +428,7 @@ export class ExecutionCore implements Core {
 		const shadowed = cpu.get32(L.SHADOW) !== 0;
 		this.leaveAfter(pc);
 		const handler = this.u16[pc >>> 1]!;
-		const plain = this.generated.plain[handler]!;
+		const plain = this.plan.plain[handler]!;
 		this.u16[pc >>> 1] = plain;
 		this.enter(pc);
 		this.untrap();
@@ -627,7 +627,7 @@ export class ExecutionCore implements Core {
 	/** Executes a system instruction; returns the micro-op to go on with, or 0. */
 	private system(number: number, pc: number): number {
 		const { cpu } = this;
-		const handler = this.generated.systemHandlers[number]!;
+		const handler = this.plan.systemHandlers[number]!;
 		cpu.set32(L.PC, pc);
 		const meta = this.u16[(pc + UOP_META) >>> 1]!;
 		const rip = this.cutRip(cpu.get64(L.RIP_BASE) + BigInt(meta & 0xfff));

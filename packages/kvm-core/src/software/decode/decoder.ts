@@ -1,6 +1,6 @@
 import * as L from "../cpu/layout.ts";
 import type { RmKind, Size, StackKind } from "../emit/emitter.ts";
-import { type Generated, INVALID, NO_FPU, NO_SSE, nearSlotOf, type Row, slotOf } from "../emit/generate.ts";
+import { type HandlerPlan, INVALID, NO_FPU, NO_SSE, nearSlotOf, type Row, slotOf } from "../emit/plan.ts";
 import type { OperandForm } from "../insn/operands.ts";
 import { MODE_FLAT, MODE_FS_FULL, MODE_GS_FULL, MODE_NO_FPU, MODE_NO_SSE, MODE_SIZE, MODE_STACK_32 } from "./mode.ts";
 import { buildOpcodeMaps, type Candidate, type OpcodeMaps } from "./opcodes.ts";
@@ -38,12 +38,12 @@ export class Decoder {
 	/** Row of the table, for the disassembler and fusion. */
 	row: Row | undefined;
 	operandSize: Size = 4;
-	readonly generated: Generated;
+	readonly plan: HandlerPlan;
 	private readonly maps: OpcodeMaps;
 
-	constructor(generated: Generated) {
-		this.generated = generated;
-		this.maps = buildOpcodeMaps(generated.rows);
+	constructor(plan: HandlerPlan) {
+		this.plan = plan;
+		this.maps = buildOpcodeMaps(plan.rows);
 	}
 
 	/**
@@ -263,10 +263,10 @@ export class Decoder {
 		this.operandSize = operandSize;
 		this.row = row;
 		this.ends = row.ends;
-		this.handler = this.generated.handlers[slotOf(row.number, slotSize, rm, row.stack ? stack : "flat64", repeats)]!;
+		this.handler = this.plan.handlers[slotOf(row.number, slotSize, rm, row.stack ? stack : "flat64", repeats)]!;
 		this.nearHandler = 0;
 		if (insn.near !== undefined && (stack !== "segmented" || !row.stack)) {
-			this.nearHandler = this.generated.handlers[nearSlotOf(row.number, slotSize, row.stack ? stack : "flat64")]!;
+			this.nearHandler = this.plan.handlers[nearSlotOf(row.number, slotSize, row.stack ? stack : "flat64")]!;
 		}
 		if (this.handler === 0) return this.fail("invalid", mode);
 		if (row.x87) {

@@ -1,6 +1,6 @@
 import { c32, c64, type Expr, eq, eqz, geS, geU, gtS, gtU, leS, leU, ltS, ltU, ne } from "../wasm/expr.ts";
 import type { Emitter, Size, Variant } from "./emitter.ts";
-import type { Row } from "./generate.ts";
+import type { Row } from "./plan.ts";
 
 /**
  * Shortcuts across instructions, all of them other handlers for the same micro-ops: a comparison that also takes the
