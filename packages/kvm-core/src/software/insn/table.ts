@@ -6,7 +6,9 @@ import { moves } from "./move.ts";
 import { packedInteger } from "./packed-integer.ts";
 import { packedShift } from "./packed-shift.ts";
 import { shifts } from "./shift.ts";
+import { sseConvert } from "./sse-convert.ts";
 import { sseFloat } from "./sse-float.ts";
+import { sse42 } from "./sse42.ts";
 import { stack } from "./stack.ts";
 import { strings } from "./string.ts";
 import { systemRows } from "./system.ts";
@@ -26,4 +28,6 @@ export const table: readonly Instruction[] = [
 	...packedShift,
 	...vectorMove,
 	...sseFloat,
+	...sseConvert,
+	...sse42,
 ];
