@@ -344,6 +344,8 @@ export class ExecutionCore implements Core {
 		if (cpu.get32(DEBUG_TRAP) !== 0) {
 			noteDebug(cpu, cpu.get32(DEBUG_TRAP));
 			cpu.set32(DEBUG_TRAP, 0);
+			// HLT's own trap ends it.
+			this.wake();
 			this.enterHandler(DB, "exception", -1);
 			return true;
 		}
@@ -461,7 +463,7 @@ export class ExecutionCore implements Core {
 			this.stop = "debug";
 			return true;
 		}
-		if (!this.watchesCode || this.debug !== undefined) return false;
+		if (!this.watchesCode || this.debug !== undefined || cpu.get32(L.SHADOW) === SHADOW_MOV_SS) return false;
 		const bits = matchExecution(cpu, linear);
 		if (bits !== 0) {
 			cpu.set32(DEBUG_TRAP, bits);
@@ -665,7 +667,8 @@ export class ExecutionCore implements Core {
 		if (!this.code.invalidate(physical, from, to)) return;
 		const slot = this.physical.slotAt(physical);
 		if (slot !== undefined) slot.code[(physical - slot.physical) / 4096] = 0;
-		if (this.trapped !== 0) this.trappedHandler = STALE;
+		// What was put back later must not bring the old code back; other pages' code stays as it was.
+		if (this.trapped !== 0 && this.u16[this.trapped >>> 1] === STALE) this.trappedHandler = STALE;
 	}
 
 	/** Slots changed: whatever was translated or decoded may be gone. */
