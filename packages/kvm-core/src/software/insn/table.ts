@@ -13,6 +13,7 @@ import { stack } from "./stack.ts";
 import { strings } from "./string.ts";
 import { systemRows } from "./system.ts";
 import { vectorMove } from "./vector-move.ts";
+import { x87Basic } from "./x87.ts";
 
 /** Every instruction the engine knows. */
 export const table: readonly Instruction[] = [
@@ -30,4 +31,5 @@ export const table: readonly Instruction[] = [
 	...sseFloat,
 	...sseConvert,
 	...sse42,
+	...x87Basic,
 ];
