@@ -420,7 +420,7 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 
 function apicView(apic: LocalApic, now: () => number): ApicView {
 	return {
-		getTaskPriority: () => apic.read(0x80, now()),
+		getTaskPriority: () => apic.cr8 << 4,
 		setTaskPriority: (value) => {
 			apic.cr8 = value >> 4;
 		},
