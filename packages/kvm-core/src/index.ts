@@ -4,6 +4,7 @@
  *
  * @packageDocumentation
  */
+
 export * from "./boot/index.ts";
 export { ERRNO, type KvmErrno, KvmError } from "./kvm/errors.ts";
 export { type OpenKvmOptions, openKvm } from "./kvm/open-kvm.ts";
