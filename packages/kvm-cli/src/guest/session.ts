@@ -303,7 +303,7 @@ class Session {
 		}
 		switch (exit.reason) {
 			case "debug-exit":
-				return { exitCode: ((exit.status << 1) | 1) & 0xff, reason: exit.reason };
+				return { exitCode: exit.status, reason: exit.reason };
 			case "shutdown":
 				return this.#failure(exit.reason, "the guest crashed: triple fault");
 			case "halted":

@@ -221,7 +221,11 @@ export class CodeCache {
 				if (target >= 0 && target < PAGE) branches.push(uop, target, decoder.nearHandler);
 			}
 			at += decoder.length;
-			if (decoder.ends || decoder.handler === INVALID) break;
+			if (decoder.ends || decoder.handler === INVALID) {
+				// For the instructions among these that go on behind themselves after all.
+				this.pageEnd(at, page.mode);
+				break;
+			}
 		}
 		page.runs.push(first, this.position);
 		for (let i = 0; i < branches.length; i += 3) {

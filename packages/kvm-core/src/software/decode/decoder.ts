@@ -386,6 +386,7 @@ function fieldOf(number: number, file: OperandForm["file"], byte: boolean, rex: 
 		case "xmm":
 			return number * 16;
 		case "mmx":
+		case "x87":
 			return (number & 7) * 16;
 		default:
 			return number;

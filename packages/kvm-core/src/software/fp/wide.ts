@@ -9,7 +9,6 @@ import {
 	eq,
 	eqz,
 	extU,
-	geU,
 	gtU,
 	load64,
 	ltS,
@@ -180,6 +179,3 @@ export function integerPart(library: FloatLibrary): Func {
 
 /** Leading zeros of an i64 as i32. */
 export const leadingZeros = (value: Expr): Expr => wrap(clz(value));
-
-/** Unsigned a >= b. */
-export const atLeast: typeof geU = geU;

@@ -140,12 +140,17 @@ const LANES = {
 } as const;
 
 /** MXCSR allows the fast way: all masked, nearest, no FTZ or DAZ, PE set. */
-function plainMode(e: Emitter): Expr {
+export function plainMode(e: Emitter): Expr {
 	return eq(and(e.word(L.MXCSR), c32(0xffe0)), c32(0x1fa0));
 }
 
 /** Neither NaN nor denormal. */
 const usual = (x: Lanes, a: Expr): Expr => x.or(x.ge(x.abs(a), x.least), x.eq(a, x.zero));
+
+/** Whether a single or double in a local is neither NaN nor denormal (i32). */
+export const usualScalar = (t: Format, a: Expr): Expr => usual(LANES[t.name][0], a);
+/** The same for each lane of a vector: a mask. */
+export const usualVector = (t: Format, a: Expr): Expr => usual(LANES[t.name][1], a);
 
 /** Whether the native result `r` of operands `a` and `b`, all in locals, is right and raises nothing but PE. */
 function trustworthy(x: Lanes, name: NativeName, a: Expr, b: Expr, r: Expr): Expr {

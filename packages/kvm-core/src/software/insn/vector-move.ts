@@ -1,5 +1,6 @@
 import { MF } from "../cpu/cpu.ts";
 import * as L from "../cpu/layout.ts";
+import { linearAddress } from "../cpu/operand.ts";
 import type { SystemOperation } from "../cpu/system-operation.ts";
 import type { Emitter } from "../emit/emitter.ts";
 import {
@@ -18,7 +19,6 @@ import { add, and, c32, type Expr, eqz, extU, load32, load64, or, shl, shrU, wra
 import { byteLanes, fromLow, i8x16, i16x8, i32x4, i64x2, v128 } from "../wasm/simd.ts";
 import { type Attribute, define, defineSystem, type Instruction } from "./define.ts";
 import { laneMask } from "./packed-shift.ts";
-import { linearAddress } from "./x87-memory.ts";
 
 const SSE: readonly Attribute[] = ["sse"];
 const ALIGNED: readonly Attribute[] = ["sse", "aligned"];
@@ -182,7 +182,7 @@ function maskedStore(count: 8 | 16): SystemOperation {
 		const data = file + insn.reg * 16;
 		const mask = file + insn.rm * 16;
 		const offset = BigInt.asUintN(insn.addressSize * 8, cpu.gpr(L.RDI));
-		const linear = linearAddress(cpu, insn.segment, offset);
+		const linear = linearAddress(cpu, insn.segment, offset, count, true);
 		const selected = Array.from({ length: count }, (_, i) => i).filter((i) => (cpu.u8[mask + i]! & 0x80) !== 0);
 		for (const i of selected) cpu.memory.probe(linear + BigInt(i), 1, true);
 		if (count === 8) {
