@@ -54,6 +54,7 @@ async function runToPowerOff(io: CliIo, boot: GuestBoot, start: number, onInit: 
 				if (port === "stdout") answers.push(bytes.slice());
 			},
 			onDrained() {},
+			onOpen() {},
 		},
 	});
 	const stop = (): void => guest.stop();
