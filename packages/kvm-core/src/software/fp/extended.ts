@@ -36,7 +36,7 @@ import { divide128, integerPart, leadingZeros, mulHigh, roundsUp, second, square
 export const BIAS = 16383;
 const MAX = 0x7fff;
 const QUIET = 1n << 62n;
-export const INDEFINITE_SIGNIFICAND = 3n << 62n;
+export const INDEFINITE_SIGNIFICAND: bigint = 3n << 62n;
 export const INDEFINITE_SE = 0xffff;
 /** Set in an operand's word: denormal before it was widened. */
 export const WAS_DENORMAL = 0x1_0000;
