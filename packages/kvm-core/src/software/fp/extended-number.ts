@@ -104,6 +104,8 @@ export function roundNumber(cpu: Cpu, negative: boolean, magnitude: bigint, expo
 		if ((masks & UE) === 0) {
 			flags |= UE;
 			biased += WRAP;
+			// Beyond even the wrapped range, where only FSCALE gets.
+			if (biased < 1) return { ...zero(negative), flags: flags | PE };
 		} else {
 			const low = cut(length - 64 + 1 - biased);
 			if (low.inexact) flags |= UE | PE;
@@ -122,6 +124,7 @@ export function roundNumber(cpu: Cpu, negative: boolean, magnitude: bigint, expo
 		if ((masks & OE) === 0) {
 			flags |= OE;
 			biased -= WRAP;
+			if (biased >= MAX) return { ...infinity(negative), flags: flags | PE | UP };
 		} else {
 			const away = addsUnit(mode, negative, 1, false);
 			flags = (flags & ~UP) | OE | PE | (away ? UP : 0);

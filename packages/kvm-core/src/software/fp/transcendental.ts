@@ -30,7 +30,7 @@ import {
 	sinOver,
 	UNIT,
 } from "./fixed-point.ts";
-import { IE, ZE } from "./library.ts";
+import { IE, PE, ZE } from "./library.ts";
 
 /** The x87's elementary functions, rounded correctly: the exact value is known far beyond 64 bits. */
 
@@ -67,8 +67,8 @@ export function powerOfTwoMinusOne(cpu: Cpu, x: Extended): Rounded {
 	if (isInfinite(x)) return exactly(negative ? { significand: 1n << 63n, se: 0x8000 | BIAS } : x);
 	const exponent = x.se & 0x7fff;
 	if (exponent === BIAS && x.significand === 1n << 63n)
-		return exactly(negative ? { significand: 1n << 63n, se: 0x8000 | (BIAS - 1) } : x);
-	if (exponent >= BIAS) return exactly(x);
+		return exactly(negative ? { significand: 1n << 63n, se: 0x8000 | (BIAS - 1) } : x, PE);
+	if (exponent >= BIAS) return exactly(x, PE);
 	const t = multiply(negative ? -fixed(x) : fixed(x), LN2);
 	return scaled(cpu, negative, x, multiply(LN2, expm1Over(t)), denormalFlag(x));
 }
@@ -147,9 +147,9 @@ export function logarithmPlusOne(cpu: Cpu, x: Extended, y: Extended): Rounded {
 	const low = lowExponent(x);
 	const one = low <= 0 ? 1n << BigInt(-low) : 0n;
 	const sum = isNegative(x) ? one - x.significand : one + x.significand;
-	if (sum <= 0n) return INVALID;
+	if (sum <= 0n) return exactly(x, flags | PE);
 	const { whole, rest } = log2(sum, low);
-	return timesLog(cpu, y, whole, rest, flags);
+	return timesLog(cpu, y, whole, rest, flags | PE);
 }
 
 /** atan(y / x) in the quadrant of the point (x, y). */
@@ -197,6 +197,9 @@ function compareAligned(a: Extended, b: Extended): number {
 	return x < y ? -1 : x > y ? 1 : 0;
 }
 
+/** The 66 bits of pi that every x87 reduces its arguments with. */
+const REDUCTION_PI = 0xc90f_daa2_2168_c234cn << BigInt(F - 66);
+
 /** The circular functions of one argument, its quadrant found once. */
 export interface Circular {
 	readonly sine: () => Rounded;
@@ -216,8 +219,7 @@ export function circular(cpu: Cpu, x: Extended): Circular | undefined {
 	const flags = denormalFlag(x);
 	const negative = isNegative(x);
 	const magnitude = fixed(x);
-	const halfPi = PI / 2n;
-	// The nearest multiple; pi is known to F bits and the multiple has 64, so F - 64 bits of the rest are right.
+	const halfPi = REDUCTION_PI / 2n;
 	const quadrants = (magnitude + halfPi / 2n) / halfPi;
 	const rest = magnitude - quadrants * halfPi;
 	const square = multiply(rest, rest);

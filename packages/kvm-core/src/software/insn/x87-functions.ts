@@ -60,7 +60,8 @@ function onTwo(operation: (cpu: Cpu, x: Extended, y: Extended) => Rounded): Syst
 
 /** Replaces ST(0) and pushes a second result, with the exceptions of both. */
 function replaceAndPush(cpu: Cpu, first: Rounded, second: Rounded): void {
-	if (settle(cpu, first.flags | second.flags)) return;
+	// C1 tells of the second.
+	if (settle(cpu, (first.flags & ~UP) | second.flags)) return;
 	setSt(cpu, 0, first);
 	grow(cpu);
 	setSt(cpu, 0, second);
@@ -69,12 +70,12 @@ function replaceAndPush(cpu: Cpu, first: Rounded, second: Rounded): void {
 /** FSIN, FCOS: C2 says that the argument was out of range. */
 function circularOnTop(name: "sine" | "cosine"): SystemOperation {
 	return x87Operation((cpu) => {
+		cpu.set32(L.FSW, cpu.get32(L.FSW) & ~(C1 | C2));
 		if (isEmpty(cpu, 0)) {
 			commit(cpu, 0, UNDERFLOW);
 			return;
 		}
 		const functions = circular(cpu, getSt(cpu, 0));
-		cpu.set32(L.FSW, cpu.get32(L.FSW) & ~(C1 | C2));
 		if (functions === undefined) cpu.set32(L.FSW, cpu.get32(L.FSW) | C2);
 		else commit(cpu, 0, functions[name]());
 	});
@@ -110,7 +111,7 @@ const topExponent = (a: Extended): number => lowExponent(a) + bitLength(a.signif
 /** FPREM, FPREM1. */
 function remainder(nearest: boolean): SystemOperation {
 	return x87Operation((cpu) => {
-		setConditions(cpu, 0);
+		cpu.set32(L.FSW, cpu.get32(L.FSW) & ~C2);
 		if (isEmpty(cpu, 0) || isEmpty(cpu, 1)) {
 			commit(cpu, 0, UNDERFLOW);
 			return;
@@ -124,6 +125,7 @@ function remainder(nearest: boolean): SystemOperation {
 		}
 		const flags = denormalFlag(x, y);
 		if (isZero(x) || isInfinite(y)) {
+			setConditions(cpu, 0);
 			commit(cpu, 0, isZero(x) ? { ...x, flags } : exact(cpu, isNegative(x), x.significand, lowExponent(x), flags));
 			return;
 		}
