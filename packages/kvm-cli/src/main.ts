@@ -1,6 +1,8 @@
 import { Command, CommanderError } from "commander";
 import { addCompletionCommand } from "./commands/completion.ts";
+import { addDoctorCommand } from "./commands/doctor.ts";
 import { addImageCommand } from "./commands/image.ts";
+import { addRunCommand } from "./commands/run.ts";
 import { EXIT, toCliError } from "./exit.ts";
 import { type CliIo, jsonDocument } from "./io.ts";
 import { styleFor } from "./terminal/style.ts";
@@ -26,7 +28,9 @@ export function makeProgram(io: CliIo, outcome: Outcome): Command {
 			getOutHasColors: () => false,
 			getErrHasColors: () => false,
 		});
+	addRunCommand(program, io, outcome);
 	addImageCommand(program, io, outcome);
+	addDoctorCommand(program, io, outcome);
 	addCompletionCommand(program, io);
 	program.addHelpText(
 		"after",

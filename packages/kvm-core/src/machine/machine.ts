@@ -15,6 +15,13 @@ const LEAST_SLICE_MS = 0.1;
 /** Below this a timer of the event loop is too coarse to wait with. */
 const SHORT_WAIT_MS = 0.5;
 
+/** A read-only image in the guest's memory map, as a firmware chip is one. */
+export interface MachineRom {
+	/** A multiple of 4096, as is the image's length. */
+	physAddr: number;
+	bytes: Uint8Array;
+}
+
 /** Options of {@link createMachine}. */
 export interface MachineOptions {
 	kvm: Kvm;
@@ -39,6 +46,8 @@ export interface MachineOptions {
 	debugExitPort?: number;
 	/** Adds pc-testdev. @default false */
 	testDevice?: boolean;
+	/** Firmware. @default none */
+	roms?: readonly MachineRom[];
 }
 
 /** Why a machine stopped running. */
@@ -65,7 +74,6 @@ export class Machine {
 	readonly #now: () => number;
 	readonly #start: number;
 	readonly #scheduler: MachineScheduler;
-	#nextSlot: number;
 	#running = false;
 	#closed = false;
 	#ending: MachineExit | undefined;
@@ -86,7 +94,11 @@ export class Machine {
 		this.#start = options.now();
 		this.#scheduler = options.scheduler;
 		this.memoryMap = makeMemoryMap(memoryBytes);
-		this.vm = kvm.createVm({ memoryBytes, vcpus: cpus });
+		const roms = options.roms ?? [];
+		this.vm = kvm.createVm({
+			memoryBytes: roms.reduce((sum, { bytes }) => sum + bytes.length, memoryBytes),
+			vcpus: cpus,
+		});
 		try {
 			this.#memory = this.vm.createMemory(memoryBytes);
 			for (const [slot, { start, length, memoryOffset }] of ranges.entries()) {
@@ -99,7 +111,7 @@ export class Machine {
 				});
 				this.ram.add(start, length, this.#memory, memoryOffset);
 			}
-			this.#nextSlot = ranges.length;
+			for (const [i, rom] of roms.entries()) this.#addRom(ranges.length + i, rom);
 			this.vm.createIrqChip();
 			this.vm.createPit2();
 			this.vm.setGsiRouting(boardRoutes());
@@ -135,23 +147,6 @@ export class Machine {
 			this.vm.close();
 			throw error;
 		}
-	}
-
-	/**
-	 * Shows the guest a read-only image, as a firmware chip is one.
-	 *
-	 * @param physAddr - a multiple of 4096, and so the image's length
-	 */
-	addRom(physAddr: number, image: Uint8Array): void {
-		const memory = this.vm.createMemory(image.length);
-		memory.view(0, image.length).set(image);
-		this.vm.setUserMemoryRegion({
-			slot: this.#nextSlot++,
-			guestPhysAddr: physAddr,
-			memorySize: image.length,
-			memory,
-			readonly: true,
-		});
 	}
 
 	/**
@@ -224,6 +219,18 @@ export class Machine {
 		this.#closed = true;
 		this.stop();
 		this.vm.close();
+	}
+
+	#addRom(slot: number, { physAddr, bytes }: MachineRom): void {
+		const memory = this.vm.createMemory(bytes.length);
+		memory.view(0, bytes.length).set(bytes);
+		this.vm.setUserMemoryRegion({
+			slot,
+			guestPhysAddr: physAddr,
+			memorySize: bytes.length,
+			memory,
+			readonly: true,
+		});
 	}
 
 	#end(exit: MachineExit): void {

@@ -124,8 +124,9 @@ describe("exits", () => {
 	});
 
 	test("memory slots leave the holes, ROMs are read-only, CPUID knows who and how many", async () => {
-		const { machine, fake } = setUp([(guest) => guest.out(0xf4, 0), (guest) => guest.halt() as never]);
-		machine.addRom(0xffff_0000, new Uint8Array(65_536).fill(0x90));
+		const { machine, fake } = setUp([(guest) => guest.out(0xf4, 0), (guest) => guest.halt() as never], {
+			roms: [{ physAddr: 0xffff_0000, bytes: new Uint8Array(65_536).fill(0x90) }],
+		});
 		expect(fake.regions.map(({ slot, guestPhysAddr, memorySize }) => [slot, guestPhysAddr, memorySize])).toEqual([
 			[0, 0, 0xa_0000],
 			[1, 0xc_0000, 16 * MIB - 0xc_0000],

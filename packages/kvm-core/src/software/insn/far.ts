@@ -81,7 +81,7 @@ export const farRows: readonly Instruction[] = [
 		(cpu) => {
 			if ((cpu.flags & L.OF) !== 0) softwareInterrupt(cpu, 4);
 		},
-		{ attributes: ["i64", "ends"] },
+		{ attributes: ["i64"] },
 	),
 	defineSystem(
 		"int1",
