@@ -152,8 +152,8 @@ const row = (name: string, opcode: string, operation: SystemOperation): Instruct
 	defineSystem(name, opcode, "M", operation, { attributes: ["x87"] });
 
 export const x87Environment: readonly Instruction[] = [
-	row("FLDENV", "D9 /4", loadEnvironment),
-	row("FNSTENV", "D9 /6", storeEnvironment),
-	row("FRSTOR", "DD /4", restore),
-	row("FNSAVE", "DD /6", save),
+	row("fldenv", "D9 /4", loadEnvironment),
+	row("fnstenv", "D9 /6", storeEnvironment),
+	row("frstor", "DD /4", restore),
+	row("fnsave", "DD /6", save),
 ];

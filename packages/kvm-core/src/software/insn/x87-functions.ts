@@ -125,8 +125,8 @@ function remainder(nearest: boolean): SystemOperation {
 		}
 		const flags = denormalFlag(x, y);
 		if (isZero(x) || isInfinite(y)) {
-			setConditions(cpu, 0);
-			commit(cpu, 0, isZero(x) ? { ...x, flags } : exact(cpu, isNegative(x), x.significand, lowExponent(x), flags));
+			const whole = isZero(x) ? { ...x, flags } : exact(cpu, isNegative(x), x.significand, lowExponent(x), flags);
+			if (commit(cpu, 0, whole)) setConditions(cpu, 0);
 			return;
 		}
 		const distance = topExponent(x) - topExponent(y);
@@ -279,18 +279,18 @@ const row = (name: string, opcode: string, operation: SystemOperation, operands 
 	defineSystem(name, opcode, operands, operation, { attributes: ["x87"] });
 
 export const x87Functions: readonly Instruction[] = [
-	row("F2XM1", "D9 /6 mod=3 rm=0", onTop(powerOfTwoMinusOne)),
-	row("FYL2X", "D9 /6 mod=3 rm=1", onTwo(logarithm)),
-	row("FPTAN", "D9 /6 mod=3 rm=2", circularTwo(false)),
-	row("FPATAN", "D9 /6 mod=3 rm=3", onTwo(arctangent)),
-	row("FXTRACT", "D9 /6 mod=3 rm=4", x87Operation(extract)),
-	row("FPREM1", "D9 /6 mod=3 rm=5", remainder(true)),
-	row("FPREM", "D9 /7 mod=3 rm=0", remainder(false)),
-	row("FYL2XP1", "D9 /7 mod=3 rm=1", onTwo(logarithmPlusOne)),
-	row("FSINCOS", "D9 /7 mod=3 rm=3", circularTwo(true)),
-	row("FSCALE", "D9 /7 mod=3 rm=5", x87Operation(scale)),
-	row("FSIN", "D9 /7 mod=3 rm=6", circularOnTop("sine")),
-	row("FCOS", "D9 /7 mod=3 rm=7", circularOnTop("cosine")),
-	row("FBLD", "DF /4", loadDecimal, "Mt"),
-	row("FBSTP", "DF /6", storeDecimal, "Mt"),
+	row("f2xm1", "D9 /6 mod=3 rm=0", onTop(powerOfTwoMinusOne)),
+	row("fyl2x", "D9 /6 mod=3 rm=1", onTwo(logarithm)),
+	row("fptan", "D9 /6 mod=3 rm=2", circularTwo(false)),
+	row("fpatan", "D9 /6 mod=3 rm=3", onTwo(arctangent)),
+	row("fxtract", "D9 /6 mod=3 rm=4", x87Operation(extract)),
+	row("fprem1", "D9 /6 mod=3 rm=5", remainder(true)),
+	row("fprem", "D9 /7 mod=3 rm=0", remainder(false)),
+	row("fyl2xp1", "D9 /7 mod=3 rm=1", onTwo(logarithmPlusOne)),
+	row("fsincos", "D9 /7 mod=3 rm=3", circularTwo(true)),
+	row("fscale", "D9 /7 mod=3 rm=5", x87Operation(scale)),
+	row("fsin", "D9 /7 mod=3 rm=6", circularOnTop("sine")),
+	row("fcos", "D9 /7 mod=3 rm=7", circularOnTop("cosine")),
+	row("fbld", "DF /4", loadDecimal, "Mt"),
+	row("fbstp", "DF /6", storeDecimal, "Mt"),
 ];
