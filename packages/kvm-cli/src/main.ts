@@ -1,6 +1,9 @@
 import { Command, CommanderError } from "commander";
 import { addCompletionCommand } from "./commands/completion.ts";
+import { addDemoCommand } from "./commands/demo.ts";
+import { addDoctorCommand } from "./commands/doctor.ts";
 import { addImageCommand } from "./commands/image.ts";
+import { addRunCommand } from "./commands/run.ts";
 import { EXIT, toCliError } from "./exit.ts";
 import { type CliIo, jsonDocument } from "./io.ts";
 import { styleFor } from "./terminal/style.ts";
@@ -26,7 +29,10 @@ export function makeProgram(io: CliIo, outcome: Outcome): Command {
 			getOutHasColors: () => false,
 			getErrHasColors: () => false,
 		});
+	addRunCommand(program, io, outcome);
 	addImageCommand(program, io, outcome);
+	addDoctorCommand(program, io, outcome);
+	addDemoCommand(program, io);
 	addCompletionCommand(program, io);
 	program.addHelpText(
 		"after",

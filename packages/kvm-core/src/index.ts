@@ -9,4 +9,5 @@ export * from "./boot/index.ts";
 export { ERRNO, type KvmErrno, KvmError } from "./kvm/errors.ts";
 export { type OpenKvmOptions, openKvm } from "./kvm/open-kvm.ts";
 export type * from "./kvm/types.ts";
+export * from "./machine/index.ts";
 export type { TimeSource } from "./software/clock.ts";

@@ -1,3 +1,4 @@
+/// <reference path="./lz4js.d.ts" />
 import { BootError } from "./errors.ts";
 import { decompressXz } from "./xz.ts";
 

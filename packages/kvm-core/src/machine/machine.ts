@@ -9,11 +9,23 @@ import type { VirtioDevice } from "./virtio/device.ts";
 
 /** Nanoseconds a machine runs before it lets the event loop have a turn. */
 const TURN_NS = 4e6;
+/**
+ * Instructions a vCPU executes before the next one has its turn, where several share the thread: each may wait in a
+ * loop for what another is to do.
+ */
+const SHARED_INSTRUCTIONS = 20_000;
 /** Exits between two looks at the clock. */
 const EXITS_PER_LOOK = 64;
 const LEAST_SLICE_MS = 0.1;
 /** Below this a timer of the event loop is too coarse to wait with. */
 const SHORT_WAIT_MS = 0.5;
+
+/** A read-only image in the guest's memory map, as a firmware chip is one. */
+export interface MachineRom {
+	/** A multiple of 4096, as is the image's length. */
+	physAddr: number;
+	bytes: Uint8Array;
+}
 
 /** Options of {@link createMachine}. */
 export interface MachineOptions {
@@ -39,6 +51,8 @@ export interface MachineOptions {
 	debugExitPort?: number;
 	/** Adds pc-testdev. @default false */
 	testDevice?: boolean;
+	/** Firmware. @default none */
+	roms?: readonly MachineRom[];
 }
 
 /** Why a machine stopped running. */
@@ -65,7 +79,6 @@ export class Machine {
 	readonly #now: () => number;
 	readonly #start: number;
 	readonly #scheduler: MachineScheduler;
-	#nextSlot: number;
 	#running = false;
 	#closed = false;
 	#ending: MachineExit | undefined;
@@ -86,7 +99,11 @@ export class Machine {
 		this.#start = options.now();
 		this.#scheduler = options.scheduler;
 		this.memoryMap = makeMemoryMap(memoryBytes);
-		this.vm = kvm.createVm({ memoryBytes, vcpus: cpus });
+		const roms = options.roms ?? [];
+		this.vm = kvm.createVm({
+			memoryBytes: roms.reduce((sum, { bytes }) => sum + bytes.length, memoryBytes),
+			vcpus: cpus,
+		});
 		try {
 			this.#memory = this.vm.createMemory(memoryBytes);
 			for (const [slot, { start, length, memoryOffset }] of ranges.entries()) {
@@ -99,7 +116,7 @@ export class Machine {
 				});
 				this.ram.add(start, length, this.#memory, memoryOffset);
 			}
-			this.#nextSlot = ranges.length;
+			for (const [i, rom] of roms.entries()) this.#addRom(ranges.length + i, rom);
 			this.vm.createIrqChip();
 			this.vm.createPit2();
 			this.vm.setGsiRouting(boardRoutes());
@@ -135,23 +152,6 @@ export class Machine {
 			this.vm.close();
 			throw error;
 		}
-	}
-
-	/**
-	 * Shows the guest a read-only image, as a firmware chip is one.
-	 *
-	 * @param physAddr - a multiple of 4096, and so the image's length
-	 */
-	addRom(physAddr: number, image: Uint8Array): void {
-		const memory = this.vm.createMemory(image.length);
-		memory.view(0, image.length).set(image);
-		this.vm.setUserMemoryRegion({
-			slot: this.#nextSlot++,
-			guestPhysAddr: physAddr,
-			memorySize: image.length,
-			memory,
-			readonly: true,
-		});
 	}
 
 	/**
@@ -226,6 +226,18 @@ export class Machine {
 		this.vm.close();
 	}
 
+	#addRom(slot: number, { physAddr, bytes }: MachineRom): void {
+		const memory = this.vm.createMemory(bytes.length);
+		memory.view(0, bytes.length).set(bytes);
+		this.vm.setUserMemoryRegion({
+			slot,
+			guestPhysAddr: physAddr,
+			memorySize: bytes.length,
+			memory,
+			readonly: true,
+		});
+	}
+
 	#end(exit: MachineExit): void {
 		this.#ending ??= exit;
 		this.wake();
@@ -249,7 +261,7 @@ export class Machine {
 			const deadline = board.nextDeadline() + this.#start;
 			if (now >= deadline) board.advance();
 			const until = Math.min(end, deadline > now ? deadline : end);
-			this.#setSlice(Math.max(LEAST_SLICE_MS, (until - now) / 1e6 / vcpus.length));
+			this.#setSlice(Math.max(LEAST_SLICE_MS, (until - now) / 1e6));
 			this.#woken = false;
 			let halted = true;
 			for (const vcpu of vcpus) {
@@ -311,7 +323,8 @@ export class Machine {
 	#setSlice(milliseconds: number): void {
 		if (milliseconds === this.#slice) return;
 		this.#slice = milliseconds;
-		for (const vcpu of this.vcpus) vcpu.setSlice({ milliseconds });
+		const slice = this.vcpus.length > 1 ? { milliseconds, instructions: SHARED_INSTRUCTIONS } : { milliseconds };
+		for (const vcpu of this.vcpus) vcpu.setSlice(slice);
 	}
 
 	/** All vCPUs are halted: whether none of them could take an interrupt. */

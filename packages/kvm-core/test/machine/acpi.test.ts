@@ -84,9 +84,10 @@ test("firmware following the table-loader script gets the same tables", () => {
 	expect(image).toEqual(placeAcpi(acpi, BASE));
 });
 
+const COMPILER = "iasl";
 const iasl = (() => {
 	try {
-		execFileSync("iasl", ["-v"], { stdio: "ignore" });
+		execFileSync(COMPILER, ["-v"], { stdio: "ignore" });
 		return true;
 	} catch {
 		return false;
@@ -100,13 +101,13 @@ describe.skipIf(!iasl)("ACPICA's compiler (skipped without iasl of acpica-tools)
 			for (const [signature, bytes] of walk(placeAcpi(makeAcpi(2), BASE), BASE)) {
 				const file = join(folder, `${signature}.aml`);
 				writeFileSync(file, bytes);
-				const output = execFileSync("iasl", ["-d", file], { encoding: "utf8", stdio: "pipe" });
+				const output = execFileSync(COMPILER, ["-d", file], { encoding: "utf8", stdio: "pipe" });
 				expect(output).not.toMatch(/\b(error|warning|invalid|could not)\b/i);
 				const source = readFileSync(join(folder, `${signature}.dsl`), "utf8");
 				expect(source).not.toMatch(/\b(invalid|unknown|reserved .*nonzero)\b/i);
 				if (signature !== "DSDT") continue;
 				expect(source).toContain('Name (_HID, EisaId ("PNP0A03")');
-				const compiled = execFileSync("iasl", ["-p", join(folder, "again"), join(folder, "DSDT.dsl")], {
+				const compiled = execFileSync(COMPILER, ["-p", join(folder, "again"), join(folder, "DSDT.dsl")], {
 					encoding: "utf8",
 					stdio: "pipe",
 				});

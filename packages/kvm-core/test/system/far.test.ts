@@ -166,6 +166,11 @@ describe("IRET", () => {
 		const m = protectedMachine(0);
 		stack(m, 0x100, SEL.code0, 0x3202 | L.RF | L.CF);
 		m.run(IRET);
+		expect(m.cpu.flags).toBe(0x3202 | L.CF);
+		// RF counts while a breakpoint is enabled.
+		m.cpu.set64(L.DR7, 0x401n);
+		stack(m, 0x100, SEL.code0, 0x3202 | L.RF | L.CF);
+		m.run(IRET);
 		expect(m.cpu.flags).toBe(0x3202 | L.RF | L.CF);
 		const user = protectedMachine(3);
 		stack(user, 0x100, SEL.code3 | 3, 0x3202);

@@ -16,16 +16,17 @@ export function ioPrivilege(cpu: Cpu): number {
 
 /**
  * RFLAGS after POPF or IRET of `size` bytes at the current privilege: what may be changed taken from `value`, the rest
- * as it is. VM stays; RF comes from `value` only with `resume` (IRET).
+ * as it is. VM stays; RF comes from `value` with `resume` (IRET), when there are breakpoints.
  */
 export function poppedFlags(cpu: Cpu, value: number, size: number, resume: boolean): number {
 	let mask = L.ARITHMETIC | L.TF | L.DF | L.NT | L.AC | L.ID;
 	const cpl = cpu.protectedMode ? cpu.cpl : 0;
 	if (cpl === 0) mask |= L.IOPL;
 	if (cpl <= ioPrivilege(cpu)) mask |= L.IF;
-	if (resume) mask |= L.RF;
+	// RF only ever keeps an instruction breakpoint from matching again: without any it would just stay behind.
+	if (resume && (cpu.get32(L.DR7) & 0xff) !== 0) mask |= L.RF;
 	if (size === 2) mask &= 0xffff;
 	let flags = (cpu.flags & ~mask) | (value & mask);
-	if (!resume) flags &= ~L.RF;
+	if ((mask & L.RF) === 0) flags &= ~L.RF;
 	return flags;
 }

@@ -111,41 +111,29 @@ function invalidatePcid(cpu: Cpu, insn: DecodedInsn): void {
 /** Control and debug registers, TLB and cache control. */
 export const controlRegisterRows: readonly Instruction[] = [
 	defineSystem("mov", "0F 20 /r", "Rq,Cq", readControl, { attributes: ["f64"] }),
-	defineSystem("mov", "0F 22 /r", "Cq,Rq", writeControl, { attributes: ["f64", "ends"] }),
+	defineSystem("mov", "0F 22 /r", "Cq,Rq", writeControl, { attributes: ["f64"] }),
 	defineSystem("mov", "0F 21 /r", "Rq,Dq", readDebug, { attributes: ["f64"] }),
-	defineSystem("mov", "0F 23 /r", "Dq,Rq", writeDebug, { attributes: ["f64", "ends"] }),
+	defineSystem("mov", "0F 23 /r", "Dq,Rq", writeDebug, { attributes: ["f64"] }),
 	defineSystem("smsw", "0F 01 /4", "Ev", (cpu, insn) => {
 		checkUmip(cpu);
 		writeRm16(cpu, insn, cpu.cr0);
 	}),
-	defineSystem(
-		"lmsw",
-		"0F 01 /6",
-		"Ew",
-		(cpu, insn) => {
-			requireSupervisor(cpu);
-			writeMachineStatus(cpu, readRm16(cpu, insn));
-		},
-		{ attributes: ["ends"] },
-	),
+	defineSystem("lmsw", "0F 01 /6", "Ew", (cpu, insn) => {
+		requireSupervisor(cpu);
+		writeMachineStatus(cpu, readRm16(cpu, insn));
+	}),
 	defineSystem("clts", "0F 06", "", (cpu) => {
 		requireSupervisor(cpu);
 		cpu.set64(L.CR0, cpu.get64(L.CR0) & ~BigInt(CR0_TS));
 		cpu.core.modeChanged();
 	}),
-	defineSystem(
-		"invlpg",
-		"0F 01 /7 mod=m",
-		"Mb",
-		(cpu, insn) => {
-			requireSupervisor(cpu);
-			const base = cpu.code64 && insn.segment < L.FS ? 0n : cpu.segmentBase(insn.segment);
-			const linear = BigInt.asUintN(cpu.code64 ? 64 : 32, base + insn.offset());
-			if (isCanonical(linear)) cpu.core.flushPage(linear);
-		},
-		{ attributes: ["ends"] },
-	),
-	defineSystem("invpcid", "66 0F 38 82 /r", "Gy,Mdq", invalidatePcid, { attributes: ["f64", "ends"] }),
+	defineSystem("invlpg", "0F 01 /7 mod=m", "Mb", (cpu, insn) => {
+		requireSupervisor(cpu);
+		const base = cpu.code64 && insn.segment < L.FS ? 0n : cpu.segmentBase(insn.segment);
+		const linear = BigInt.asUintN(cpu.code64 ? 64 : 32, base + insn.offset());
+		if (isCanonical(linear)) cpu.core.flushPage(linear);
+	}),
+	defineSystem("invpcid", "66 0F 38 82 /r", "Gy,Mdq", invalidatePcid, { attributes: ["f64"] }),
 	defineSystem("invd", "0F 08", "", requireSupervisor),
 	defineSystem("wbinvd", "0F 09", "", requireSupervisor),
 	defineSystem("lgdt", "0F 01 /2 mod=m", "M", (cpu, insn) => {

@@ -81,13 +81,16 @@ export const farRows: readonly Instruction[] = [
 		(cpu) => {
 			if ((cpu.flags & L.OF) !== 0) softwareInterrupt(cpu, 4);
 		},
-		{ attributes: ["i64", "ends"] },
+		{ attributes: ["i64"] },
 	),
 	defineSystem(
 		"int1",
 		"F1",
 		"",
-		(cpu) => enterHandler(cpu, { vector: DB, kind: "icebp", errorCode: -1, returnRip: cpu.nextRip }),
+		(cpu) => {
+			enterHandler(cpu, { vector: DB, kind: "icebp", errorCode: -1, returnRip: cpu.nextRip });
+			cpu.stepSuppressed = true;
+		},
 		{ attributes: ["ends"] },
 	),
 ];

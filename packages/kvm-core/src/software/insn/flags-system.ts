@@ -47,22 +47,16 @@ export const systemFlagRows: readonly Instruction[] = [
 		cpu.set32(L.RFLAGS_SYS, cpu.systemFlags & ~L.IF);
 		cpu.core.interruptsChanged();
 	}),
-	defineSystem(
-		"sti",
-		"FB",
-		"",
-		(cpu) => {
-			checkInterruptPrivilege(cpu);
-			if ((cpu.systemFlags & L.IF) === 0) {
-				cpu.set32(L.RFLAGS_SYS, cpu.systemFlags | L.IF);
-				cpu.set32(L.SHADOW, SHADOW_STI);
-			}
-			cpu.core.interruptsChanged();
-		},
-		{ attributes: ["ends"] },
-	),
+	defineSystem("sti", "FB", "", (cpu) => {
+		checkInterruptPrivilege(cpu);
+		if ((cpu.systemFlags & L.IF) === 0) {
+			cpu.set32(L.RFLAGS_SYS, cpu.systemFlags | L.IF);
+			cpu.set32(L.SHADOW, SHADOW_STI);
+		}
+		cpu.core.interruptsChanged();
+	}),
 	defineSystem("pushf", "9C", "", pushFlags, { attributes: ["d64"] }),
-	defineSystem("popf", "9D", "", popFlags, { attributes: ["d64", "ends"] }),
-	defineSystem("clac", "NP 0F 01 /1 mod=3 rm=2", "", setAlignmentCheck(false), { attributes: ["ends"] }),
-	defineSystem("stac", "NP 0F 01 /1 mod=3 rm=3", "", setAlignmentCheck(true), { attributes: ["ends"] }),
+	defineSystem("popf", "9D", "", popFlags, { attributes: ["d64"] }),
+	defineSystem("clac", "NP 0F 01 /1 mod=3 rm=2", "", setAlignmentCheck(false)),
+	defineSystem("stac", "NP 0F 01 /1 mod=3 rm=3", "", setAlignmentCheck(true)),
 ];

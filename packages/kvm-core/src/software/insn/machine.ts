@@ -86,16 +86,10 @@ export const machineRows: readonly Instruction[] = [
 		requireSupervisor(cpu);
 		setPair(cpu, readMsr(cpu, cpu.gpr32(L.RCX)) ?? cpu.raise(GP, 0));
 	}),
-	defineSystem(
-		"wrmsr",
-		"0F 30",
-		"",
-		(cpu) => {
-			requireSupervisor(cpu);
-			if (!writeMsr(cpu, cpu.gpr32(L.RCX), pair(cpu))) cpu.raise(GP, 0);
-		},
-		{ attributes: ["ends"] },
-	),
+	defineSystem("wrmsr", "0F 30", "", (cpu) => {
+		requireSupervisor(cpu);
+		if (!writeMsr(cpu, cpu.gpr32(L.RCX), pair(cpu))) cpu.raise(GP, 0);
+	}),
 	defineSystem("rdtsc", "0F 31", "", (cpu) => {
 		checkTimeStamp(cpu);
 		setPair(cpu, cpu.core.readTsc());
@@ -115,16 +109,10 @@ export const machineRows: readonly Instruction[] = [
 	defineSystem("rdrand", "66 0F C7 /6 mod=3", "Rv", random("rdrand")),
 	defineSystem("rdseed", "NP 0F C7 /7 mod=3", "Rv", random("rdseed")),
 	defineSystem("rdseed", "66 0F C7 /7 mod=3", "Rv", random("rdseed")),
-	defineSystem(
-		"hlt",
-		"F4",
-		"",
-		(cpu) => {
-			requireSupervisor(cpu);
-			cpu.core.halt();
-		},
-		{ attributes: ["ends"] },
-	),
+	defineSystem("hlt", "F4", "", (cpu) => {
+		requireSupervisor(cpu);
+		cpu.core.halt();
+	}),
 	defineSystem(
 		"swapgs",
 		"0F 01 /7 mod=3 rm=0",

@@ -116,8 +116,8 @@ export const portIoRows: readonly Instruction[] = [
 	defineSystem("out", "E7", "Ib,eAX", output(immediatePort)),
 	defineSystem("out", "EE", "DX,AL", output(dxPort)),
 	defineSystem("out", "EF", "DX,eAX", output(dxPort)),
-	defineSystem("ins", "6C", "Yb,DX", ins, { attributes: ["rep", "ends"] }),
-	defineSystem("ins", "6D", "Yz,DX", ins, { attributes: ["rep", "ends"] }),
-	defineSystem("outs", "6E", "DX,Xb", outs, { attributes: ["rep", "ends"] }),
-	defineSystem("outs", "6F", "DX,Xz", outs, { attributes: ["rep", "ends"] }),
+	defineSystem("ins", "6C", "Yb,DX", ins, { attributes: ["rep"] }),
+	defineSystem("ins", "6D", "Yz,DX", ins, { attributes: ["rep"] }),
+	defineSystem("outs", "6E", "DX,Xb", outs, { attributes: ["rep"] }),
+	defineSystem("outs", "6F", "DX,Xz", outs, { attributes: ["rep"] }),
 ];

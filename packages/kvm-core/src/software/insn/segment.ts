@@ -212,33 +212,27 @@ export const segmentRows: readonly Instruction[] = [
 		if (insn.reg > 5) cpu.raise(UD);
 		writeRm16(cpu, insn, cpu.segmentSelector(insn.reg));
 	}),
-	defineSystem(
-		"mov",
-		"8E /r",
-		"Sw,Ew",
-		(cpu, insn) => {
-			if (insn.reg > 5 || insn.reg === L.CS) cpu.raise(UD);
-			loadSegment(cpu, insn.reg, readRm16(cpu, insn));
-			if (insn.reg === L.SS) setShadow(cpu, SHADOW_MOV_SS);
-		},
-		{ attributes: ["ends"] },
-	),
+	defineSystem("mov", "8E /r", "Sw,Ew", (cpu, insn) => {
+		if (insn.reg > 5 || insn.reg === L.CS) cpu.raise(UD);
+		loadSegment(cpu, insn.reg, readRm16(cpu, insn));
+		if (insn.reg === L.SS) setShadow(cpu, SHADOW_MOV_SS);
+	}),
 	defineSystem("push", "06", "", push(L.ES), { attributes: ["i64"] }),
 	defineSystem("push", "0E", "", push(L.CS), { attributes: ["i64"] }),
 	defineSystem("push", "16", "", push(L.SS), { attributes: ["i64"] }),
 	defineSystem("push", "1E", "", push(L.DS), { attributes: ["i64"] }),
 	defineSystem("push", "0F A0", "", push(L.FS), { attributes: ["d64"] }),
 	defineSystem("push", "0F A8", "", push(L.GS), { attributes: ["d64"] }),
-	defineSystem("pop", "07", "", pop(L.ES), { attributes: ["i64", "ends"] }),
-	defineSystem("pop", "17", "", pop(L.SS), { attributes: ["i64", "ends"] }),
-	defineSystem("pop", "1F", "", pop(L.DS), { attributes: ["i64", "ends"] }),
-	defineSystem("pop", "0F A1", "", pop(L.FS), { attributes: ["d64", "ends"] }),
-	defineSystem("pop", "0F A9", "", pop(L.GS), { attributes: ["d64", "ends"] }),
-	defineSystem("les", "C4 /r mod=m", "Gv,Mp", loadFar(L.ES), { attributes: ["i64", "ends"] }),
-	defineSystem("lds", "C5 /r mod=m", "Gv,Mp", loadFar(L.DS), { attributes: ["i64", "ends"] }),
-	defineSystem("lss", "0F B2 /r mod=m", "Gv,Mp", loadFar(L.SS), { attributes: ["ends"] }),
-	defineSystem("lfs", "0F B4 /r mod=m", "Gv,Mp", loadFar(L.FS), { attributes: ["ends"] }),
-	defineSystem("lgs", "0F B5 /r mod=m", "Gv,Mp", loadFar(L.GS), { attributes: ["ends"] }),
+	defineSystem("pop", "07", "", pop(L.ES), { attributes: ["i64"] }),
+	defineSystem("pop", "17", "", pop(L.SS), { attributes: ["i64"] }),
+	defineSystem("pop", "1F", "", pop(L.DS), { attributes: ["i64"] }),
+	defineSystem("pop", "0F A1", "", pop(L.FS), { attributes: ["d64"] }),
+	defineSystem("pop", "0F A9", "", pop(L.GS), { attributes: ["d64"] }),
+	defineSystem("les", "C4 /r mod=m", "Gv,Mp", loadFar(L.ES), { attributes: ["i64"] }),
+	defineSystem("lds", "C5 /r mod=m", "Gv,Mp", loadFar(L.DS), { attributes: ["i64"] }),
+	defineSystem("lss", "0F B2 /r mod=m", "Gv,Mp", loadFar(L.SS)),
+	defineSystem("lfs", "0F B4 /r mod=m", "Gv,Mp", loadFar(L.FS)),
+	defineSystem("lgs", "0F B5 /r mod=m", "Gv,Mp", loadFar(L.GS)),
 	defineSystem("sldt", "0F 00 /0", "Ev", (cpu, insn) => {
 		requireProtected(cpu);
 		checkUmip(cpu);
