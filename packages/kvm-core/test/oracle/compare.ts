@@ -1,4 +1,3 @@
-import type { Generated } from "./generate.ts";
 import { END_SYSCALL, END_TIMEOUT, FX, type Outcome } from "./protocol.ts";
 
 const HIGH_HALF = 1n << 63n;
@@ -7,8 +6,24 @@ const PAGE_FAULT = 14;
 const PRESENT = 1;
 const hex = (value: bigint | number): string => value.toString(16);
 
+/** Instructions that access a few neighbouring words: which one first, and so which one faults, is the processor's choice. */
+const SEVERAL = /\b(retf|iret.?|call|jmp|l[defgs]s|pusha|popa|enter|bound)\b/;
+
+function accessesSeveral(name: string): boolean {
+	return SEVERAL.test(name);
+}
+
+function near(a: bigint, b: bigint): boolean {
+	const distance = a > b ? a - b : b - a;
+	return distance < 64n;
+}
+
 /** What differs between two outcomes of a case, in words; empty when they agree. */
-export function compare({ undefinedFlags }: Pick<Generated, "undefinedFlags">, want: Outcome, got: Outcome): string[] {
+export function compare(
+	{ name, undefinedFlags }: { name: string; undefinedFlags: number },
+	want: Outcome,
+	got: Outcome,
+): string[] {
 	const differences: string[] = [];
 	const expect = (what: string, wanted: bigint | number, actual: bigint | number): void => {
 		if (wanted !== actual) differences.push(`${what} ${hex(wanted)}, got ${hex(actual)}`);
@@ -17,7 +32,7 @@ export function compare({ undefinedFlags }: Pick<Generated, "undefinedFlags">, w
 	expect("vector", want.trap, got.trap);
 	const kernelHalf = want.trap === PAGE_FAULT && want.cr2 >= HIGH_HALF;
 	expect("error code", kernelHalf ? want.error | PRESENT : want.error, kernelHalf ? got.error | PRESENT : got.error);
-	if (want.trap === PAGE_FAULT) expect("cr2", want.cr2, got.cr2);
+	if (want.trap === PAGE_FAULT && !(accessesSeveral(name) && near(want.cr2, got.cr2))) expect("cr2", want.cr2, got.cr2);
 	expect("rip", want.rip, got.rip);
 	const defined = ~BigInt(undefinedFlags);
 	expect("rflags", want.rflags & defined, got.rflags & defined);

@@ -7,6 +7,8 @@ import { fxArea, integer } from "./values.ts";
 /** A case and what its comparison must know. */
 export interface Generated {
 	one: Case;
+	/** The instructions' names. */
+	name: string;
 	rows: readonly Row[];
 	/** Where each instruction begins in the code. */
 	starts: readonly number[];
@@ -24,6 +26,10 @@ export function variant(rng: Rng, base: Generated): Generated {
 		base.planned.has(i) || (one.mode !== 64 && i > 7) ? value : integer(rng) & mask,
 	);
 	return { ...base, one: { ...one, gpr, rflags: flags(rng), fx: fxArea(rng) } };
+}
+
+export function nameOf(rows: readonly Row[]): string {
+	return rows.map((row) => row.name).join(" ");
 }
 
 function flags(rng: Rng): bigint {
@@ -146,6 +152,7 @@ export class Generator {
 				rflags: flags(rng),
 				fx: fxArea(rng),
 			},
+			name: nameOf(rows),
 			rows,
 			starts,
 			planned: draft.planned,

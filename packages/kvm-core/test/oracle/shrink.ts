@@ -1,5 +1,5 @@
 import { compare } from "./compare.ts";
-import type { Generated } from "./generate.ts";
+import { type Generated, nameOf } from "./generate.ts";
 import type { EngineCpu } from "./guest.ts";
 import type { NativeCpu } from "./native.ts";
 import { FX } from "./protocol.ts";
@@ -89,8 +89,9 @@ function without(g: Generated, index: number): Generated | undefined {
 	const start = g.starts[index]!;
 	const end = g.starts[index + 1] ?? g.one.code.length;
 	const code = Uint8Array.from([...g.one.code.subarray(0, start), ...g.one.code.subarray(end)]);
+	const rows = g.rows.filter((_, i) => i !== index);
 	const starts = g.starts.flatMap((at, i) => (i === index ? [] : [at > start ? at - (end - start) : at]));
-	return { ...g, one: { ...g.one, code }, starts, rows: g.rows.filter((_, i) => i !== index) };
+	return { ...g, one: { ...g.one, code }, starts, rows, name: nameOf(rows) };
 }
 
 function withFx(g: Generated, change: (view: DataView, bytes: Uint8Array) => void): Generated | undefined {

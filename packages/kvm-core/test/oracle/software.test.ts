@@ -40,6 +40,7 @@ describe.skipIf("reason" in native)(`the software engine against this CPU${why}`
 			generator: new Generator(rows),
 			modes: native.has16Bit ? modes : modes.filter((mode) => mode !== 16),
 			seed,
+			failures: Number(env["ORACLE_FAILURES"] ?? 10),
 			cases: wanted ?? Number.POSITIVE_INFINITY,
 			...(wanted === undefined ? { enough: () => performance.now() > end } : {}),
 		});

@@ -194,5 +194,5 @@ export const moves: readonly Instruction[] = [
 	define("clflush", "NP 0F AE /7 mod=m", "Mb", (e) => {
 		e.f.let(e.get(0));
 	}),
-	define("cmpxchg8b", "0F C7 /1 mod=m", "M", compareExchangeDouble, { attributes: ["lock", "sized"] }),
+	define("cmpxchg8b", "0F C7 /1 mod=m", "M", compareExchangeDouble, { attributes: ["lock", "sized", "aligned"] }),
 ];

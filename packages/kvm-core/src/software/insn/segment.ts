@@ -128,7 +128,7 @@ function setZero(cpu: Cpu, on: boolean): void {
 function loadAccessRights(cpu: Cpu, insn: DecodedInsn): void {
 	requireProtected(cpu);
 	const descriptor = visible(cpu, readRm16(cpu, insn), cpu.longMode ? LAR_TYPES_LONG : LAR_TYPES);
-	if (descriptor !== undefined) cpu.setGpr(insn.reg, wordSize(insn), descriptor.high & 0xf0_ff00);
+	if (descriptor !== undefined) cpu.setGpr(insn.reg, wordSize(insn), descriptor.high & 0xff_ff00);
 	setZero(cpu, descriptor !== undefined);
 }
 

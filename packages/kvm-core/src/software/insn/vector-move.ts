@@ -184,7 +184,8 @@ function maskedStore(count: 8 | 16): SystemOperation {
 		const offset = BigInt.asUintN(insn.addressSize * 8, cpu.gpr(L.RDI));
 		const linear = linearAddress(cpu, insn.segment, offset, count, true);
 		const selected = Array.from({ length: count }, (_, i) => i).filter((i) => (cpu.u8[mask + i]! & 0x80) !== 0);
-		for (const i of selected) cpu.memory.probe(linear + BigInt(i), 1, true);
+		// All bytes must be there, selected or not.
+		cpu.memory.probe(linear, count, true);
 		if (count === 8) {
 			cpu.set32(L.FTOP, 0);
 			cpu.set32(L.FTAG, 0xff);
