@@ -163,8 +163,8 @@ function adjustRpl(cpu: Cpu, insn: DecodedInsn): void {
 		setZero(cpu, raise);
 		return;
 	}
+	// Memory is only written when there is something to change.
 	const at = memoryOperand(cpu, insn, 2, true);
-	cpu.memory.probe(at, 2, true);
 	const value = cpu.memory.read(at, 2);
 	const raise = (value & 3) < source;
 	if (raise) cpu.memory.write(at, 2, (value & ~3) | source);
