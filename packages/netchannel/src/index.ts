@@ -6,3 +6,9 @@
 export { LinkError, type LinkErrorCode } from "./link/errors.ts";
 export type { FrameReceiver, GsoType, Link, LinkFeatures, Offload } from "./link/link.ts";
 export { createLinkPair, type LinkPairOptions } from "./link/memory.ts";
+export { type ConsumerOptions, RingConsumer, type WaitOptions } from "./ring/consumer.ts";
+export { RingError, type RingErrorCode } from "./ring/errors.ts";
+export { FanIn, openFanIn } from "./ring/fan-in.ts";
+export type { RingHandle } from "./ring/layout.ts";
+export { type OverflowPolicy, type ProducerOptions, RingProducer, type RingStats } from "./ring/producer.ts";
+export { createFanIn, createRing, openConsumer, openProducer, type RingOptions } from "./ring/ring.ts";
