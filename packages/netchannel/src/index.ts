@@ -3,9 +3,11 @@
  *
  * @packageDocumentation
  */
-export { LinkError, type LinkErrorCode } from "./link/errors.ts";
-export type { FrameReceiver, GsoType, Link, LinkFeatures, Offload } from "./link/link.ts";
+export { LinkBase, type LinkOptions } from "./link/base.ts";
+export { LinkError, type LinkErrorCode, type LinkErrorOptions } from "./link/errors.ts";
+export type { FrameReceiver, GsoType, Link, LinkFeatures, LinkStats, Offload } from "./link/link.ts";
 export { createLinkPair, type LinkPairOptions } from "./link/memory.ts";
+export { LINK_SCHEMES, type LinkUrl, parseLinkUrl } from "./link/url.ts";
 export { type ConsumerOptions, RingConsumer, type WaitOptions } from "./ring/consumer.ts";
 export { RingError, type RingErrorCode } from "./ring/errors.ts";
 export { FanIn, openFanIn } from "./ring/fan-in.ts";

@@ -197,7 +197,7 @@ export class RingConsumer {
 	 * @returns false after `timeoutMs` milliseconds, or when the producer closed and everything was read
 	 * @throws RingError `ERR_RING_CANNOT_BLOCK` where threads must not stop
 	 */
-	wait(timeoutMs = Number.POSITIVE_INFINITY): boolean {
+	wait(timeoutMs: number = Number.POSITIVE_INFINITY): boolean {
 		const { words, doorbell, sleeper } = this.view;
 		this.release();
 		for (let look = 0; look <= this.spin; look++) if (this.readable) return true;

@@ -41,7 +41,7 @@ export class FanIn {
 	}
 
 	/** Stops this thread until a record waits; false after `timeoutMs`. */
-	wait(timeoutMs = Number.POSITIVE_INFINITY): boolean {
+	wait(timeoutMs: number = Number.POSITIVE_INFINITY): boolean {
 		const { words, doorbell, sleeper } = this.view;
 		if (this.readable) return true;
 		if (!sleeper.canBlock) {

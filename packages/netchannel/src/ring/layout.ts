@@ -27,7 +27,7 @@ export const RECORD_HEADER = 8;
 export const WRAP = -1;
 /** Smallest and largest capacity; a power of two in between. */
 export const MIN_CAPACITY = 256;
-export const MAX_CAPACITY = 2 ** 30;
+export const MAX_CAPACITY: number = 2 ** 30;
 
 /** Word indices from the ring's start. */
 export const Word = {

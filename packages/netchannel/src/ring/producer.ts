@@ -280,7 +280,7 @@ export class RingProducer {
 	 * @returns false after `timeoutMs` milliseconds, or when the consumer closed
 	 * @throws RingError `ERR_RING_CANNOT_BLOCK` where threads must not stop
 	 */
-	waitWritable(length: number, timeoutMs = Number.POSITIVE_INFINITY): boolean {
+	waitWritable(length: number, timeoutMs: number = Number.POSITIVE_INFINITY): boolean {
 		const { words, producerBell, sleeper } = this.view;
 		this.publish();
 		for (let look = 0; look < this.spin; look++) if (this.hasRoom(length)) return true;
@@ -294,7 +294,7 @@ export class RingProducer {
 	}
 
 	/** As {@link waitWritable}, for an event loop. */
-	async waitWritableAsync(length: number, timeoutMs = Number.POSITIVE_INFINITY): Promise<boolean> {
+	async waitWritableAsync(length: number, timeoutMs: number = Number.POSITIVE_INFINITY): Promise<boolean> {
 		const { words, producerBell, sleeper } = this.view;
 		this.publish();
 		if (this.hasRoom(length)) return true;

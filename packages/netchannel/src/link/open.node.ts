@@ -1,0 +1,52 @@
+import { LinkError } from "./errors.ts";
+import type { Link } from "./link.ts";
+import { connectQemuStream, listenQemuStream, type StreamAddress } from "./qemu-stream.node.ts";
+import { type LinkUrl, numberParameter, parseHostPort, parseLinkUrl, requireKnownParameters } from "./url.ts";
+
+/** Options of {@link openLink}. */
+export interface OpenLinkOptions {
+	/** Used where the URL has no `mtu` of its own. @default 1500 */
+	mtu?: number;
+	/** Ends the opening. */
+	signal?: AbortSignal;
+}
+
+type Opener = (url: LinkUrl, options: { mtu?: number; signal?: AbortSignal }) => Promise<Link>;
+
+function streamAddress(url: LinkUrl): StreamAddress {
+	if (url.target.startsWith("unix:")) {
+		const path = url.target.slice(5);
+		if (path === "") throw new LinkError("ERR_LINK_OPTION", `${url.href}: the path after unix: is missing`);
+		return { path };
+	}
+	return parseHostPort(url.target, url);
+}
+
+const OPENERS: Record<string, { parameters: readonly string[]; open: Opener }> = {
+	qemu: {
+		parameters: ["reconnect"],
+		open: (url, options) =>
+			connectQemuStream(streamAddress(url), { ...options, reconnectMs: numberParameter(url, "reconnect") ?? 0 }),
+	},
+	"qemu-listen": { parameters: [], open: (url, options) => listenQemuStream(streamAddress(url), options) },
+};
+
+/**
+ * Opens the link a URL names, ready to use: `tap:NAME[?netns=N]`, `tun:NAME`, `packet:IFACE`, `qemu:unix:PATH`
+ * (connects), `qemu-listen:unix:PATH`, `udp:HOST:PORT?local=PORT`, `ws://HOST:PORT`, `ws-listen://HOST:PORT`,
+ * `pcap:FILE`. Every one takes `mtu=BYTES`.
+ *
+ * @throws LinkError `ERR_LINK_OPTION` for a URL that names no link, and whatever the link itself throws
+ */
+export async function openLink(url: string, options: OpenLinkOptions = {}): Promise<Link> {
+	const parsed = parseLinkUrl(url);
+	const opener = OPENERS[parsed.scheme];
+	if (opener === undefined)
+		throw new LinkError("ERR_LINK_UNSUPPORTED", `${url}: ${parsed.scheme} links are not available here`);
+	requireKnownParameters(parsed, ["mtu", ...opener.parameters]);
+	const mtu = numberParameter(parsed, "mtu") ?? options.mtu;
+	return opener.open(parsed, {
+		...(mtu === undefined ? {} : { mtu }),
+		...(options.signal === undefined ? {} : { signal: options.signal }),
+	});
+}
