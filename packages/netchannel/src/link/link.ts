@@ -80,6 +80,8 @@ export interface Link {
 	onError: ((error: Error) => void) | undefined;
 	/** What went through, where the link counts. */
 	stats?(): LinkStats;
+	/** Whether the frames it delivers lie in memory shared with the kernel. */
+	readonly mapped?: boolean;
 	/** Whether somebody is at the other end, where the link can know. Frames sent without are dropped and counted. */
 	readonly carrier?: boolean;
 	/** Called when {@link carrier} changes. */
