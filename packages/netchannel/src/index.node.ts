@@ -5,6 +5,7 @@
  */
 
 export { type OpenLinkOptions, openLink } from "./link/open.node.ts";
+export { openPcapSink, openPcapSource, type PcapSinkOptions } from "./link/pcap-file.node.ts";
 export {
 	connectQemuStream,
 	listenQemuStream,
@@ -12,3 +13,12 @@ export {
 	type QemuStreamOptions,
 	type StreamAddress,
 } from "./link/qemu-stream.node.ts";
+export { openUdpLink, type UdpLink, type UdpOptions } from "./link/udp.node.ts";
+export {
+	connectWebSocket,
+	createWebSocketServer,
+	type WebSocketOptions,
+	type WebSocketServerHandle,
+	type WebSocketServerOptions,
+} from "./link/websocket.node.ts";
+export { listenWebSocket, type WebSocketListenOptions } from "./link/websocket-listen.node.ts";

@@ -33,7 +33,6 @@ export abstract class LinkBase implements Link {
 	readonly medium: "ethernet" | "ip";
 	readonly mtu: number;
 	readonly features: LinkFeatures;
-	onFrame: FrameReceiver | undefined = undefined;
 	onWritable: (() => void) | undefined = undefined;
 	onError: ((error: Error) => void) | undefined = undefined;
 	/** Longest finished frame. */
@@ -42,6 +41,7 @@ export abstract class LinkBase implements Link {
 	protected txDropped = 0;
 	protected rxDropped = 0;
 	private readonly shortest: number;
+	private receiver: FrameReceiver | undefined = undefined;
 	private wantsWritable = false;
 	private txFrames = 0;
 	private txBytes = 0;
@@ -54,6 +54,15 @@ export abstract class LinkBase implements Link {
 		this.features = features;
 		this.longest = this.mtu + (this.medium === "ethernet" ? ETHERNET_HEADER + VLAN_TAG : 0);
 		this.shortest = this.medium === "ethernet" ? ETHERNET_HEADER : 1;
+	}
+
+	get onFrame(): FrameReceiver | undefined {
+		return this.receiver;
+	}
+
+	set onFrame(receiver: FrameReceiver | undefined) {
+		this.receiver = receiver;
+		this.receiverChanged();
 	}
 
 	send(frame: Uint8Array, offload?: Offload): boolean {
@@ -93,7 +102,7 @@ export abstract class LinkBase implements Link {
 	close(): void {
 		if (this.closed) return;
 		this.closed = true;
-		this.onFrame = this.onWritable = this.onError = undefined;
+		this.receiver = this.onWritable = this.onError = undefined;
 		this.shutdown();
 	}
 
@@ -107,6 +116,9 @@ export abstract class LinkBase implements Link {
 	/** Gives everything back; called once. */
 	protected abstract shutdown(): void;
 
+	/** A receiver was set or taken away: sources that can wait begin or pause. */
+	protected receiverChanged(): void {}
+
 	/** A frame was taken but goes nowhere. */
 	protected dropSent(): true {
 		this.txDropped++;
@@ -116,7 +128,7 @@ export abstract class LinkBase implements Link {
 
 	/** Hands a received frame to the user. */
 	protected deliver(frame: Uint8Array, offload?: Offload): void {
-		const receive = this.onFrame;
+		const receive = this.receiver;
 		const tooLong = frame.length > this.longest && (offload === undefined || offload.gsoType === "none");
 		if (receive === undefined || tooLong || frame.length < this.shortest) {
 			this.rxDropped++;

@@ -1,7 +1,18 @@
 import { LinkError } from "./errors.ts";
 import type { Link } from "./link.ts";
+import { openPcapSink, openPcapSource } from "./pcap-file.node.ts";
 import { connectQemuStream, listenQemuStream, type StreamAddress } from "./qemu-stream.node.ts";
-import { type LinkUrl, numberParameter, parseHostPort, parseLinkUrl, requireKnownParameters } from "./url.ts";
+import { openUdpLink } from "./udp.node.ts";
+import {
+	booleanParameter,
+	type LinkUrl,
+	numberParameter,
+	parseHostPort,
+	parseLinkUrl,
+	requireKnownParameters,
+} from "./url.ts";
+import { connectWebSocket } from "./websocket.node.ts";
+import { listenWebSocket } from "./websocket-listen.node.ts";
 
 /** Options of {@link openLink}. */
 export interface OpenLinkOptions {
@@ -29,6 +40,29 @@ const OPENERS: Record<string, { parameters: readonly string[]; open: Opener }> =
 			connectQemuStream(streamAddress(url), { ...options, reconnectMs: numberParameter(url, "reconnect") ?? 0 }),
 	},
 	"qemu-listen": { parameters: [], open: (url, options) => listenQemuStream(streamAddress(url), options) },
+	udp: {
+		parameters: ["local"],
+		open: (url, options) => {
+			const local = url.parameters.get("local");
+			return openUdpLink({
+				...options,
+				remote: parseHostPort(url.target, url),
+				...(local === null ? {} : { local: parseHostPort(local, url, "0.0.0.0") }),
+			});
+		},
+	},
+	ws: { parameters: [], open: (url, options) => connectWebSocket(`ws:${url.target}`, options) },
+	wss: { parameters: [], open: (url, options) => connectWebSocket(`wss:${url.target}`, options) },
+	"ws-listen": {
+		parameters: [],
+		open: (url, options) =>
+			listenWebSocket({ ...options, ...parseHostPort(url.target.replace(/^\/\//, ""), url, "127.0.0.1") }),
+	},
+	pcap: {
+		parameters: ["write"],
+		open: (url, options) =>
+			booleanParameter(url, "write") === true ? openPcapSink(url.target, options) : openPcapSource(url.target, options),
+	},
 };
 
 /**
