@@ -22,3 +22,11 @@ export {
 	type WebSocketServerOptions,
 } from "./link/websocket.node.ts";
 export { listenWebSocket, type WebSocketListenOptions } from "./link/websocket-listen.node.ts";
+export {
+	openUdpBatch,
+	openUnixDatagram,
+	type UdpBatchOptions,
+	type UnixDatagramOptions,
+} from "./native/datagram-link.node.ts";
+export { openPacket, type PacketOptions } from "./native/packet.node.ts";
+export { openTap, openTun, type TapOptions } from "./native/tap.node.ts";

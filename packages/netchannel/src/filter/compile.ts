@@ -35,6 +35,7 @@ class Compiler {
 	private readonly medium: "ethernet" | "ip";
 	/** Byte offsets of the EtherType and the IP header; a `vlan` test moves them, as in pcap-filter(7). */
 	private type = 12;
+	testsVlan = false;
 	private network: number;
 
 	constructor(medium: "ethernet" | "ip") {
@@ -282,6 +283,7 @@ class Compiler {
 
 	private vlan(id: number | undefined, yes: Label, no: Label): void {
 		this.requireEthernet("vlan");
+		this.testsVlan = true;
 		const tagged = new Label();
 		const other = new Label();
 		const service = new Label();
@@ -367,6 +369,12 @@ class Compiler {
  */
 export function compileFilter(expression: string, options: FilterOptions = {}): FilterProgram {
 	const node = parseFilter(expression);
-	const instructions = new Compiler(options.medium ?? "ethernet").compile(node, options.snapLength ?? 262144);
-	return { expression, instructions, matches: (frame) => runFilter(instructions, frame) !== 0 };
+	const compiler = new Compiler(options.medium ?? "ethernet");
+	const instructions = compiler.compile(node, options.snapLength ?? 262144);
+	return {
+		expression,
+		instructions,
+		testsVlan: compiler.testsVlan,
+		matches: (frame) => runFilter(instructions, frame) !== 0,
+	};
 }

@@ -28,6 +28,8 @@ export interface FilterProgram {
 	/** The expression it was compiled from. */
 	readonly expression: string;
 	readonly instructions: readonly FilterInstruction[];
+	/** Whether it looks at VLAN tags, which the kernel takes off before a socket's filter runs. */
+	readonly testsVlan: boolean;
 	/** Whether it accepts a frame. */
 	matches(frame: Uint8Array): boolean;
 }

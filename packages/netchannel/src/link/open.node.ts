@@ -1,3 +1,6 @@
+import { openUnixDatagram } from "../native/datagram-link.node.ts";
+import { openPacket } from "../native/packet.node.ts";
+import { openTap, openTun, type TapOptions } from "../native/tap.node.ts";
 import { LinkError } from "./errors.ts";
 import type { Link } from "./link.ts";
 import { openPcapSink, openPcapSource } from "./pcap-file.node.ts";
@@ -33,6 +36,29 @@ function streamAddress(url: LinkUrl): StreamAddress {
 	return parseHostPort(url.target, url);
 }
 
+const namespaceOf = (url: LinkUrl): { netns?: string } => {
+	const netns = url.parameters.get("netns");
+	return netns === null ? {} : { netns };
+};
+
+const mtuOf = ({ mtu }: { mtu?: number }): { mtu?: number } => (mtu === undefined ? {} : { mtu });
+
+function interfaceOptions(url: LinkUrl, options: { mtu?: number }): TapOptions {
+	return {
+		name: url.target,
+		...namespaceOf(url),
+		...mtuOf(options),
+		offload: booleanParameter(url, "offload") ?? true,
+		multiQueue: booleanParameter(url, "queue") ?? false,
+	};
+}
+
+function openDatagram(url: LinkUrl, options: { mtu?: number }): Promise<Link> {
+	const local = url.parameters.get("local");
+	if (local === null) throw new LinkError("ERR_LINK_OPTION", `${url.href}: the parameter local=PATH is missing`);
+	return openUnixDatagram({ ...mtuOf(options), local, remote: url.target });
+}
+
 const OPENERS: Record<string, { parameters: readonly string[]; open: Opener }> = {
 	qemu: {
 		parameters: ["reconnect"],
@@ -58,6 +84,25 @@ const OPENERS: Record<string, { parameters: readonly string[]; open: Opener }> =
 		open: (url, options) =>
 			listenWebSocket({ ...options, ...parseHostPort(url.target.replace(/^\/\//, ""), url, "127.0.0.1") }),
 	},
+	tap: {
+		parameters: ["netns", "offload", "queue"],
+		open: (url, options) => openTap(interfaceOptions(url, options)),
+	},
+	tun: {
+		parameters: ["netns", "offload", "queue"],
+		open: (url, options) => openTun(interfaceOptions(url, options)),
+	},
+	packet: {
+		parameters: ["netns", "ring"],
+		open: (url, options) => {
+			const ring = url.parameters.get("ring") ?? "v2";
+			if (ring !== "v2" && ring !== "v3")
+				throw new LinkError("ERR_LINK_OPTION", `${url.href}: ring is ${ring}, expected v2 or v3`);
+			return openPacket({ ...namespaceOf(url), ...mtuOf(options), interface: url.target, ring });
+		},
+	},
+	"qemu-dgram": { parameters: ["local"], open: openDatagram },
+	"unix-dgram": { parameters: ["local"], open: openDatagram },
 	pcap: {
 		parameters: ["write"],
 		open: (url, options) =>

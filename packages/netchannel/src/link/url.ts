@@ -13,12 +13,13 @@ export interface LinkUrl {
 
 /** What each scheme is followed by, for messages and help. */
 export const LINK_SCHEMES: Readonly<Record<string, string>> = {
-	tap: "tap:NAME[?netns=N&mtu=BYTES&offload=0]",
+	tap: "tap:NAME[?netns=N&mtu=BYTES&offload=0&queue=1]",
 	tun: "tun:NAME[?netns=N&mtu=BYTES]",
-	packet: "packet:IFACE[?netns=N]",
+	packet: "packet:IFACE[?netns=N&ring=v2|v3]",
 	qemu: "qemu:unix:PATH or qemu:HOST:PORT [?reconnect=MS]",
 	"qemu-listen": "qemu-listen:unix:PATH or qemu-listen:HOST:PORT",
 	"qemu-dgram": "qemu-dgram:PATH?local=PATH",
+	"unix-dgram": "unix-dgram:PATH?local=PATH",
 	udp: "udp:HOST:PORT?local=[HOST:]PORT",
 	ws: "ws://HOST:PORT/PATH",
 	wss: "wss://HOST/PATH",
