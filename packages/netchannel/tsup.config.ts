@@ -5,6 +5,8 @@ export default defineConfig({
 		index: "src/index.ts",
 		"index.node": "src/index.node.ts",
 		"testing/index": "src/testing/index.ts",
+		bin: "src/bin.ts",
+		"bench-sender": "src/cli/bench-sender.node.ts",
 	},
 	format: "esm",
 	target: "es2022",

@@ -82,7 +82,7 @@ describe.skipIf(noSpaces !== undefined)(`in a network namespace${because(noSpace
 	});
 	afterAll(() => space.remove());
 
-	describe.each(["v2", "v3"] as const)("packet sockets with ring %s", (ring) => {
+	describe.each(["v2", "v3", "none"] as const)("packet sockets with ring %s", (ring) => {
 		linkCompliance(`AF_PACKET ${ring}`, {
 			describe,
 			test,
@@ -103,6 +103,19 @@ describe.skipIf(noSpaces !== undefined)(`in a network namespace${because(noSpace
 			const near = await openLink(`tap:${name}?netns=${space.name}`);
 			return { near, far: await openPacket({ interface: name, netns: space.name }) };
 		},
+	});
+
+	test("packet links without a ring keep VLAN tags too", async () => {
+		const near = await openPacket({ interface: "v0", netns: space.name });
+		const far = await openPacket({ interface: "v1", netns: space.name, ring: "none" });
+		const got: Uint8Array[] = [];
+		far.onFrame = (frame) => got.push(frame.slice());
+		near.send(makePacket({ vlan: 7 }));
+		near.send(makePacket());
+		await until(() => got.length === 2);
+		expect(got).toEqual([makePacket({ vlan: 7 }), makePacket()]);
+		near.close();
+		far.close();
 	});
 
 	test("packet links keep VLAN tags, filter in the kernel, and give packets in place to mapped channels", async () => {
@@ -244,8 +257,8 @@ describe.skipIf(noSpaces !== undefined)(`in a network namespace${because(noSpace
 		const open = [
 			() => openTap({ name: "soak0", netns: space.name }),
 			() => openTun({ name: "soak1", netns: space.name }),
-			() => openPacket({ interface: "v1", netns: space.name }),
-			() => openPacket({ interface: "v1", netns: space.name, ring: "v3" }),
+			() => openPacket({ interface: "v1", netns: space.name, ringBytes: 2 ** 19 }),
+			() => openPacket({ interface: "v1", netns: space.name, ring: "v3", ringBytes: 2 ** 19 }),
 			() => openUdpBatch({ remote: { host: "127.0.0.1", port: 9 } }),
 			() => openUnixDatagram({ local: join(folder, "soak"), remote: join(folder, "peer") }),
 		];

@@ -95,10 +95,16 @@ const OPENERS: Record<string, { parameters: readonly string[]; open: Opener }> =
 	packet: {
 		parameters: ["netns", "ring"],
 		open: (url, options) => {
-			const ring = url.parameters.get("ring") ?? "v2";
-			if (ring !== "v2" && ring !== "v3")
-				throw new LinkError("ERR_LINK_OPTION", `${url.href}: ring is ${ring}, expected v2 or v3`);
-			return openPacket({ ...namespaceOf(url), ...mtuOf(options), interface: url.target, ring });
+			const ring = url.parameters.get("ring");
+			if (ring !== null && ring !== "v2" && ring !== "v3" && ring !== "none") {
+				throw new LinkError("ERR_LINK_OPTION", `${url.href}: ring is ${ring}, expected v2, v3 or none`);
+			}
+			return openPacket({
+				...namespaceOf(url),
+				...mtuOf(options),
+				interface: url.target,
+				...(ring === null ? {} : { ring }),
+			});
 		},
 	},
 	"qemu-dgram": { parameters: ["local"], open: openDatagram },

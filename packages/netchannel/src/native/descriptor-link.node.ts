@@ -1,6 +1,6 @@
 import { LinkBase, type LinkOptions } from "../link/base.ts";
 import type { LinkFeatures } from "../link/link.ts";
-import type { Libc } from "./libc.node.ts";
+import { holdDescriptor, type Libc, releaseDescriptor } from "./libc.node.ts";
 import { type Watch, watchDescriptor } from "./readiness.node.ts";
 
 /** A link over a descriptor this thread watches. Implementations read and write it. */
@@ -12,8 +12,8 @@ export abstract class DescriptorLink extends LinkBase {
 	constructor(libc: Libc, fd: number, options: LinkOptions, features?: LinkFeatures) {
 		super(options, features);
 		this.libc = libc;
-		this.fd = fd;
-		this.watch = watchDescriptor(libc, fd, {
+		this.fd = holdDescriptor(libc, fd);
+		this.watch = watchDescriptor(libc, this.fd, {
 			readable: () => {
 				if (!this.closed) this.drain();
 			},
@@ -32,6 +32,6 @@ export abstract class DescriptorLink extends LinkBase {
 
 	protected override shutdown(): void {
 		this.watch.close();
-		this.libc.close(this.fd);
+		releaseDescriptor(this.fd);
 	}
 }

@@ -1,3 +1,4 @@
+import { closeSync, openSync } from "node:fs";
 import { constants } from "node:os";
 import { LinkError, type LinkErrorCode } from "../link/errors.ts";
 import { codeForErrno } from "../link/system-error.ts";
@@ -42,6 +43,7 @@ export interface Libc {
 	munmap(address: bigint, length: number): number;
 	setns(fd: number, type: number): number;
 	eventfd(value: number, flags: number): number;
+	dup3(from: number, to: number, flags: number): number;
 	memfdCreate(name: string, flags: number): number;
 	ftruncate(fd: number, length: number): number;
 	futex(word: bigint, operation: number, value: number, timeout: Pointer): number;
@@ -106,6 +108,7 @@ function bindings(koffi: Koffi): Libc {
 		munmap: (address, length) => munmap(address, length),
 		setns: func("int setns(int fd, int type)"),
 		eventfd: func("int eventfd(uint value, int flags)"),
+		dup3: func("int dup3(int from, int to, int flags)"),
 		memfdCreate: func("int memfd_create(const char *name, uint flags)"),
 		ftruncate: func("int ftruncate(int fd, long length)"),
 		futex: (word, operation, value, timeout) => futex(futexNumber, word, operation, value, timeout, null, 0),
@@ -162,6 +165,28 @@ export function systemFailure(libc: Libc, syscall: string, attempted: string, ne
 		errnoName: name,
 		syscall,
 	});
+}
+
+const O_CLOEXEC = 0x80000;
+
+/**
+ * Moves a descriptor under Node's own care: those a worker opened through `fs` are closed when it is terminated, those
+ * it got from C are not. Closed with {@link releaseDescriptor}.
+ */
+export function holdDescriptor(libc: Libc, fd: number): number {
+	const held = openSync("/dev/null", "r");
+	if (libc.dup3(fd, held, O_CLOEXEC) < 0) {
+		const error = systemFailure(libc, "dup3", "cannot move a descriptor");
+		closeSync(held);
+		throw error;
+	}
+	libc.close(fd);
+	return held;
+}
+
+/** Closes what {@link holdDescriptor} returned. */
+export function releaseDescriptor(fd: number): void {
+	closeSync(fd);
 }
 
 export const EAGAIN: number = constants.errno.EAGAIN;

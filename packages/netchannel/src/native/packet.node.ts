@@ -1,3 +1,4 @@
+import { isMainThread } from "node:worker_threads";
 import type { FilterProgram } from "../filter/program.ts";
 import type { LinkOptions } from "../link/base.ts";
 import { LinkError } from "../link/errors.ts";
@@ -6,6 +7,7 @@ import { DescriptorLink } from "./descriptor-link.node.ts";
 import { interfaceIndex, interfaceMtu } from "./interface.node.ts";
 import { EAGAIN, type Libc, loadLibc, systemFailure } from "./libc.node.ts";
 import { inNamespace } from "./netns.node.ts";
+import { PacketBatch } from "./packet-batch.node.ts";
 import { KernelRing } from "./tpacket.node.ts";
 
 /** Options of {@link openPacket}. */
@@ -15,10 +17,11 @@ export interface PacketOptions {
 	netns?: string;
 	/**
 	 * How frames come. `v2`: a ring with a wake for each packet, for conversations. `v3`: a ring of blocks, for capture and
-	 * high rates, with a delay of up to `blockTimeoutMs`.
-	 * @default "v2"
+	 * high rates, with a delay of up to `blockTimeoutMs`. `none`: many in each system call, copied; slower than a ring, and
+	 * all that a worker may be terminated with: the kernel keeps a mapped ring until the process ends.
+	 * @default "v2" on the main thread, "none" in workers
 	 */
-	ring?: "v2" | "v3";
+	ring?: "v2" | "v3" | "none";
 	/** Bytes of the ring. @default 8 MiB */
 	ringBytes?: number;
 	/** @default 8 */
@@ -46,6 +49,7 @@ const SO_ATTACH_FILTER = 26;
 const SOL_PACKET = 263;
 const PACKET_ADD_MEMBERSHIP = 1;
 const PACKET_STATISTICS = 6;
+const PACKET_AUXDATA = 8;
 const PACKET_FANOUT = 18;
 const PACKET_IGNORE_OUTGOING = 23;
 const PACKET_MR_PROMISC = 1;
@@ -56,15 +60,22 @@ const ENOBUFS = 105;
 const BUDGET = 4096;
 
 class PacketLink extends DescriptorLink {
-	readonly mapped = true;
-	private readonly ring: KernelRing;
+	readonly mapped: boolean;
+	private readonly ring: KernelRing | PacketBatch;
 	private readonly filter: FilterProgram | undefined;
 	private readonly dropCount = new Uint32Array(3);
 	private readonly dropLength = new Uint32Array(1);
 
-	constructor(libc: Libc, fd: number, ring: KernelRing, options: LinkOptions, filter: FilterProgram | undefined) {
+	constructor(
+		libc: Libc,
+		fd: number,
+		ring: KernelRing | PacketBatch,
+		options: LinkOptions,
+		filter: FilterProgram | undefined,
+	) {
 		super(libc, fd, options);
 		this.ring = ring;
+		this.mapped = ring instanceof KernelRing;
 		this.filter = filter;
 	}
 
@@ -75,6 +86,7 @@ class PacketLink extends DescriptorLink {
 
 	protected override drain(): void {
 		this.ring.drain(
+			this.fd,
 			(frame) => {
 				if (this.filter === undefined || this.filter.matches(frame)) this.deliver(frame);
 			},
@@ -164,17 +176,28 @@ export async function openPacket(options: PacketOptions): Promise<Link> {
 			const { filter } = options;
 			if (filter !== undefined && !filter.testsVlan) attachFilter(libc, fd, filter);
 			if (options.outgoing !== true) set(PACKET_IGNORE_OUTGOING, Uint32Array.of(1), "PACKET_IGNORE_OUTGOING");
-			const ring = new KernelRing(libc, fd, {
-				version: options.ring === "v3" ? 3 : 2,
-				longest: mtu + 18,
-				...(options.ringBytes === undefined ? {} : { bytes: options.ringBytes }),
-				...(options.blockTimeoutMs === undefined ? {} : { blockTimeoutMs: options.blockTimeoutMs }),
-			});
+			const mode = options.ring ?? (isMainThread ? "v2" : "none");
+			if (mode === "none") set(PACKET_AUXDATA, Uint32Array.of(1), "PACKET_AUXDATA");
+			const ring =
+				mode === "none"
+					? undefined
+					: new KernelRing(libc, fd, {
+							version: mode === "v3" ? 3 : 2,
+							longest: mtu + 18,
+							...(options.ringBytes === undefined ? {} : { bytes: options.ringBytes }),
+							...(options.blockTimeoutMs === undefined ? {} : { blockTimeoutMs: options.blockTimeoutMs }),
+						});
 			bindTo(libc, fd, index, name);
 			if (options.promiscuous ?? true)
 				set(PACKET_ADD_MEMBERSHIP, Uint32Array.of(index, PACKET_MR_PROMISC, 0, 0), "PACKET_ADD_MEMBERSHIP");
 			if (fanOutGroup !== undefined) set(PACKET_FANOUT, Uint32Array.of(fanOutGroup), "PACKET_FANOUT");
-			return new PacketLink(libc, fd, ring, { mtu }, filter?.testsVlan === true ? filter : undefined);
+			return new PacketLink(
+				libc,
+				fd,
+				ring ?? new PacketBatch(libc, mtu + 18),
+				{ mtu },
+				filter?.testsVlan === true ? filter : undefined,
+			);
 		} catch (error) {
 			libc.close(fd);
 			throw error;

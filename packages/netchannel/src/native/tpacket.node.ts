@@ -86,7 +86,7 @@ export class KernelRing {
 	}
 
 	/** Delivers packets in place, at most `budget`; each goes back to the kernel when its block, or itself, was read. */
-	drain(deliver: (frame: Uint8Array) => void, budget: number, open: () => boolean): void {
+	drain(_fd: number, deliver: (frame: Uint8Array) => void, budget: number, open: () => boolean): void {
 		if (this.version === 3) this.drainBlocks(deliver, budget, open);
 		else this.drainFrames(deliver, budget, open);
 	}
