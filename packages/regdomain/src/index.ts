@@ -3,7 +3,11 @@
  *
  * @packageDocumentation
  */
+export * from "./channel/beacon.ts";
+export * from "./channel/definition.ts";
+export * from "./channel/dfs.ts";
 export * from "./channel/plan.ts";
+export * from "./channel/usable.ts";
 export * from "./errors.ts";
 export * from "./model/bands.ts";
 export * from "./model/domain.ts";

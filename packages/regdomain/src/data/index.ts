@@ -34,10 +34,12 @@ function decode(): Database {
 		return wmm === 0 ? rule : { ...rule, wmm: wmms[wmm - 1]! };
 	});
 	const domains = tables.domains.flatMap(([names, dfsRegion, numbers]) =>
-		names.split(" ").map((alpha2): [string, Domain] => [
-			alpha2,
-			{ alpha2, dfsRegion, rules: numbers.map((number) => rules[number]!) },
-		]),
+		names
+			.split(" ")
+			.map((alpha2): [string, Domain] => [
+				alpha2,
+				{ alpha2, dfsRegion, rules: numbers.map((number) => rules[number]!) },
+			]),
 	);
 	return { version: tables.version, domains: new Map(domains.sort(([one], [two]) => (one < two ? -1 : 1))) };
 }
