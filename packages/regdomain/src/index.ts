@@ -15,4 +15,7 @@ export * from "./model/flags.ts";
 export { contiguousBandwidthKHz, effectiveBandwidthKHz } from "./rules/bandwidth.ts";
 export { DEFAULT_CAC_MS, type Quirks } from "./rules/decide.ts";
 export * from "./rules/evaluate.ts";
+export * from "./rules/explain.ts";
 export * from "./rules/intersect.ts";
+export * from "./rules/optimize.ts";
+export * from "./rules/search.ts";
