@@ -61,7 +61,7 @@ const aliases: Readonly<Record<string, string>> = {
 	"east timor": "TL",
 	england: "GB",
 	"great britain": "GB",
-	"holland": "NL",
+	holland: "NL",
 	"iran islamic republic of": "IR",
 	"ivory coast": "CI",
 	"korea democratic people s republic of": "KP",
@@ -128,7 +128,11 @@ export function country(code: string): Country {
 }
 
 // Exceptionally, transitionally and indeterminately reserved codes that people meet.
-const reserved = new Set("AC AN BU CP CQ CS DG DY EA EU EW EZ FL FX IC JA LF NT PI RA RB RC RH RI RL RM RN RP SF SU TA TP UK UN WG WL WV YU YV ZR".split(" "));
+const reserved = new Set(
+	"AC AN BU CP CQ CS DG DY EA EU EW EZ FL FX IC JA LF NT PI RA RB RC RH RI RL RM RN RP SF SU TA TP UK UN WG WL WV YU YV ZR".split(
+		" ",
+	),
+);
 
 /**
  * What a two-character code is. `kernel` are the four the kernel uses for itself: 00 world, 97 none, 98 intersection, 99
