@@ -12,7 +12,20 @@ export const bundledVersion: string = tables.version;
 /** SHA-256, in hex, of the regulatory.db the bundled figures come from. */
 export const bundledSha256: string = tables.sha256;
 
-function decode(): Database {
+/** The tables of a module that `regdomain update` generates. */
+export interface DatabaseTables {
+	/** Release. */
+	version: string;
+	/** WMM rows: cw_min, cw_max, aifsn, cot of eight access categories. */
+	wmms: readonly (readonly number[])[];
+	/** Rules: start, end, bandwidth (kHz), EIRP (mBm), flags, WMM row counted from 1, CAC (ms). */
+	rules: readonly (readonly number[])[];
+	/** Domains: countries, DFS region, rule numbers. */
+	domains: readonly (readonly [string, number, readonly number[]])[];
+}
+
+/** The database in the tables of a generated module. */
+export function decodeTables(tables: DatabaseTables): Database {
 	const categories = (row: readonly number[], from: number): WmmAccessCategory[] =>
 		[0, 4, 8, 12].map((at) => ({
 			cwMin: row[from + at]!,
@@ -48,6 +61,6 @@ let decoded: Database | undefined;
 
 /** The bundled database; decoded on first use and shared by all callers, who must not change it. */
 export function bundledDatabase(): Database {
-	decoded ??= decode();
+	decoded ??= decodeTables(tables);
 	return decoded;
 }

@@ -5,6 +5,7 @@
  */
 export { type DataOrigin, databaseModule } from "../data/generate.ts";
 export * from "../dbtxt/compile.ts";
+export { formatDbTxt } from "../dbtxt/format.ts";
 export * from "../dbtxt/lint.ts";
 export { type DbTxt, type DbTxtItem, type DbTxtWarning, parseDbTxt } from "../dbtxt/parse.ts";
 export * from "../dbtxt/write.ts";

@@ -6,5 +6,6 @@
 export * from "./engine.ts";
 export * from "./events.ts";
 export { domainFollowed } from "./radio.ts";
+export * from "./scenario.ts";
 export * from "./state.ts";
 export type { Decision, Treatment } from "./treatment.ts";
