@@ -125,26 +125,26 @@ const fiveGHzCentres: Partial<Record<number, readonly number[]>> = {
 };
 
 /**
- * The channel definitions of IEEE 802.11 annex E with a given primary channel and width. There is one for most, two for
- * 40 MHz in 2.4 GHz (secondary above or below) and for 320 MHz, none where the band has no such channel.
+ * The channel definitions of IEEE 802.11 annex E around a primary channel. There is one for most, two for 40 MHz in 2.4 GHz
+ * (secondary above or below) and for 320 MHz, none where the band has no such channel.
  *
+ * @param primaryKHz - centre of the primary channel
  * @param width - MHz
  */
-export function standardDefinitions(band: Band, channel: number, width: number): ChannelDefinition[] {
-	const primaryKHz = channelToKHz(band, channel);
+export function definitionsAround(band: Band, primaryKHz: number, width: number): ChannelDefinition[] {
 	const with20 = (centres: readonly number[]): ChannelDefinition[] =>
 		centres
 			.map((centreKHz): ChannelDefinition => ({ primaryKHz, width: width as ChannelWidth, centreKHz }))
 			.filter((definition) => definitionFault(definition) === undefined);
-	if (width === 20 && (channel === 14 || band === "60"))
-		return [{ primaryKHz, width: "20-noht", centreKHz: primaryKHz }];
+	const only80211b = primaryKHz === 2_484_000;
+	if (width === 20 && (only80211b || band === "60")) return [{ primaryKHz, width: "20-noht", centreKHz: primaryKHz }];
 	if (band === "s1g") {
-		const count = 26 / width;
-		const centres = Array.from({ length: Math.floor(count) }, (_, index) => 902_000 + (index + 0.5) * width * 1000);
+		const count = Math.floor(26 / width);
+		const centres = Array.from({ length: count }, (_, index) => 902_000 + (index + 0.5) * width * 1000);
 		return with20(centres.filter((centre) => Math.abs(centre - primaryKHz) <= (width - 1) * 500));
 	}
 	if (width === 5 || width === 10 || width === 20) return with20([primaryKHz]);
-	if (band === "2.4") return width === 40 && channel !== 14 ? with20([primaryKHz + 10_000, primaryKHz - 10_000]) : [];
+	if (band === "2.4") return width === 40 && !only80211b ? with20([primaryKHz + 10_000, primaryKHz - 10_000]) : [];
 	if (band === "5") return with20((fiveGHzCentres[width] ?? []).map((centre) => channelToKHz("5", centre)));
 	if (band !== "6" || ![40, 80, 160, 320].includes(width)) return [];
 	const step = width === 320 ? 160_000 : width * 1000;
@@ -152,6 +152,15 @@ export function standardDefinitions(band: Band, channel: number, width: number):
 	const centres = [];
 	for (let centre = first; centre + width * 500 <= 7_125_000; centre += step) centres.push(centre);
 	return with20(centres.filter((centre) => Math.abs(centre - primaryKHz) < width * 500));
+}
+
+/**
+ * The channel definitions around a primary channel given by its number; see {@link definitionsAround}.
+ *
+ * @throws RegdomainError `BAD_CHANNEL` when the band has no such channel
+ */
+export function standardDefinitions(band: Band, channel: number, width: number): ChannelDefinition[] {
+	return definitionsAround(band, channelToKHz(band, channel), width);
 }
 
 /**
@@ -179,7 +188,7 @@ export function createChannelDefinition(primaryMHz: number, width: number, centr
 		}
 		return definition;
 	}
-	const choices = standardDefinitions(place.band, place.channel, width);
+	const choices = definitionsAround(place.band, primaryKHz, width);
 	if (choices.length === 0) {
 		throw new RegdomainError(
 			"BAD_CHANNEL_DEFINITION",

@@ -104,7 +104,10 @@ export function advanceDfs(
 }
 
 /** The channels with their radar states filled in, for {@link canBeacon}. */
-export function withDfsStates<T extends CheckedChannel>(channels: readonly T[], states: DfsStates): T[] {
+export function withDfsStates<T extends CheckedChannel>(
+	channels: readonly T[],
+	states: DfsStates,
+): (T & { dfsState: DfsState })[] {
 	const known = new Map(states.entries.map(({ centreKHz, state }) => [centreKHz, state]));
 	return channels.map((channel) => ({ ...channel, dfsState: known.get(channel.centreKHz) ?? "usable" }));
 }

@@ -38,6 +38,21 @@ const knownBands: readonly (readonly [number, number])[] = [
 
 const standardWidths = new Set([1, 2, 4, 5, 8, 10, 16, 20, 40, 80, 160, 320, 2160]);
 
+const steps = (first: number, last: number, step: number): number[] =>
+	Array.from({ length: Math.floor((last - first) / step) + 1 }, (_, index) => first + index * step);
+
+const channelCentres = [
+	...steps(2412, 2472, 5),
+	...steps(5180, 5320, 20),
+	...steps(5500, 5720, 20),
+	...steps(5745, 5885, 20),
+	...steps(5955, 7115, 20),
+];
+
+/** Whether a gap narrower than a channel lies inside a channel; the usual one from 5730 to 5735 MHz does not. */
+const cutsChannel = (endMHz: number, startMHz: number): boolean =>
+	startMHz - endMHz < 20 && channelCentres.some((centre) => centre - 10 < startMHz && centre + 10 > endMHz);
+
 const rangeText = ({ startMHz, endMHz }: DbTxtItem): string => `${startMHz} - ${endMHz} MHz`;
 
 function* itemFindings(item: DbTxtItem): Generator<LintFinding> {
@@ -125,12 +140,12 @@ function* countryFindings(country: string, items: readonly DbTxtItem[]): Generat
 			};
 		else if (gap < 0 && item.startMHz >= 3000)
 			yield { line: next.line, severity: "warning", check: "overlap", message: `${message} overlap` };
-		else if (gap > 0 && gap < 20)
+		else if (gap > 0 && cutsChannel(item.endMHz, next.startMHz))
 			yield {
 				line: next.line,
 				severity: "warning",
 				check: "gap",
-				message: `${message} leave ${gap} MHz between them, less than a channel`,
+				message: `${message} leave ${gap} MHz between them, so that a channel across them is lost`,
 			};
 	}
 }

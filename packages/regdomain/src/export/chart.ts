@@ -1,5 +1,5 @@
 import { canBeacon } from "../channel/beacon.ts";
-import { type ChannelDefinition, standardDefinitions } from "../channel/definition.ts";
+import { type ChannelDefinition, definitionsAround } from "../channel/definition.ts";
 import { dmgChannels, hwsimChannels } from "../channel/plan.ts";
 import { checkChannelDefinition } from "../channel/usable.ts";
 import type { Band } from "../model/bands.ts";
@@ -26,7 +26,7 @@ interface Panel {
 const panels: readonly Panel[] = [
 	{ band: "s1g", name: "Sub-1 GHz", lowMHz: 900, highMHz: 930, widths: [1, 2, 4, 8] },
 	{ band: "2.4", name: "2.4 GHz", lowMHz: 2395, highMHz: 2500, widths: [20, 40] },
-	{ band: "5", name: "5 GHz", lowMHz: 5140, highMHz: 5935, widths: [20, 40, 80, 160] },
+	{ band: "5", name: "5 GHz", lowMHz: 5140, highMHz: 5925, widths: [20, 40, 80, 160] },
 	{ band: "6", name: "6 GHz", lowMHz: 5920, highMHz: 7135, widths: [20, 40, 80, 160, 320] },
 	{ band: "60", name: "60 GHz", lowMHz: 56500, highMHz: 71500, widths: [2160] },
 ];
@@ -78,6 +78,31 @@ function ruleShape(rule: Rule, x: (mhz: number) => number, base: number): string
 	return `<g class="rule"><title>${escaped(text)}</title><rect x="${left.toFixed(1)}" y="${y.toFixed(1)}" width="${width.toFixed(1)}" height="${height.toFixed(1)}" fill="${radar ? "url(#dfs)" : "#b9d3f0"}" fill-opacity="0.85" stroke="#44699b"${dash}/>${label}</g>\n`;
 }
 
+interface DrawnChannel {
+	definition: ChannelDefinition;
+	channel: number;
+	mark: Mark;
+	indoor: boolean;
+}
+
+const rank: Record<Mark, number> = { off: 0, listen: 1, radar: 2, open: 3 };
+
+/** Every channel of a width once, with what its best primary allows. */
+function channelsOfWidth(panel: Panel, decisions: readonly ChannelDecision[], width: number): DrawnChannel[] {
+	const best = new Map<number, DrawnChannel>();
+	for (const { band, channel, centreKHz } of decisions) {
+		if (band !== panel.band || (band === "5" && channel > 165 && (channel - 149) % 4 !== 0)) continue;
+		for (const definition of definitionsAround(band, centreKHz, width === 2160 ? 20 : width)) {
+			// Of the 320 MHz channels, which overlap by half, one set is drawn.
+			if (width === 320 && (definition.centreKHz - 6_105_000) % 320_000 !== 0) continue;
+			const candidate = { definition, channel, ...markOf(decisions, definition) };
+			const known = best.get(definition.centreKHz);
+			if (known === undefined || rank[candidate.mark] > rank[known.mark]) best.set(definition.centreKHz, candidate);
+		}
+	}
+	return [...best.values()];
+}
+
 function channelShapes(
 	panel: Panel,
 	decisions: readonly ChannelDecision[],
@@ -88,39 +113,32 @@ function channelShapes(
 	for (const [row, width] of panel.widths.entries()) {
 		const y = top + row * rowHeight;
 		shapes += `<text x="${margin.left - 8}" y="${y + 14}" text-anchor="end">${width} MHz</text>\n`;
-		const drawn = new Set<number>();
-		for (const { band, channel } of decisions) {
-			if (band !== panel.band || (band === "5" && channel > 165 && (channel - 149) % 4 !== 0)) continue;
-			for (const definition of standardDefinitions(band, channel, width === 2160 ? 20 : width)) {
-				const overlapping = width === 320 && (definition.centreKHz - 6_105_000) % 320_000 !== 0;
-				if (drawn.has(definition.centreKHz) || overlapping) continue;
-				drawn.add(definition.centreKHz);
-				shapes += channelShape(definition, width, channel, decisions, x, y);
-			}
-		}
+		shapes += channelsOfWidth(panel, decisions, width)
+			.map((drawn) => channelShape(drawn, width, x, y))
+			.join("");
 	}
 	return shapes;
 }
 
 function channelShape(
-	definition: ChannelDefinition,
+	{ definition, channel, mark, indoor }: DrawnChannel,
 	width: number,
-	channel: number,
-	decisions: readonly ChannelDecision[],
 	x: (mhz: number) => number,
 	y: number,
 ): string {
-	const { mark, indoor } = markOf(decisions, definition);
-	const left = x(definition.centreKHz / 1000 - width / 2);
-	const span = x(definition.centreKHz / 1000 + width / 2) - left;
-	const title = `${definition.centreKHz / 1000} MHz, ${width} MHz wide: ${mark}${indoor ? ", indoor only" : ""}`;
+	const centre = definition.centreKHz / 1000;
+	// Channels of 2.4 GHz overlap; each is drawn as wide as their spacing.
+	const drawn = centre > 2000 && centre < 3000 ? 5 : width;
+	const left = x(centre - drawn / 2);
+	const span = x(centre + drawn / 2) - left;
+	const title = `${centre} MHz, ${width} MHz wide: ${mark}${indoor ? ", indoor only" : ""}`;
 	const dash = indoor ? ' stroke-dasharray="3 2"' : "";
 	const narrow = width === 20 || width === 1 || width === 2160;
-	const label =
-		narrow && span > 13
-			? `<text x="${(left + span / 2).toFixed(1)}" y="${y + 13}" text-anchor="middle" class="n">${channel}</text>`
-			: "";
-	return `<g class="${mark}"><title>${escaped(title)}</title><rect x="${(left + 0.5).toFixed(1)}" y="${y + 2}" width="${Math.max(span - 1, 0.5).toFixed(1)}" height="${rowHeight - 5}" rx="2" fill="${fills[mark]}" stroke="#8a94a3"${dash}/>${label}</g>\n`;
+	const middle = (left + span / 2).toFixed(1);
+	const fits = narrow && span > String(channel).length * 6.5;
+	const label = fits ? `<text x="${middle}" y="${y + 13}" text-anchor="middle" class="n">${channel}</text>` : "";
+	const box = `x="${(left + 0.5).toFixed(1)}" y="${y + 2}" width="${Math.max(span - 1, 0.5).toFixed(1)}" height="${rowHeight - 5}"`;
+	return `<g class="${mark}"><title>${escaped(title)}</title><rect ${box} rx="2" fill="${fills[mark]}" stroke="#8a94a3"${dash}/>${label}</g>\n`;
 }
 
 function legend(y: number): string {

@@ -1,5 +1,5 @@
 import { canBeacon } from "../channel/beacon.ts";
-import { type ChannelDefinition, standardDefinitions } from "../channel/definition.ts";
+import { type ChannelDefinition, definitionsAround } from "../channel/definition.ts";
 import { hwsimChannels } from "../channel/plan.ts";
 import { checkChannelDefinition, type RadioCapabilities } from "../channel/usable.ts";
 import type { Band } from "../model/bands.ts";
@@ -79,10 +79,10 @@ export function findCommonChannels(domains: readonly Domain[], query: ChannelQue
 	const channels = query.channels ?? hwsimChannels;
 	const decided = domains.map((domain) => evaluateDomain(domain, { ...query, channels }));
 	const found: FoundChannel[] = [];
-	for (const { band, channel } of channels) {
+	for (const { band, channel, centreKHz } of channels) {
 		if (query.band !== undefined && band !== query.band) continue;
 		const width = query.widthMHz ?? (band === "s1g" ? 1 : 20);
-		for (const definition of placesFor(band, channel, width)) {
+		for (const definition of placesFor(band, channel, centreKHz, width)) {
 			const inAll = decided.map((decisions) => inDomain(decisions, definition, query));
 			if (inAll.length === 0 || inAll.some((one) => one === undefined)) continue;
 			found.push({
@@ -96,10 +96,10 @@ export function findCommonChannels(domains: readonly Domain[], query: ChannelQue
 	return found;
 }
 
-function placesFor(band: Band, channel: number, width: number): ChannelDefinition[] {
-	// The half-numbered 5 GHz channels above 169 exist for 20 MHz use only.
-	if (band === "5" && width > 20 && channel > 169 && (channel - 149) % 4 !== 0) return [];
-	return standardDefinitions(band, channel, width);
+function placesFor(band: Band, channel: number, centreKHz: number, width: number): ChannelDefinition[] {
+	// hwsim's 20 MHz channels between the standard ones, such as 171, are none of annex E.
+	if (band === "5" && channel > 165 && ((channel - 149) % 4 !== 0 || channel > 177)) return [];
+	return definitionsAround(band, centreKHz, width);
 }
 
 /** Channels legal in one domain; see {@link findCommonChannels}. */
