@@ -29,7 +29,7 @@ export function findRule(rules: readonly Rule[], centreKHz: number, widthKHz: nu
 	return inBand ? NO_FIT : NO_BAND;
 }
 
-const subGigahertzWidths = [20_000, 16_000, 10_000, 8_000, 5_000, 4_000, 2_000, 1_000];
+const subGigahertzWidths = [20_000, 16_000, 10_000, 8_000, 5_000, 4_000, 2_000];
 
 /**
  * The rule for a channel centre (`freq_reg_info`): the first that 20 MHz fits, or below 1 GHz the first that the widest
@@ -39,10 +39,12 @@ const subGigahertzWidths = [20_000, 16_000, 10_000, 8_000, 5_000, 4_000, 2_000, 
  */
 export function ruleForCentre(rules: readonly Rule[], centreKHz: number): number {
 	if (centreKHz >= 1_000_000) return findRule(rules, centreKHz, 20_000);
-	let found = NO_BAND;
+	// Where not even the narrowest fits, no other does, and the reason is the same.
+	const narrowest = findRule(rules, centreKHz, 1_000);
+	if (narrowest < 0) return narrowest;
 	for (const width of subGigahertzWidths) {
-		found = findRule(rules, centreKHz, width);
+		const found = findRule(rules, centreKHz, width);
 		if (found >= 0) return found;
 	}
-	return found;
+	return narrowest;
 }
