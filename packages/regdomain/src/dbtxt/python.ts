@@ -5,13 +5,17 @@ const edges = new RegExp(`^${space}+|${space}+$`, "g");
 /** `str.strip()`. */
 export const strip = (text: string): string => text.replace(edges, "");
 
+/** How `float` and `int` strip: Unicode white space only where the text is not plain ASCII. */
+const stripNumber = (text: string): string =>
+	/^[\x00-\x7f]*$/.test(text) ? text.replace(/^[\t-\r ]+|[\t-\r ]+$/g, "") : strip(text);
+
 const digits = "\\d+(?:_\\d+)*";
 const float = new RegExp(`^[+-]?(?:${digits}\\.?(?:${digits})?|\\.${digits})(?:[eE][+-]?${digits})?$`);
 const special = /^([+-]?)(?:(inf|infinity)|nan)$/i;
 
 /** `float(text)`, or undefined where Python raises ValueError. Digits other than ASCII are not taken. */
 export function pythonFloat(text: string): number | undefined {
-	const stripped = strip(text);
+	const stripped = stripNumber(text);
 	if (float.test(stripped)) return Number(stripped.replaceAll("_", ""));
 	const named = special.exec(stripped);
 	if (named === null) return undefined;
@@ -23,7 +27,7 @@ const integer = new RegExp(`^[+-]?${digits}$`);
 
 /** `int(text)`, or undefined where Python raises ValueError. */
 export function pythonInt(text: string): number | undefined {
-	const stripped = strip(text);
+	const stripped = stripNumber(text);
 	return integer.test(stripped) ? Number(stripped.replaceAll("_", "")) : undefined;
 }
 

@@ -57,7 +57,11 @@ function ruleText(rule: Rule, alpha2: string, wmmNames: ReadonlyMap<string, stri
 	if (!(rule.startKHz > 0 && rule.endKHz > rule.startKHz && rule.maxBandwidthKHz <= rule.endKHz - rule.startKHz)) {
 		throw unwritable(rule, alpha2, "its range is empty or narrower than its bandwidth");
 	}
-	const [start, end, width] = [rule.startKHz, rule.endKHz, rule.maxBandwidthKHz].map((khz) => scaled(khz, 1000, 0));
+	const [start, plainEnd, width] = [rule.startKHz, rule.endKHz, rule.maxBandwidthKHz].map((khz) =>
+		scaled(khz, 1000, 0),
+	);
+	// As doubles, the difference of the edges may fall just short of a bandwidth as wide as the range.
+	const end = Number(width) > Number(plainEnd) - Number(start) ? scaled(rule.endKHz, 1000, 1) : plainEnd;
 	const wmm = rule.wmm === undefined ? "" : `, wmmrule=${wmmNames.get(wmmKey(rule.wmm))}`;
 	return `\t(${start} - ${end} @ ${width}), (${powerText(rule.maxEirpMbm, nudge)})${flagText(rule.flags)}${wmm}\n`;
 }
