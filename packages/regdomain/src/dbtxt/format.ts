@@ -1,4 +1,8 @@
 import { parseDbTxt } from "./parse.ts";
+import { strip } from "./python.ts";
+
+/** What the parser sees of a line. */
+const compact = (text: string): string => strip(text).replaceAll(/[ \t]/g, "");
 
 const item = /^\(\s*([^()]*?)\s*-\s*([^()]*?)\s*@\s*([^()]*?)\s*\)\s*,\s*\(\s*([^()]*?)\s*\)\s*(.*)$/;
 
@@ -38,20 +42,23 @@ export function formatDbTxt(text: string): string {
 	const lines: string[] = [];
 	let inCountry = false;
 	for (const raw of text.split(/\r\n|\r|\n/)) {
-		const line = raw.trim();
+		const line = strip(raw);
 		if (line === "") {
 			if (lines.length > 0 && lines.at(-1) !== "") lines.push("");
 			continue;
 		}
 		const comment = line.indexOf("#");
-		const code = (comment < 0 ? line : line.slice(0, comment)).trim();
+		const code = strip(comment < 0 ? line : line.slice(0, comment));
 		const remark = comment < 0 ? "" : line.slice(comment);
 		if (code === "") {
 			lines.push(/^\s/.test(raw) && inCountry ? `\t${remark}` : remark);
 			continue;
 		}
 		if (/^(country|band|power|wmmrule)/.test(code)) inCountry = code.startsWith("country");
-		lines.push(statement(code, inCountry) + (remark === "" ? "" : ` ${remark}`));
+		const styled = statement(code, inCountry);
+		// Odd characters are best left alone.
+		const faithful = compact(styled) === compact(code) ? styled : `${inCountry ? "\t" : ""}${code}`;
+		lines.push(faithful + (remark === "" ? "" : ` ${remark}`));
 	}
 	while (lines.at(-1) === "") lines.pop();
 	return lines.length === 0 ? "" : `${lines.join("\n")}\n`;
