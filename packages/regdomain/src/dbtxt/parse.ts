@@ -75,34 +75,40 @@ interface Power {
 	text: string;
 }
 
+interface Definition<T> {
+	value: T;
+	/** The name an equal definition had before, or its own. */
+	canonical: string;
+	line: number;
+	used: boolean;
+}
+
 /** Names of bands or powers, with the original's bookkeeping of duplicates. */
 class Definitions<T> {
-	readonly byName = new Map<string, T>();
-	readonly used = new Set<string>();
-	readonly #canonical = new Map<string, string>();
+	readonly byName = new Map<string, Definition<T>>();
 	readonly #nameOf = new Map<string, string>();
-	readonly #lines = new Map<string, number>();
 
 	/** Returns the name an equal definition had before. */
 	add(name: string, value: T, key: string, line: number): string | undefined {
 		const earlier = this.#nameOf.get(key);
-		this.#canonical.set(name, earlier ?? name);
-		this.byName.set(name, value);
+		const used = this.byName.get(name)?.used ?? false;
+		this.byName.set(name, { value, canonical: earlier ?? name, line, used });
 		this.#nameOf.set(key, name);
-		this.#lines.set(name, line);
 		return earlier;
-	}
-
-	canonical(name: string): string {
-		return this.#canonical.get(name) ?? name;
 	}
 
 	/** Definitions never used that are not duplicates. */
 	*unused(): Generator<{ name: string; line: number }> {
-		for (const name of this.byName.keys()) {
-			if (!this.used.has(name) && this.canonical(name) === name) yield { name, line: this.#lines.get(name)! };
+		for (const [name, { used, canonical, line }] of this.byName) {
+			if (!used && canonical === name) yield { name, line };
 		}
 	}
+}
+
+/** A WMM rule that rules name, with its identity. */
+interface NamedWmm {
+	wmm: WmmRule;
+	key: string;
 }
 
 interface Country {
@@ -123,6 +129,7 @@ class Parser {
 	readonly #bands = new Definitions<Range>();
 	readonly #powers = new Definitions<Power>();
 	readonly #wmm = new Map<string, Map<string, readonly number[]>>();
+	readonly #wmmRules = new Map<string, NamedWmm>();
 	#currentCountries: Map<string, Country> | undefined;
 	#currentRegions: Set<string> | undefined;
 	#line = 0;
@@ -161,7 +168,7 @@ class Parser {
 	}
 
 	#statement(raw: string): void {
-		const compact = strip(raw).replaceAll(" ", "").replaceAll("\t", "");
+		const compact = strip(raw).replaceAll(/[ \t]+/g, "");
 		if (compact === "") this.#currentRegions = undefined;
 		const comment = compact.indexOf("#");
 		const line = comment < 0 ? compact : compact.slice(0, comment);
@@ -292,6 +299,7 @@ class Parser {
 		for (const region of regions) {
 			const rules = this.#wmm.get(region) ?? new Map<string, readonly number[]>();
 			this.#wmm.set(region, rules.set(category, values));
+			this.#wmmRules.delete(region);
 		}
 	}
 
@@ -361,22 +369,24 @@ class Parser {
 	#countryItem(line: string, countries: ReadonlyMap<string, Country>): void {
 		const [bandName, rest] = this.#itemBand(line);
 		const [powerName, flagNames] = this.#itemPower(rest);
-		let wmm: WmmRule | undefined;
+		let wmm: NamedWmm | undefined;
 		if (flagNames.at(-1)?.includes("wmmrule") === true) wmm = this.#itemWmm(flagNames.pop()!);
-		if (!this.#bands.byName.has(bandName)) throw this.#syntax("band does not exist", bandName);
-		if (!this.#powers.byName.has(powerName)) throw this.#syntax("power does not exist", powerName);
-		this.#bands.used.add(bandName);
-		this.#powers.used.add(powerName);
+		const bandEntry = this.#bands.byName.get(bandName);
+		if (bandEntry === undefined) throw this.#syntax("band does not exist", bandName);
+		const powerEntry = this.#powers.byName.get(powerName);
+		if (powerEntry === undefined) throw this.#syntax("power does not exist", powerName);
+		bandEntry.used = true;
+		powerEntry.used = true;
 		let flags = 0;
 		for (const name of flagNames) {
 			const flag = dbTxtFlags.get(name);
 			if (flag === undefined) throw this.#syntax(`Invalid flag '${name}'`, name);
 			flags |= flag;
 		}
-		const band = this.#bands.canonical(bandName);
-		const power = this.#powers.canonical(powerName);
-		const range = this.#bands.byName.get(band)!;
-		const { eirp, text } = this.#powers.byName.get(power)!;
+		const band = bandEntry.canonical;
+		const power = powerEntry.canonical;
+		const range = (band === bandName ? bandEntry : this.#bands.byName.get(band)!).value;
+		const { eirp, text } = (power === powerName ? powerEntry : this.#powers.byName.get(power)!).value;
 		const dropped = (flags & RuleFlag.NO_INDOOR) !== 0;
 		this.items.push({
 			line: this.#line,
@@ -439,9 +449,11 @@ class Parser {
 		return [name, parts === undefined ? [] : parts[1].split(",")];
 	}
 
-	#itemWmm(flag: string): WmmRule {
+	#itemWmm(flag: string): NamedWmm {
 		const assignment = partition(flag, "=");
 		if (assignment === undefined) throw this.#syntax("flags is empty list or no region was found", flag);
+		const known = this.#wmmRules.get(assignment[1]);
+		if (known !== undefined) return known;
 		const categories = this.#wmm.get(assignment[1]);
 		if (categories === undefined) throw this.#syntax(`No wmm rule for ${assignment[1]}`, assignment[1]);
 		if (categories.size !== 8) {
@@ -460,7 +472,10 @@ class Parser {
 				cotMs: cotMs!,
 			}),
 		);
-		return { client: all.slice(0, 4), ap: all.slice(4) };
+		const wmm = { client: all.slice(0, 4), ap: all.slice(4) };
+		const named = { wmm, key: wmmKey(wmm) };
+		this.#wmmRules.set(assignment[1], named);
+		return named;
 	}
 }
 
@@ -468,7 +483,7 @@ function sourceRule(
 	{ start, end, bandwidth }: Range,
 	eirp: number,
 	flags: number,
-	wmm: WmmRule | undefined,
+	wmm: NamedWmm | undefined,
 ): SourceRule {
 	const rule = {
 		startKHz: Math.trunc(start * 1000),
@@ -481,8 +496,8 @@ function sourceRule(
 	};
 	return {
 		order: [start, end, bandwidth, 0, eirp],
-		key: `${start} ${end} ${bandwidth} ${eirp} ${flags} ${wmmKey(wmm)}`,
-		rule: wmm === undefined ? rule : { ...rule, wmm },
+		key: `${start} ${end} ${bandwidth} ${eirp} ${flags} ${wmm?.key ?? ""}`,
+		rule: wmm === undefined ? rule : { ...rule, wmm: wmm.wmm },
 	};
 }
 

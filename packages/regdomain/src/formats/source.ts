@@ -26,8 +26,17 @@ export interface SourceCountry {
 const acs = (wmm: WmmRule): number[] =>
 	[...wmm.client, ...wmm.ap].flatMap(({ cwMin, cwMax, aifsn, cotMs }) => [cwMin, cwMax, aifsn, cotMs]);
 
-/** Identity of a WMM rule. */
-export const wmmKey = (wmm: WmmRule | undefined): string => (wmm === undefined ? "" : acs(wmm).join(" "));
+const wmmKeys = new WeakMap<WmmRule, string>();
+
+/** Identity of a WMM rule; remembered, since one rule serves many. */
+export function wmmKey(wmm: WmmRule | undefined): string {
+	if (wmm === undefined) return "";
+	const known = wmmKeys.get(wmm);
+	if (known !== undefined) return known;
+	const key = acs(wmm).join(" ");
+	wmmKeys.set(wmm, key);
+	return key;
+}
 
 /** Orders lists of numbers as Python orders tuples. */
 export function compareNumbers(one: readonly number[], two: readonly number[]): number {
@@ -38,6 +47,7 @@ export function compareNumbers(one: readonly number[], two: readonly number[]): 
 
 /** Orders WMM rules; none comes first. */
 export function compareWmm(one: WmmRule | undefined, two: WmmRule | undefined): number {
+	if (one === two) return 0;
 	if (one === undefined || two === undefined) return Number(one !== undefined) - Number(two !== undefined);
 	return compareNumbers(acs(one), acs(two));
 }
