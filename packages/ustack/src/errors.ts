@@ -47,7 +47,10 @@ export class StackError extends Error {
 
 /** Builds the error node:net would give: `connect ECONNREFUSED 10.0.0.2:80`. */
 export function socketError(code: StackErrorCode, syscall: string, address?: string, port?: number): StackError {
-	const where = address === undefined ? "" : ` ${address.includes(":") ? `[${address}]` : address}${port === undefined ? "" : `:${port}`}`;
+	const where =
+		address === undefined
+			? ""
+			: ` ${address.includes(":") ? `[${address}]` : address}${port === undefined ? "" : `:${port}`}`;
 	const error = new StackError(code, `${syscall} ${code}${where}`, syscall);
 	if (address !== undefined) error.address = address;
 	if (port !== undefined) error.port = port;

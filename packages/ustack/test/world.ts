@@ -1,6 +1,6 @@
 import { Stack } from "../src/ip/stack.ts";
-import { seededBytes, VirtualNetwork, type WireOptions } from "../src/link/model.ts";
 import type { Interface } from "../src/link/interface.ts";
+import { seededBytes, VirtualNetwork, type WireOptions } from "../src/link/model.ts";
 import type { TcpConfig } from "../src/tcp/config.ts";
 import type { TcpConnection, TcpHandlers } from "../src/tcp/connection.ts";
 import { TcpLayer } from "../src/tcp/layer.ts";
@@ -19,7 +19,12 @@ export interface World {
 }
 
 /** Two hosts, 10.0.0.1 / fd00::1 and 10.0.0.2 / fd00::2, on one wire. */
-export function world(wire: WireOptions = {}, config: Partial<TcpConfig> = {}, seed = 1, configB: Partial<TcpConfig> = config): World {
+export function world(
+	wire: WireOptions = {},
+	config: Partial<TcpConfig> = {},
+	seed = 1,
+	configB: Partial<TcpConfig> = config,
+): World {
 	const network = new VirtualNetwork(seed);
 	const ends = network.wire(wire);
 	const hosts = [config, configB].map((each, i) => {
@@ -109,4 +114,21 @@ export function feed(sink: Sink, data: Uint8Array): TcpHandlers {
 		},
 		onWritable: push,
 	};
+}
+
+export function same(x: Uint8Array, y: Uint8Array): boolean {
+	return Buffer.compare(x, y) === 0;
+}
+
+/** Lets the hosts learn each other's MAC before the wire turns bad. */
+export function warm(w: World): void {
+	for (const [host, other] of [
+		[w.a, w.b],
+		[w.b, w.a],
+	] as const) {
+		for (const { address } of other.iface.addresses) {
+			host.iface.neighbors.obtain(address);
+			host.iface.neighbors.learn(address, other.iface.mac, 0, w.network.now, true, true);
+		}
+	}
 }

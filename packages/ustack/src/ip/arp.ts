@@ -26,7 +26,8 @@ export function arpInput(iface: Interface, frame: Uint8Array, at: number, now: n
 	}
 	const forUs = iface.owns(0, 0, 0xffff, target);
 	if (sender !== 0) iface.neighbors.learn(senderAddress, frame, at + 8, now, operation === REPLY && forUs, forUs);
-	if (operation === REQUEST && forUs) send(iface, REPLY, ipv4FromNumber(target), frame.slice(at + 8, at + 14), senderAddress);
+	if (operation === REQUEST && forUs)
+		send(iface, REPLY, ipv4FromNumber(target), frame.slice(at + 8, at + 14), senderAddress);
 }
 
 function send(iface: Interface, operation: number, source: IpAddress, mac: Uint8Array, target: IpAddress): void {

@@ -5,8 +5,8 @@ import { foldSum, sumBytes } from "../wire/checksum.ts";
 import { PROTO_HOPOPTS, PROTO_ICMPV6, PROTO_IGMP } from "../wire/constants.ts";
 import type { Packet } from "./packet.ts";
 import type { Stack } from "./stack.ts";
-import { TX_L4 } from "./tx.ts";
 import { CallbackTimer } from "./timers.ts";
+import { TX_L4 } from "./tx.ts";
 
 const MLD_QUERY = 130;
 const MLD2_REPORT = 143;
@@ -33,7 +33,11 @@ export class GroupReporter {
 
 	changed(iface: Interface, group: IpAddress, joined: boolean): void {
 		// All-nodes is never reported, nor is interface scope (RFC 3810 section 6).
-		if (group.family === 6 && (((group.a >>> 16) & 15) < 2 || (group.a === 0xff020000 - 0x100000000 && group.d === 1 && group.c === 0))) return;
+		if (
+			group.family === 6 &&
+			(((group.a >>> 16) & 15) < 2 || (group.a === 0xff020000 - 0x100000000 && group.d === 1 && group.c === 0))
+		)
+			return;
 		let left = ROBUSTNESS;
 		const timer = new CallbackTimer((now) => {
 			if (iface.groups.has(group.toString()) !== joined) return;
@@ -56,15 +60,23 @@ export class GroupReporter {
 
 	private igmpIn(packet: Packet): void {
 		const { bytes, l4, end } = packet;
-		if (end - l4 < 8 || sumBytes(bytes, l4, end - l4) !== 0xffff || packet.hopLimit !== 1) return this.stack.drop(packet, "igmp-malformed");
+		if (end - l4 < 8 || sumBytes(bytes, l4, end - l4) !== 0xffff || packet.hopLimit !== 1) {
+			this.stack.drop(packet, "igmp-malformed");
+			return;
+		}
 		if (bytes[l4] !== IGMP_QUERY) return;
-		const group = ipv4FromNumber((bytes[l4 + 4]! << 24) | (bytes[l4 + 5]! << 16) | (bytes[l4 + 6]! << 8) | bytes[l4 + 7]!);
+		const group = ipv4FromNumber(
+			(bytes[l4 + 4]! << 24) | (bytes[l4 + 5]! << 16) | (bytes[l4 + 6]! << 8) | bytes[l4 + 7]!,
+		);
 		this.answer(packet, 4, group, expand(bytes[l4 + 1]!, 3, 4) * 100);
 	}
 
 	private mldIn(packet: Packet): void {
 		const { bytes, l4, end } = packet;
-		if (end - l4 < 24 || packet.hopLimit !== 1 || !packet.source().isLinkLocal) return this.stack.drop(packet, "mld-malformed");
+		if (end - l4 < 24 || packet.hopLimit !== 1 || !packet.source().isLinkLocal) {
+			this.stack.drop(packet, "mld-malformed");
+			return;
+		}
 		const word = (at: number) => (get16(bytes, at) << 16) | get16(bytes, at + 2);
 		const group = new IpAddress(word(l4 + 8), word(l4 + 12), word(l4 + 16), word(l4 + 20));
 		const code = get16(bytes, l4 + 4);
@@ -74,7 +86,11 @@ export class GroupReporter {
 	private report(iface: Interface, family: 4 | 6, groups: readonly IpAddress[], type: number): void {
 		const { tx } = this.stack;
 		const v6 = family === 6;
-		const path = this.stack.path(v6 ? MLD2_ROUTERS : IGMP3_ROUTERS, iface.selectSource(v6 ? MLD2_ROUTERS : IGMP3_ROUTERS) ?? (v6 ? ANY6 : ANY4), iface);
+		const path = this.stack.path(
+			v6 ? MLD2_ROUTERS : IGMP3_ROUTERS,
+			iface.selectSource(v6 ? MLD2_ROUTERS : IGMP3_ROUTERS) ?? (v6 ? ANY6 : ANY4),
+			iface,
+		);
 		if (path === undefined) return;
 		const record = v6 ? 20 : 8;
 		const room = Math.floor((path.mtu - 64) / record);

@@ -1,8 +1,8 @@
 import type { Interface } from "../link/interface.ts";
+import type { IpFamily } from "../wire/address.ts";
 import { get16, get32, put16, put32 } from "../wire/bytes.ts";
 import { foldSum, sumBytes } from "../wire/checksum.ts";
 import { ICMP_HEADER, PROTO_ICMP } from "../wire/constants.ts";
-import type { IpFamily } from "../wire/address.ts";
 import { IPV4, IPV6 } from "./family.ts";
 import { Packet } from "./packet.ts";
 import type { ProtocolHandler, Stack } from "./stack.ts";
@@ -96,9 +96,13 @@ export class IcmpLayer implements ProtocolHandler {
 		const { bytes, l4, end, ops } = packet;
 		const length = end - l4;
 		const v4 = packet.protocol === PROTO_ICMP;
-		if (length < 4 || v4 !== (ops.family === 4)) return this.stack.drop(packet, "icmp-malformed");
+		if (length < 4 || v4 !== (ops.family === 4)) {
+			this.stack.drop(packet, "icmp-malformed");
+			return;
+		}
 		if (!packet.checked && foldSum(sumBytes(bytes, l4, length) + (v4 ? 0 : packet.pseudoSum(length))) !== 0xffff) {
-			return this.stack.drop(packet, "icmp-checksum");
+			this.stack.drop(packet, "icmp-checksum");
+			return;
 		}
 		const type = bytes[l4]!;
 		const kind = kindOf(ops.family, type, bytes[l4 + 1]!);
@@ -106,7 +110,10 @@ export class IcmpLayer implements ProtocolHandler {
 			this.errorIn(packet, kind);
 			return;
 		}
-		if (length < ICMP_HEADER) return this.stack.drop(packet, "icmp-malformed");
+		if (length < ICMP_HEADER) {
+			this.stack.drop(packet, "icmp-malformed");
+			return;
+		}
 		if (type === (v4 ? 8 : 128)) this.echoIn(packet);
 		else if (type === (v4 ? 0 : 129)) this.replyIn(packet);
 		else if (!v4) this.v6Types.get(type)?.(packet);
@@ -159,7 +166,10 @@ export class IcmpLayer implements ProtocolHandler {
 		quoted.ops = ops;
 		quoted.l3 = l4 + ICMP_HEADER;
 		quoted.end = end;
-		if (!parseQuoted(quoted)) return this.stack.drop(packet, "icmp-malformed");
+		if (!parseQuoted(quoted)) {
+			this.stack.drop(packet, "icmp-malformed");
+			return;
+		}
 		const mtu = kind === "too-big" ? (ops.family === 4 ? get16(bytes, l4 + 6) : get32(bytes, l4 + 4) >>> 0) : 0;
 		if (quoted.end - quoted.l4 < 8) return;
 		if (quoted.protocol === ops.icmpProtocol) {
@@ -188,7 +198,10 @@ export class IcmpLayer implements ProtocolHandler {
 			if (ops.family === 4 ? type !== 8 && type !== 0 && type !== 13 : type < 128) return;
 		}
 		if (!this.take(packet.now)) return;
-		const path = this.stack.path(source, this.stack.isOwn(packet) || packet.iface.acceptAny ? packet.destination() : undefined);
+		const path = this.stack.path(
+			source,
+			this.stack.isOwn(packet) || packet.iface.acceptAny ? packet.destination() : undefined,
+		);
 		if (path === undefined) return;
 		const { tx } = this.stack;
 		const wire = WIRE[kind];
@@ -217,7 +230,14 @@ export class IcmpLayer implements ProtocolHandler {
 	}
 
 	/** Sends an echo request; the payload is copied. Returns false without a route. */
-	sendEcho(iface: Interface | undefined, path: ReturnType<Stack["path"]>, id: number, sequence: number, payload: Uint8Array, hopLimit: number): boolean {
+	sendEcho(
+		iface: Interface | undefined,
+		path: ReturnType<Stack["path"]>,
+		id: number,
+		sequence: number,
+		payload: Uint8Array,
+		hopLimit: number,
+	): boolean {
 		if (path === undefined || (iface !== undefined && path.iface !== iface)) return false;
 		const { tx } = this.stack;
 		tx[TX_L4] = path.ops.family === 4 ? 8 : 128;

@@ -6,8 +6,8 @@ import { PROTO_ICMPV6 } from "../wire/constants.ts";
 import { GroupReporter } from "./groups.ts";
 import type { Packet } from "./packet.ts";
 import type { Stack } from "./stack.ts";
-import { TX_L4 } from "./tx.ts";
 import { CallbackTimer } from "./timers.ts";
+import { TX_L4 } from "./tx.ts";
 
 export const ROUTER_SOLICITATION = 133;
 export const ROUTER_ADVERTISEMENT = 134;
@@ -146,7 +146,12 @@ export class NdLayer {
 	solicit(iface: Interface, neighbor: Neighbor, unicast: boolean): void {
 		const source = iface.selectSource(neighbor.address);
 		if (source === undefined) return;
-		this.sendSolicitation(iface, neighbor.address, source, unicast ? neighbor.address : solicitedNode(neighbor.address));
+		this.sendSolicitation(
+			iface,
+			neighbor.address,
+			source,
+			unicast ? neighbor.address : solicitedNode(neighbor.address),
+		);
 	}
 
 	private sendSolicitation(iface: Interface, target: IpAddress, source: IpAddress, to: IpAddress): void {
@@ -166,9 +171,22 @@ export class NdLayer {
 		const { tx } = this.stack;
 		put32(tx, TX_L4, NEIGHBOR_ADVERTISEMENT << 24);
 		// Router, Solicited, Override.
-		put32(tx, TX_L4 + 4, (this.stack.forwarding || iface.acceptAny ? 0x80000000 : 0) | (solicited ? 0x40000000 : 0) | 0x20000000);
+		put32(
+			tx,
+			TX_L4 + 4,
+			(this.stack.forwarding || iface.acceptAny ? 0x80000000 : 0) | (solicited ? 0x40000000 : 0) | 0x20000000,
+		);
 		target.write(tx, TX_L4 + 8);
-		this.stack.transmit(path, PROTO_ICMPV6, 24 + putMac(tx, TX_L4 + 24, OPTION_TARGET_MAC, iface.mac), 255, 0, false, 2, 0);
+		this.stack.transmit(
+			path,
+			PROTO_ICMPV6,
+			24 + putMac(tx, TX_L4 + 24, OPTION_TARGET_MAC, iface.mac),
+			255,
+			0,
+			false,
+			2,
+			0,
+		);
 	}
 
 	private solicitationIn(packet: Packet): void {
@@ -235,7 +253,9 @@ export class NdLayer {
 		const key = `${iface.name},${router}`;
 		if (lifetime === 0) {
 			this.routers.delete(key);
-			this.stack.routes.remove((route) => route.origin === "ra" && route.iface === iface && route.gateway?.equals(router) === true);
+			this.stack.routes.remove(
+				(route) => route.origin === "ra" && route.iface === iface && route.gateway?.equals(router) === true,
+			);
 			this.stack.routesChanged();
 		} else if (this.routers.size < MAX_RA_ADDRESSES || this.routers.has(key)) {
 			const known = this.routers.has(key);
@@ -271,7 +291,11 @@ export class NdLayer {
 		if (prefix.isLinkLocal || prefix.isMulticast || preferred > valid || length > 128) return;
 		if ((flags & 0x80) !== 0) {
 			const onLink = new Cidr(new Cidr(prefix, length).network, length);
-			if (valid === 0) this.stack.routes.remove((route) => route.origin === "ra" && route.iface === iface && route.destination.toString() === onLink.toString());
+			if (valid === 0)
+				this.stack.routes.remove(
+					(route) =>
+						route.origin === "ra" && route.iface === iface && route.destination.toString() === onLink.toString(),
+				);
 			else this.stack.addRoute(onLink, undefined, iface, 256, "ra");
 		}
 		if ((flags & 0x40) === 0 || length !== 64) return;
@@ -304,7 +328,13 @@ export class NdLayer {
 		if (mac >= 0) iface.neighbors.learn(target, bytes, mac + 2, now, false, true);
 		this.stack.routes.remove((route) => route.origin === "redirect" && route.destination.address.equals(destination));
 		if (this.stack.routes.list().filter((route) => route.origin === "redirect").length >= 256) return;
-		this.stack.addRoute(new Cidr(destination, 128), target.equals(destination) ? undefined : target, iface, 0, "redirect");
+		this.stack.addRoute(
+			new Cidr(destination, 128),
+			target.equals(destination) ? undefined : target,
+			iface,
+			0,
+			"redirect",
+		);
 	}
 
 	private armAgeing(now: number): void {
@@ -312,7 +342,11 @@ export class NdLayer {
 		for (const router of this.routers.values()) next = Math.min(next, router.until);
 		for (const iface of this.stack.interfaces) {
 			for (const entry of iface.addresses) {
-				next = Math.min(next, entry.validUntil, entry.state === "preferred" ? entry.preferredUntil : Number.POSITIVE_INFINITY);
+				next = Math.min(
+					next,
+					entry.validUntil,
+					entry.state === "preferred" ? entry.preferredUntil : Number.POSITIVE_INFINITY,
+				);
 			}
 		}
 		if (next === Number.POSITIVE_INFINITY) this.stack.timers.cancel(this.ageing);
@@ -323,7 +357,10 @@ export class NdLayer {
 		for (const [key, router] of this.routers) {
 			if (router.until > now) continue;
 			this.routers.delete(key);
-			this.stack.routes.remove((route) => route.origin === "ra" && route.iface === router.iface && route.gateway?.equals(router.address) === true);
+			this.stack.routes.remove(
+				(route) =>
+					route.origin === "ra" && route.iface === router.iface && route.gateway?.equals(router.address) === true,
+			);
 			this.stack.routesChanged();
 		}
 		for (const iface of this.stack.interfaces) {

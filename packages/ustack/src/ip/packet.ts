@@ -1,5 +1,5 @@
-import { IpAddress } from "../wire/address.ts";
 import type { Interface } from "../link/interface.ts";
+import { IpAddress } from "../wire/address.ts";
 import type { FamilyOps } from "./family.ts";
 
 /**
@@ -58,6 +58,10 @@ export class Packet {
 
 	/** Sum of the pseudo-header (RFC 9293 3.1, RFC 8200 8.1) for a payload length, unfolded. */
 	pseudoSum(length: number): number {
-		return this.ops.addressSum(this.sa, this.sb, this.sc, this.sd, this.da, this.db, this.dc, this.dd) + this.protocol + length;
+		return (
+			this.ops.addressSum(this.sa, this.sb, this.sc, this.sd, this.da, this.db, this.dc, this.dd) +
+			this.protocol +
+			length
+		);
 	}
 }

@@ -1,5 +1,5 @@
 import type { Interface } from "../link/interface.ts";
-import { Cidr, type IpAddress } from "../wire/address.ts";
+import type { Cidr, IpAddress } from "../wire/address.ts";
 
 /** One way out. */
 export interface Route {

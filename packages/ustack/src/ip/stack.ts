@@ -197,7 +197,13 @@ export class Stack {
 			preferredUntil: Number.POSITIVE_INFINITY,
 			validUntil: Number.POSITIVE_INFINITY,
 		});
-		this.routes.add({ destination: new Cidr(parsed.network, parsed.prefix), gateway: undefined, iface, metric: 0, origin });
+		this.routes.add({
+			destination: new Cidr(parsed.network, parsed.prefix),
+			gateway: undefined,
+			iface,
+			metric: 0,
+			origin,
+		});
 		if (iface.ethernet) {
 			if (address.family === 6) this.nd.addressAdded(iface, address);
 			else arpAnnounce(iface, address);
@@ -211,22 +217,34 @@ export class Stack {
 		const at = iface.addresses.findIndex((entry) => entry.address.equals(parsed));
 		if (at < 0) return;
 		const [entry] = iface.addresses.splice(at, 1);
-		this.routes.remove(
-			(route) => route.iface === iface && route.gateway === undefined && route.destination.toString() === new Cidr(entry!.cidr.network, entry!.cidr.prefix).toString(),
-		);
+		const network = new Cidr(entry!.cidr.network, entry!.cidr.prefix).toString();
+		// Another address on the same network keeps its route.
+		if (!iface.addresses.some((other) => new Cidr(other.cidr.network, other.cidr.prefix).toString() === network)) {
+			this.routes.remove(
+				(route) => route.iface === iface && route.gateway === undefined && route.destination.toString() === network,
+			);
+		}
 		if (parsed.family === 6) this.nd.addressRemoved(iface, parsed);
 		this.routesChanged();
 		this.trace("address", `-${parsed}`, iface);
 	}
 
 	/** Adds a route; `default` stands for 0.0.0.0/0 or ::/0, after the gateway's family. */
-	addRoute(destination: string | Cidr, gateway: AddressLike | undefined, iface?: Interface, metric = 100, origin = "static"): void {
+	addRoute(
+		destination: string | Cidr,
+		gateway: AddressLike | undefined,
+		iface?: Interface,
+		metric = 100,
+		origin = "static",
+	): void {
 		const hop = gateway === undefined ? undefined : toAddress(gateway);
-		const cidr =
-			destination === "default" ? toCidr(hop?.family === 6 ? "::/0" : "0.0.0.0/0") : toCidr(destination);
+		const cidr = destination === "default" ? toCidr(hop?.family === 6 ? "::/0" : "0.0.0.0/0") : toCidr(destination);
 		const via = iface ?? (hop === undefined ? undefined : this.routes.lookup(hop)?.iface);
 		if (via === undefined) {
-			throw new StackError("ENETUNREACH", `no interface reaches the gateway ${hop ?? "(none given)"}; add an address on its network first`);
+			throw new StackError(
+				"ENETUNREACH",
+				`no interface reaches the gateway ${hop ?? "(none given)"}; add an address on its network first`,
+			);
 		}
 		this.routes.add({ destination: new Cidr(cidr.network, cidr.prefix), gateway: hop, iface: via, metric, origin });
 		this.routesChanged();
@@ -275,13 +293,28 @@ export class Stack {
 	}
 
 	/** {@link path} by address words, for replies: no allocation when the path is cached. */
-	pathFor(sa: number, sb: number, sc: number, sd: number, da: number, db: number, dc: number, dd: number): Path | undefined {
+	pathFor(
+		sa: number,
+		sb: number,
+		sc: number,
+		sd: number,
+		da: number,
+		db: number,
+		dc: number,
+		dd: number,
+	): Path | undefined {
 		const cached = this.paths.get(pathKey(sd ^ sb, dd ^ db));
 		if (cached !== undefined) {
 			const { source, destination } = cached;
 			if (
-				destination.d === dd && source.d === sd && destination.c === dc && source.c === sc &&
-				destination.b === db && source.b === sb && destination.a === da && source.a === sa
+				destination.d === dd &&
+				source.d === sd &&
+				destination.c === dc &&
+				source.c === sc &&
+				destination.b === db &&
+				source.b === sb &&
+				destination.a === da &&
+				source.a === sa
 			) {
 				return cached;
 			}
@@ -304,7 +337,11 @@ export class Stack {
 			let route = this.routes.lookup(destination, iface);
 			if (route === undefined && iface === undefined && (group || destination.isLinkLocal)) {
 				const owner = this.interfaces.find(
-					(other) => other !== this.loopback && (source === undefined ? other.addressOf(destination.family) !== undefined : other.find(source) !== undefined),
+					(other) =>
+						other !== this.loopback &&
+						(source === undefined
+							? other.addressOf(destination.family) !== undefined
+							: other.find(source) !== undefined),
 				);
 				via = owner ?? this.interfaces.find((other) => other !== this.loopback);
 			} else if (route === undefined) {
@@ -323,7 +360,9 @@ export class Stack {
 		const broadcast = destination.isBroadcast || (destination.family === 4 && via.isDirectedBroadcast(destination.d));
 		const from =
 			source ??
-			(via === this.loopback && this.isLocal(destination) ? destination : via.selectSource(hop === destination ? destination : hop.isLinkLocal ? destination : hop)) ??
+			(via === this.loopback && this.isLocal(destination)
+				? destination
+				: via.selectSource(hop === destination ? destination : hop.isLinkLocal ? destination : hop)) ??
 			this.anySource(destination);
 		if (from === undefined) return undefined;
 		const ops = opsOf(destination.family);
@@ -338,7 +377,16 @@ export class Stack {
 			neighbor: via.ethernet && !group && !broadcast ? via.neighbors.obtain(hop) : undefined,
 			groupMac: !via.ethernet ? undefined : broadcast ? BROADCAST_MAC : group ? multicastMac(destination) : undefined,
 			mtu,
-			addressSum: ops.addressSum(from.a, from.b, from.c, from.d, destination.a, destination.b, destination.c, destination.d),
+			addressSum: ops.addressSum(
+				from.a,
+				from.b,
+				from.c,
+				from.d,
+				destination.a,
+				destination.b,
+				destination.c,
+				destination.d,
+			),
 			generation: this.generation,
 		};
 		if (source !== undefined && iface === undefined) {
@@ -404,14 +452,22 @@ export class Stack {
 		let at = 0;
 		let type: number;
 		if (iface.ethernet) {
-			if (frame.length < ETHERNET_HEADER) return this.drop(packet, "ethernet-short");
+			if (frame.length < ETHERNET_HEADER) {
+				this.drop(packet, "ethernet-short");
+				return;
+			}
 			const { mac } = iface;
 			if ((frame[0]! & 1) !== 0) packet.linkBroadcast = true;
 			else if (
-				frame[5] !== mac[5] || frame[4] !== mac[4] || frame[3] !== mac[3] ||
-				frame[2] !== mac[2] || frame[1] !== mac[1] || frame[0] !== mac[0]
+				frame[5] !== mac[5] ||
+				frame[4] !== mac[4] ||
+				frame[3] !== mac[3] ||
+				frame[2] !== mac[2] ||
+				frame[1] !== mac[1] ||
+				frame[0] !== mac[0]
 			) {
-				return this.drop(packet, "ethernet-other-host");
+				this.drop(packet, "ethernet-other-host");
+				return;
 			}
 			type = get16(frame, 12);
 			at = ETHERNET_HEADER;
@@ -421,7 +477,10 @@ export class Stack {
 				at += 4;
 			}
 		} else {
-			if (frame.length === 0) return this.drop(packet, "ip-short");
+			if (frame.length === 0) {
+				this.drop(packet, "ip-short");
+				return;
+			}
 			type = frame[0]! >>> 4 === 6 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4;
 		}
 		packet.l3 = at;
@@ -439,16 +498,25 @@ export class Stack {
 	private ipInput(packet: Packet): void {
 		const { iface, ops } = packet;
 		const parsed = ops.parse(packet);
-		if (parsed === "malformed" || parsed === "checksum") return this.drop(packet, `ip-${parsed}`);
+		if (parsed === "malformed" || parsed === "checksum") {
+			this.drop(packet, `ip-${parsed}`);
+			return;
+		}
 		packet.groupcast = false;
 		// Options nobody sends but routers; source routes are refused outright (RFC 7126).
-		if (packet.l4 - packet.l3 > ops.headerLength && !this.optionsFine(packet)) return this.drop(packet, "ip-options");
+		if (packet.l4 - packet.l3 > ops.headerLength && !this.optionsFine(packet)) {
+			this.drop(packet, "ip-options");
+			return;
+		}
 		if (!iface.owns(packet.da, packet.db, packet.dc, packet.dd) && !this.accepts(packet)) {
 			if (this.forwarding) this.forward(packet);
 			else this.drop(packet, "ip-other-host");
 			return;
 		}
-		if (!this.sourceFine(packet)) return this.drop(packet, "ip-bad-source");
+		if (!this.sourceFine(packet)) {
+			this.drop(packet, "ip-bad-source");
+			return;
+		}
 		if (parsed === "fragment") {
 			this.fragmentIn(packet, packet.l3 + 9);
 			return;
@@ -461,7 +529,10 @@ export class Stack {
 				return;
 			}
 			if (walk.result === "problem") this.icmp.sendError(packet, "parameter-problem", walk.pointer, walk.code);
-			if (walk.result !== "ok") return this.drop(packet, "ip6-extension");
+			if (walk.result !== "ok") {
+				this.drop(packet, "ip6-extension");
+				return;
+			}
 		}
 		this.deliver(packet);
 	}
@@ -472,7 +543,11 @@ export class Stack {
 		if (handler === undefined) {
 			if (raw || packet.protocol === PROTO_NONE) return;
 			this.drop(packet, "protocol-unknown");
-			this.icmp.sendError(packet, "protocol-unreachable", packet.ops.family === 6 ? this.walk.nextHeaderAt - packet.l3 : 0);
+			this.icmp.sendError(
+				packet,
+				"protocol-unreachable",
+				packet.ops.family === 6 ? this.walk.nextHeaderAt - packet.l3 : 0,
+			);
 			return;
 		}
 		this.stats.delivered++;
@@ -535,16 +610,25 @@ export class Stack {
 	private fragmentIn(packet: Packet, nextHeaderAt: number): void {
 		const result = this.reassembler.add(packet, nextHeaderAt);
 		if (result === "kept") return;
-		if (result === "malformed" || result === "dropped") return this.drop(packet, `fragment-${result}`);
+		if (result === "malformed" || result === "dropped") {
+			this.drop(packet, `fragment-${result}`);
+			return;
+		}
 		packet.bytes = result.done;
 		packet.l3 = 0;
 		packet.end = result.done.length;
 		packet.checked = false;
 		packet.reassembled = true;
-		if (packet.ops.parse(packet) !== "ok") return this.drop(packet, "fragment-malformed");
+		if (packet.ops.parse(packet) !== "ok") {
+			this.drop(packet, "fragment-malformed");
+			return;
+		}
 		if (packet.ops.family === 6) {
 			walkExtensions(packet, this.walk);
-			if (this.walk.result !== "ok") return this.drop(packet, "ip6-extension");
+			if (this.walk.result !== "ok") {
+				this.drop(packet, "ip6-extension");
+				return;
+			}
 		}
 		this.deliver(packet);
 	}
@@ -565,21 +649,27 @@ export class Stack {
 
 	private forward(packet: Packet): void {
 		const { bytes, l3, end, ops } = packet;
-		if (packet.linkBroadcast || packet.source().isLinkLocal || packet.destination().isLinkLocal) return this.drop(packet, "ip-no-forward");
+		if (packet.linkBroadcast || packet.source().isLinkLocal || packet.destination().isLinkLocal) {
+			this.drop(packet, "ip-no-forward");
+			return;
+		}
 		if (packet.hopLimit <= 1) {
 			this.icmp.sendError(packet, "time-exceeded");
-			return this.drop(packet, "ip-hop-limit");
+			this.drop(packet, "ip-hop-limit");
+			return;
 		}
 		const destination = packet.destination();
 		const path = this.path(destination, packet.source());
 		if (path === undefined) {
 			this.icmp.sendError(packet, "net-unreachable");
-			return this.drop(packet, "ip-no-route");
+			this.drop(packet, "ip-no-route");
+			return;
 		}
 		const length = end - l3;
 		if (length > path.mtu && (ops.family === 6 || (get16(bytes, l3 + 6) & 0x4000) !== 0)) {
 			this.icmp.sendError(packet, "too-big", path.mtu);
-			return this.drop(packet, "ip-too-big");
+			this.drop(packet, "ip-too-big");
+			return;
 		}
 		this.stats.forwarded++;
 		const header = packet.l4 - l3;
@@ -657,7 +747,17 @@ export class Stack {
 			return;
 		}
 		const id = dontFragment && gsoSize === 0 ? 0 : (this.identification = (this.identification + 1) & 0xffff);
-		ops.writeHeader(tx, TX_L4, path, protocol, length, hopLimit === 0 ? (path.ops.family === 6 ? iface.hopLimit : this.hopLimit) : hopLimit, tos, dontFragment, id);
+		ops.writeHeader(
+			tx,
+			TX_L4,
+			path,
+			protocol,
+			length,
+			hopLimit === 0 ? (path.ops.family === 6 ? iface.hopLimit : this.hopLimit) : hopLimit,
+			tos,
+			dontFragment,
+			id,
+		);
 		this.sendIp(path, TX_L4 - ops.headerLength, TX_L4 + length, offload);
 	}
 
@@ -726,7 +826,15 @@ export class Stack {
 			iface.sendFrame(this.view(at, end), offload);
 			return;
 		}
-		if (neighbor.state === "reachable" ? this.now - neighbor.confirmedAt < 30_000 || iface.neighbors.ready(neighbor, this.now) : iface.neighbors.ready(neighbor, this.now)) {
+		const { state } = neighbor;
+		if (state === "incomplete" || state === "failed") {
+			const frame = offload === undefined ? this.view(at, end) : this.finished(at, end, offload);
+			// Copied before anything is asked: the question is built in the same buffer.
+			if (iface.neighbors.enqueue(neighbor, frame)) iface.neighbors.ready(neighbor, this.now);
+			else this.neighborFailed(iface, neighbor, [frame.slice()]);
+			return;
+		}
+		if (iface.neighbors.ready(neighbor, this.now)) {
 			const { mac } = neighbor;
 			tx[at] = mac[0]!;
 			tx[at + 1] = mac[1]!;
@@ -735,10 +843,7 @@ export class Stack {
 			tx[at + 4] = mac[4]!;
 			tx[at + 5] = mac[5]!;
 			iface.sendFrame(this.view(at, end), offload);
-			return;
 		}
-		const frame = offload === undefined ? this.view(at, end) : this.finished(at, end, offload);
-		if (!iface.neighbors.enqueue(neighbor, frame)) this.neighborFailed(iface, neighbor, [frame]);
 	}
 
 	/** A frame that must wait cannot keep its offload: the checksum is done now. */
@@ -805,7 +910,11 @@ export class Stack {
 
 	/** Somebody else uses our address (RFC 5227 2.4): said, and defended by announcing again. */
 	addressConflict(iface: Interface, address: IpAddress, mac: Uint8Array): void {
-		this.trace("conflict", `${address} claimed by ${[...mac].map((byte) => byte.toString(16).padStart(2, "0")).join(":")}`, iface);
+		this.trace(
+			"conflict",
+			`${address} claimed by ${[...mac].map((byte) => byte.toString(16).padStart(2, "0")).join(":")}`,
+			iface,
+		);
 	}
 
 	drop(packet: Packet, reason: string): void {
@@ -816,7 +925,9 @@ export class Stack {
 	}
 
 	trace(kind: StackEvent["kind"], detail: string, iface?: Interface): void {
-		this.onEvent?.(iface === undefined ? { kind, now: this.now, detail } : { kind, now: this.now, detail, iface: iface.name });
+		this.onEvent?.(
+			iface === undefined ? { kind, now: this.now, detail } : { kind, now: this.now, detail, iface: iface.name },
+		);
 	}
 
 	/** Does what is due at `now`: timers, packets to ourselves, what sockets queued; frames leave here. */

@@ -1,6 +1,6 @@
 import type { Link, Offload } from "@x/netchannel";
 import type { Stack } from "../ip/stack.ts";
-import { ANY6, Cidr, type IpAddress, type IpFamily } from "../wire/address.ts";
+import { ANY6, type Cidr, type IpAddress, type IpFamily } from "../wire/address.ts";
 import { NeighborTable } from "./neighbor.ts";
 
 /** RFC 4862's life of an address. */
@@ -115,7 +115,9 @@ export class Interface {
 		let bestScore = -1;
 		for (const entry of this.addresses) {
 			if (entry.cidr.family !== destination.family || entry.state === "tentative") continue;
-			const local = destination.isLinkLocal || (destination.isMulticast && destination.family === 6 && (destination.a >>> 16 & 15) === 2);
+			const local =
+				destination.isLinkLocal ||
+				(destination.isMulticast && destination.family === 6 && ((destination.a >>> 16) & 15) === 2);
 			let score = commonPrefix(entry.address, destination);
 			if (entry.state === "preferred") score += 200;
 			if (entry.address.isLinkLocal === local) score += 400;

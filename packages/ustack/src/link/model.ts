@@ -1,6 +1,6 @@
 import type { FrameReceiver, Link, LinkFeatures, Offload } from "@x/netchannel";
 import type { Stack } from "../ip/stack.ts";
-import { TimerHeap, CallbackTimer } from "../ip/timers.ts";
+import { CallbackTimer, TimerHeap } from "../ip/timers.ts";
 import type { Interface, InterfaceOptions } from "./interface.ts";
 
 /** How a modelled wire treats frames, per direction; probabilities 0..1. */
@@ -101,7 +101,11 @@ export class VirtualNetwork {
 			ends.push(
 				new ModelLink(options, (frame, offload) => {
 					const rules = side === 0 ? options : back;
-					if (rules.filter?.(frame, side) === false || (rules.loss ?? 0) > this.random() || (rules.blackhole !== undefined && frame.length > rules.blackhole)) {
+					if (
+						rules.filter?.(frame, side) === false ||
+						(rules.loss ?? 0) > this.random() ||
+						(rules.blackhole !== undefined && frame.length > rules.blackhole)
+					) {
 						this.stats.lost++;
 						return;
 					}

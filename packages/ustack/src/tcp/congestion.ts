@@ -138,7 +138,8 @@ export class Cubic implements Congestion {
 				this.origin = cwnd;
 			}
 		}
-		const rtt = connection.minRtt > 0 && connection.minRtt < Number.POSITIVE_INFINITY ? connection.minRtt : connection.srtt;
+		const rtt =
+			connection.minRtt > 0 && connection.minRtt < Number.POSITIVE_INFINITY ? connection.minRtt : connection.srtt;
 		const t = (now - this.epochStart + rtt) / 1000 - this.k;
 		const cubic = this.origin + C * t * t * t;
 		this.wEst += (ALPHA * acked) / cwnd;

@@ -7,7 +7,17 @@ import type { TcpLayer } from "./layer.ts";
 import type { Listener } from "./listener.ts";
 import { ByteRing } from "./ring.ts";
 import type { Segment } from "./segment.ts";
-import { CA_NAMES, CLOSED, CLOSE_WAIT, ESTABLISHED, FIN_WAIT_2, STATE_NAMES, SYN_RECEIVED, SYN_SENT, type TcpState } from "./state.ts";
+import {
+	CA_NAMES,
+	CLOSE_WAIT,
+	CLOSED,
+	ESTABLISHED,
+	FIN_WAIT_2,
+	STATE_NAMES,
+	SYN_RECEIVED,
+	SYN_SENT,
+	type TcpState,
+} from "./state.ts";
 
 /** What a connection tells its user; called from the stack's poll. Every member is optional. */
 export interface TcpHandlers {
@@ -335,12 +345,16 @@ export class TcpConnection implements Timer, CongestionView {
 	/** Bytes written and not yet sent. */
 	get unsent(): number {
 		const sentData = this.sndNxt - this.dataSeq - (this.finSent ? 1 : 0);
-		return this.state <= SYN_SENT && !this.synData ? this.sendRing.length : this.sendRing.length - Math.max(sentData | 0, 0);
+		return this.state <= SYN_SENT && !this.synData
+			? this.sendRing.length
+			: this.sendRing.length - Math.max(sentData | 0, 0);
 	}
 
 	/** Bytes {@link write} would take now. */
 	get writable(): number {
-		return this.finQueued || this.state > CLOSE_WAIT || this.state === CLOSED ? 0 : Math.max(0, this.sendLimit - this.sendRing.length);
+		return this.finQueued || this.state > CLOSE_WAIT || this.state === CLOSED
+			? 0
+			: Math.max(0, this.sendLimit - this.sendRing.length);
 	}
 
 	/** Bytes {@link read} would give now. */
@@ -394,6 +408,7 @@ export class TcpConnection implements Timer, CongestionView {
 	end(): void {
 		if (this.finQueued || this.state === CLOSED) return;
 		this.finQueued = true;
+		this.layer.finState(this);
 		this.layer.wantOutput(this);
 	}
 

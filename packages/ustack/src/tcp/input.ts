@@ -43,8 +43,11 @@ export function segmentArrives(c: TcpConnection, packet: Packet, s: SegmentIn): 
 	const { seq } = s;
 	// PAWS (RFC 7323 5.3).
 	if (
-		c.tsOk && options.hasTimestamp && ((options.tsVal - c.tsRecent) | 0) < 0 &&
-		now - c.tsRecentAt < PAWS_IDLE_MS && (flags & RST) === 0
+		c.tsOk &&
+		options.hasTimestamp &&
+		((options.tsVal - c.tsRecent) | 0) < 0 &&
+		now - c.tsRecentAt < PAWS_IDLE_MS &&
+		(flags & RST) === 0
 	) {
 		if ((flags & SYN) === 0 || c.state !== SYN_RECEIVED) {
 			duplicateSegment(c, s, now);
@@ -179,7 +182,10 @@ function reset(c: TcpConnection, s: SegmentIn, now: number): void {
 		c.layer.finished(c, "silent");
 		return;
 	}
-	c.layer.finished(c, c.state === SYN_RECEIVED ? "ECONNREFUSED" : c.finReceived && c.finQueued ? "EPIPE" : "ECONNRESET");
+	c.layer.finished(
+		c,
+		c.state === SYN_RECEIVED ? "ECONNREFUSED" : c.finReceived && c.finQueued ? "EPIPE" : "ECONNRESET",
+	);
 }
 
 function challenge(c: TcpConnection, now: number): void {
@@ -306,7 +312,8 @@ function synSent(c: TcpConnection, packet: Packet, s: SegmentIn): void {
 	c.troubleSince = -1;
 	setRetransmit(c, "none", 0);
 	if (clean) rttSample(c, now - sentAt, now);
-	else if (c.tsOk && options.hasTimestamp && options.tsEcr !== 0) rttSample(c, Math.max(1, distance(stampOf(c, now), options.tsEcr)), now);
+	else if (c.tsOk && options.hasTimestamp && options.tsEcr !== 0)
+		rttSample(c, Math.max(1, distance(stampOf(c, now), options.tsEcr)), now);
 	else c.rto = Math.max(c.rto, 3 * c.layer.config.initialRtoMs);
 	c.backoff = 0;
 	c.hasRetransStamp = false;
@@ -315,7 +322,8 @@ function synSent(c: TcpConnection, packet: Packet, s: SegmentIn): void {
 	c.layer.fastOpenAnswered(c, packet, s, wasSynData, acknowledgedData);
 	if (c.finQueued) c.layer.finState(c);
 	c.layer.notify(c, EVENT_CONNECT | EVENT_WRITABLE);
-	if (s.length > 0 || (flags & FIN) !== 0) receiveData(c, packet.bytes, s.at, c.rcvNxt, s.length, (flags & FIN) !== 0, now);
+	if (s.length > 0 || (flags & FIN) !== 0)
+		receiveData(c, packet.bytes, s.at, c.rcvNxt, s.length, (flags & FIN) !== 0, now);
 	if (c.state !== CLOSED) {
 		c.ackNow = Math.max(1, c.ackNow);
 		c.layer.wantOutput(c);
@@ -323,7 +331,11 @@ function synSent(c: TcpConnection, packet: Packet, s: SegmentIn): void {
 }
 
 /** Reads a header whose checksum has been verified; false when its data offset is impossible. */
-export function readSegment(packet: Packet, into: SegmentIn, parse: (bytes: Uint8Array, start: number, end: number, into: TcpOptions) => void): boolean {
+export function readSegment(
+	packet: Packet,
+	into: SegmentIn,
+	parse: (bytes: Uint8Array, start: number, end: number, into: TcpOptions) => void,
+): boolean {
 	const { bytes, l4, end } = packet;
 	const offset = (bytes[l4 + 12]! >>> 4) << 2;
 	if (offset < 20 || l4 + offset > end) return false;
@@ -336,4 +348,3 @@ export function readSegment(packet: Packet, into: SegmentIn, parse: (bytes: Uint
 	parse(bytes, l4 + 20, into.at, into.options);
 	return true;
 }
-

@@ -5,7 +5,7 @@ import type { Path } from "../ip/path.ts";
 import type { Pollable, ProtocolHandler, Stack } from "../ip/stack.ts";
 import { TX_L4 } from "../ip/tx.ts";
 import type { Interface } from "../link/interface.ts";
-import { ANY4, type AddressLike, type IpAddress, toAddress } from "../wire/address.ts";
+import { type AddressLike, ANY4, type IpAddress, toAddress } from "../wire/address.ts";
 import { get16, get32, put16, put32 } from "../wire/bytes.ts";
 import { foldSum, sumBytes } from "../wire/checksum.ts";
 import { PROTO_TCP } from "../wire/constants.ts";
@@ -21,8 +21,8 @@ import {
 	TcpConnection,
 	type TcpHandlers,
 } from "./connection.ts";
-import { establish, readSegment, segmentArrives, type SegmentIn, takeSynOptions } from "./input.ts";
-import { type ListenOptions, Listener } from "./listener.ts";
+import { establish, readSegment, type SegmentIn, segmentArrives, takeSynOptions } from "./input.ts";
+import { Listener, type ListenOptions } from "./listener.ts";
 import { offeredWindow, output, sendConnectionReset, sendSyn, syncMss } from "./output.ts";
 import { clearQueue, markLost, splitSegment } from "./queue.ts";
 import { BufferPool } from "./ring.ts";
@@ -31,8 +31,8 @@ import { after, before, distance } from "./seq.ts";
 import { siphash } from "./siphash.ts";
 import {
 	CA_LOSS,
-	CLOSED,
 	CLOSE_WAIT,
+	CLOSED,
 	ESTABLISHED,
 	FIN_WAIT_1,
 	FIN_WAIT_2,
@@ -82,13 +82,29 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 	private eventful: TcpConnection[] = [];
 	private readonly stalled = new Set<TcpConnection>();
 	private nextPort: number;
-	private readonly segment: SegmentIn = { seq: 0, ack: 0, flags: 0, window: 0, at: 0, length: 0, options: new TcpOptions() };
+	private readonly segment: SegmentIn = {
+		seq: 0,
+		ack: 0,
+		flags: 0,
+		window: 0,
+		at: 0,
+		length: 0,
+		options: new TcpOptions(),
+	};
 	/** Takes a SYN for which nothing listens; true when it was taken. For gateways. */
 	onOrphanSyn: ((packet: Packet, localPort: number, remotePort: number) => boolean) | undefined = undefined;
 	/** Told of an answer to a Fast Open SYN. */
 	fastOpenCache: Map<string, { cookie: Uint8Array; mss: number; experimental: boolean }> = new Map();
 	/** Counters. */
-	readonly stats = { activeOpens: 0, passiveOpens: 0, resetsSent: 0, checksumErrors: 0, synCookiesSent: 0, synCookiesTaken: 0, synDropped: 0 };
+	readonly stats = {
+		activeOpens: 0,
+		passiveOpens: 0,
+		resetsSent: 0,
+		checksumErrors: 0,
+		synCookiesSent: 0,
+		synCookiesTaken: 0,
+		synDropped: 0,
+	};
 
 	constructor(stack: Stack, config: Partial<TcpConfig> = {}) {
 		this.stack = stack;
@@ -119,12 +135,17 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 		if (source !== undefined && !source.isUnspecified && !this.stack.isLocal(source)) {
 			throw socketError("EADDRNOTAVAIL", "bind", source.toString(), options.localPort ?? 0);
 		}
-		if (source !== undefined && source.family !== remote.family) throw socketError("EINVAL", "connect", remote.toString(), port);
+		if (source !== undefined && source.family !== remote.family)
+			throw socketError("EINVAL", "connect", remote.toString(), port);
 		if (remote.isMulticast || remote.isBroadcast) throw socketError("ENETUNREACH", "connect", remote.toString(), port);
 		const path = this.stack.path(remote, source?.isUnspecified === true ? undefined : source, options.iface);
-		if (path === undefined || path.source.isUnspecified) throw socketError("ENETUNREACH", "connect", remote.toString(), port);
+		if (path === undefined || path.source.isUnspecified)
+			throw socketError("ENETUNREACH", "connect", remote.toString(), port);
 		const localPort = options.localPort || this.pickPort(path, port);
-		if (options.localPort && (this.table.has(path.source, localPort, remote, port) || !this.tupleFree(path, localPort, port))) {
+		if (
+			options.localPort &&
+			(this.table.has(path.source, localPort, remote, port) || !this.tupleFree(path, localPort, port))
+		) {
 			throw socketError("EADDRINUSE", "connect", remote.toString(), port);
 		}
 		const c = new TcpConnection(this, path, localPort, port, handlers);
@@ -164,7 +185,15 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 	/** What every new connection gets: sequence number, timestamp offset, MSS and window scale to announce. */
 	private prepare(c: TcpConnection): void {
 		const { source, destination } = c.path;
-		const words = [source.a, source.b, source.d, destination.a, destination.b, destination.d, (c.localPort << 16) | c.remotePort];
+		const words = [
+			source.a,
+			source.b,
+			source.d,
+			destination.a,
+			destination.b,
+			destination.d,
+			(c.localPort << 16) | c.remotePort,
+		];
 		const waiting = this.timeWaits.find(source, c.localPort, destination, c.remotePort);
 		const hash = siphash(this.secret, words);
 		// RFC 6528: a clock of 4 microseconds and a secret per tuple.
@@ -243,7 +272,8 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 		}
 		const listener = new Listener(this, port, options);
 		const others = this.listeners.get(port) ?? [];
-		if (others.some((other) => overlap(other, listener))) throw socketError("EADDRINUSE", "listen", (address ?? ANY4).toString(), port);
+		if (others.some((other) => overlap(other, listener)))
+			throw socketError("EADDRINUSE", "listen", (address ?? ANY4).toString(), port);
 		others.push(listener);
 		this.listeners.set(port, others);
 		return listener;
@@ -256,7 +286,8 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 		if (others.length === 0) this.listeners.delete(listener.port);
 		else this.listeners.set(listener.port, others);
 		for (const c of listener.queue.splice(0)) this.abort(c);
-		for (const c of [...this.table.all()]) if (c.listener === listener && c.state === SYN_RECEIVED) this.finished(c, "silent");
+		for (const c of [...this.table.all()])
+			if (c.listener === listener && c.state === SYN_RECEIVED) this.finished(c, "silent");
 	}
 
 	private listenerFor(packet: Packet, port: number): Listener | undefined {
@@ -278,14 +309,24 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 	input(packet: Packet): void {
 		const { bytes, l4, end } = packet;
 		const length = end - l4;
-		if (length < TCP_HEADER) return this.stack.drop(packet, "tcp-malformed");
+		if (length < TCP_HEADER) {
+			this.stack.drop(packet, "tcp-malformed");
+			return;
+		}
 		if (!packet.checked && foldSum(packet.pseudoSum(length) + sumBytes(bytes, l4, length)) !== 0xffff) {
 			this.stats.checksumErrors++;
-			return this.stack.drop(packet, "tcp-checksum");
+			this.stack.drop(packet, "tcp-checksum");
+			return;
 		}
-		if (packet.groupcast || packet.linkBroadcast) return this.stack.drop(packet, "tcp-group");
+		if (packet.groupcast || packet.linkBroadcast) {
+			this.stack.drop(packet, "tcp-group");
+			return;
+		}
 		const s = this.segment;
-		if (!readSegment(packet, s, parseTcpOptions)) return this.stack.drop(packet, "tcp-malformed");
+		if (!readSegment(packet, s, parseTcpOptions)) {
+			this.stack.drop(packet, "tcp-malformed");
+			return;
+		}
 		const remotePort = get16(bytes, l4);
 		const localPort = get16(bytes, l4 + 2);
 		const c = this.table.find(packet, localPort, remotePort, false);
@@ -330,8 +371,20 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 			this.stats.synDropped++;
 			return;
 		}
-		const path = this.stack.pathFor(packet.da, packet.db, packet.dc, packet.dd, packet.sa, packet.sb, packet.sc, packet.sd);
-		if (path === undefined) return this.stack.drop(packet, "ip-no-route");
+		const path = this.stack.pathFor(
+			packet.da,
+			packet.db,
+			packet.dc,
+			packet.dd,
+			packet.sa,
+			packet.sb,
+			packet.sc,
+			packet.sd,
+		);
+		if (path === undefined) {
+			this.stack.drop(packet, "ip-no-route");
+			return;
+		}
 		const c = new TcpConnection(this, path, localPort, remotePort, undefined);
 		this.prepare(c);
 		c.listener = listener;
@@ -358,7 +411,17 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 		const { options } = s;
 		if (options.cookieLength < 0) return;
 		const { source, destination } = c.path;
-		const word = siphash(this.secret, [destination.a, destination.b, destination.c, destination.d, source.a, source.b, source.c, source.d, 0x7f0]);
+		const word = siphash(this.secret, [
+			destination.a,
+			destination.b,
+			destination.c,
+			destination.d,
+			source.a,
+			source.b,
+			source.c,
+			source.d,
+			0x7f0,
+		]);
 		const other = siphash(this.secret, [word, 0x7f1]);
 		const cookie = new Uint8Array(8);
 		put32(cookie, 0, word);
@@ -404,8 +467,22 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 
 	/** The last packet of a handshake nobody remembers: the cookie in it says that it was ours. */
 	private cookieIn(listener: Listener, packet: Packet, s: SegmentIn, localPort: number, remotePort: number): boolean {
-		if (!this.config.synCookies || packet.now - listener.overflowedAt > 120_000 || listener.queue.length >= listener.backlog + 1) return false;
-		const path = this.stack.pathFor(packet.da, packet.db, packet.dc, packet.dd, packet.sa, packet.sb, packet.sc, packet.sd);
+		if (
+			!this.config.synCookies ||
+			packet.now - listener.overflowedAt > 120_000 ||
+			listener.queue.length >= listener.backlog + 1
+		)
+			return false;
+		const path = this.stack.pathFor(
+			packet.da,
+			packet.db,
+			packet.dc,
+			packet.dd,
+			packet.sa,
+			packet.sb,
+			packet.sc,
+			packet.sd,
+		);
 		if (path === undefined) return false;
 		const c = new TcpConnection(this, path, localPort, remotePort, undefined);
 		this.prepare(c);
@@ -448,7 +525,8 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 		}
 		const stale = entry.tsOk && options.hasTimestamp && before(options.tsVal, entry.tsRecent);
 		if ((flags & (SYN | ACK)) === SYN && !stale) {
-			const newer = after(s.seq, entry.rcvNxt) || (entry.tsOk && options.hasTimestamp && after(options.tsVal, entry.tsRecent));
+			const newer =
+				after(s.seq, entry.rcvNxt) || (entry.tsOk && options.hasTimestamp && after(options.tsVal, entry.tsRecent));
 			if (newer && this.listeners.has(localPort)) return true;
 		}
 		if ((flags & FIN) !== 0 && !stale) this.timeWaits.restart(entry, packet.now, this.config.timeWaitMs);
@@ -469,7 +547,14 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 		}
 	}
 
-	private sendBare(packet: Packet, s: SegmentIn, seq: number, ack: number, flags: number, entry: TimeWait | undefined): void {
+	private sendBare(
+		packet: Packet,
+		s: SegmentIn,
+		seq: number,
+		ack: number,
+		flags: number,
+		entry: TimeWait | undefined,
+	): void {
 		const { stack } = this;
 		const path = stack.pathFor(packet.da, packet.db, packet.dc, packet.dd, packet.sa, packet.sb, packet.sc, packet.sd);
 		if (path === undefined) return;
@@ -484,7 +569,8 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 		tx[TX_L4 + 13] = flags;
 		put16(tx, TX_L4 + 14, entry === undefined ? 0 : Math.min(0xffff, Math.floor(entry.rcvWnd / 2 ** entry.rcvWscale)));
 		put32(tx, TX_L4 + 16, 0);
-		if (options > 0) putTimestamp(tx, TX_L4 + TCP_HEADER, (Math.floor(packet.now) + entry!.tsOffset) | 0, entry!.tsRecent);
+		if (options > 0)
+			putTimestamp(tx, TX_L4 + TCP_HEADER, (Math.floor(packet.now) + entry!.tsOffset) | 0, entry!.tsRecent);
 		stack.transmit(path, PROTO_TCP, TCP_HEADER + options, 0, packet.tos & ~3, true, CHECKSUM_AT, 0);
 	}
 
@@ -503,7 +589,8 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 		}
 		const code = errorOf(kind);
 		if (code === undefined) return;
-		if (c.state === SYN_SENT || c.state === SYN_RECEIVED) this.finished(c, c.state === SYN_RECEIVED && c.listener !== undefined ? "silent" : code);
+		if (c.state === SYN_SENT || c.state === SYN_RECEIVED)
+			this.finished(c, c.state === SYN_RECEIVED && c.listener !== undefined ? "silent" : code);
 		else c.softError = code;
 	}
 
@@ -535,13 +622,14 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 	/** Looks the connection's path up again after routes or MTUs changed. */
 	private refresh(c: TcpConnection): void {
 		const path = this.stack.path(c.path.destination, c.path.source);
-		if (path !== undefined && path.source.equals(c.path.source)) c.path = path;
+		if (path?.source.equals(c.path.source)) c.path = path;
 	}
 
 	setState(c: TcpConnection, state: number): void {
 		if (c.state === SYN_RECEIVED && c.listener !== undefined) c.listener.halfOpen--;
 		c.state = state;
-		if (this.stack.onEvent !== undefined) this.stack.trace("tcp-state", `${c.localPort}->${c.remotePort} ${STATE_NAMES[state]}`);
+		if (this.stack.onEvent !== undefined)
+			this.stack.trace("tcp-state", `${c.localPort}->${c.remotePort} ${STATE_NAMES[state]}`);
 	}
 
 	/** A passive connection is established: to its user, or into the queue. */
@@ -612,7 +700,12 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 		if (c.state === CLOSED) return;
 		const connecting = c.state === SYN_SENT || c.state === SYN_RECEIVED;
 		if (code !== undefined && code !== "silent") {
-			c.error = socketError(code, connecting ? "connect" : "read", connecting ? c.remoteAddress.toString() : undefined, connecting ? c.remotePort : undefined);
+			c.error = socketError(
+				code,
+				connecting ? "connect" : "read",
+				connecting ? c.remoteAddress.toString() : undefined,
+				connecting ? c.remotePort : undefined,
+			);
 		}
 		if (this.table.remove(c)) this.release(c);
 		this.setState(c, CLOSED);
@@ -781,7 +874,11 @@ function overlap(x: Listener, y: Listener): boolean {
 	const a = x.address;
 	const b = y.address;
 	const anyOf = (address: IpAddress | undefined) => address === undefined || address.isUnspecified;
-	const familyOf = (listener: Listener) => (listener.address === undefined || (listener.address.isUnspecified && listener.address.family === 6 && !listener.ipv6Only) ? 0 : listener.address.family);
+	const familyOf = (listener: Listener) =>
+		listener.address === undefined ||
+		(listener.address.isUnspecified && listener.address.family === 6 && !listener.ipv6Only)
+			? 0
+			: listener.address.family;
 	const sameFamily = familyOf(x) === 0 || familyOf(y) === 0 || familyOf(x) === familyOf(y);
 	if (!sameFamily) return false;
 	if (anyOf(a) || anyOf(b)) return true;

@@ -40,7 +40,10 @@ export function offeredWindow(c: TcpConnection): number {
 	if (c.rcvWscale > 0) {
 		const unit = 2 ** c.rcvWscale;
 		// Rounded up what was promised, down what is new.
-		window = window > offered ? Math.max(Math.floor(window / unit), Math.ceil(offered / unit)) * unit : Math.ceil(window / unit) * unit;
+		window =
+			window > offered
+				? Math.max(Math.floor(window / unit), Math.ceil(offered / unit)) * unit
+				: Math.ceil(window / unit) * unit;
 		window = Math.min(window, 0xffff * unit);
 	}
 	return window;
@@ -139,7 +142,15 @@ function synOptions(c: TcpConnection, flags: number, start: number, now: number)
 /**
  * Sends one segment. The payload is `length` bytes of the send buffer from `seq` on; with `gsoSize` the link cuts it.
  */
-function transmit(c: TcpConnection, seq: number, length: number, flags: number, now: number, fresh: boolean, gsoSize: number): void {
+function transmit(
+	c: TcpConnection,
+	seq: number,
+	length: number,
+	flags: number,
+	now: number,
+	fresh: boolean,
+	gsoSize: number,
+): void {
 	const { stack } = c.layer;
 	let tos = c.tos;
 	if (c.ecnOk && (flags & SYN) === 0) {
@@ -167,7 +178,9 @@ function transmit(c: TcpConnection, seq: number, length: number, flags: number, 
 }
 
 function dataLength(segment: Segment): number {
-	return distance(segment.end, segment.seq) - ((segment.flags & SYN) !== 0 ? 1 : 0) - ((segment.flags & FIN) !== 0 ? 1 : 0);
+	return (
+		distance(segment.end, segment.seq) - ((segment.flags & SYN) !== 0 ? 1 : 0) - ((segment.flags & FIN) !== 0 ? 1 : 0)
+	);
 }
 
 /** An acknowledgement without data. */
@@ -214,7 +227,8 @@ export function retransmit(c: TcpConnection, segment: Segment, now: number): voi
 		if (c.state === SYN_SENT && c.synEcn && c.retransmits < 2) flags |= ECE | CWR;
 		if (c.state === SYN_RECEIVED && c.ecnOk) flags |= ECE;
 	} else flags |= ACK;
-	if (dataLength(segment) > 0 && (segment.flags & SYN) === 0 && segment.next === undefined && c.unsent === 0) flags |= PSH;
+	if (dataLength(segment) > 0 && (segment.flags & SYN) === 0 && segment.next === undefined && c.unsent === 0)
+		flags |= PSH;
 	const length = (segment.flags & SYN) !== 0 ? 0 : dataLength(segment);
 	if (!c.hasRetransStamp) {
 		c.retransStamp = stampOf(c, now);

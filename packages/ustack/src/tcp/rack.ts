@@ -48,8 +48,7 @@ export function rackDetectLoss(c: TcpConnection, now: number): number {
 	let wait = 0;
 	for (let segment = c.firstSegment; segment !== undefined; segment = segment.next) {
 		if (segment.sacked || (segment.lost && !segment.resent)) continue;
-		const sentAfter =
-			c.rackTime > segment.sentAt || (c.rackTime === segment.sentAt && after(c.rackEnd, segment.end));
+		const sentAfter = c.rackTime > segment.sentAt || (c.rackTime === segment.sentAt && after(c.rackEnd, segment.end));
 		if (!sentAfter) {
 			// New data is in order of time: nothing behind a first transmission was sent earlier.
 			if (segment.retransmissions === 0) break;

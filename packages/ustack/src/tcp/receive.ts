@@ -35,7 +35,15 @@ function dataArrived(c: TcpConnection, length: number, now: number): void {
 }
 
 /** Takes the data and FIN of a segment (RFC 9293 3.10.7.4, seventh and eighth). */
-export function receiveData(c: TcpConnection, bytes: Uint8Array, from: number, seq: number, length: number, fin: boolean, now: number): void {
+export function receiveData(
+	c: TcpConnection,
+	bytes: Uint8Array,
+	from: number,
+	seq: number,
+	length: number,
+	fin: boolean,
+	now: number,
+): void {
 	let start = seq;
 	let at = from;
 	let end = (seq + length) | 0;

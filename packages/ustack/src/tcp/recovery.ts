@@ -33,7 +33,14 @@ const outcome = new AckOutcome();
  * Processes the acknowledgement of a segment that passed RFC 9293's checks: the queue, the round-trip time, loss
  * detection and the congestion window. Sending what follows from it is `output`'s.
  */
-export function acknowledge(c: TcpConnection, ack: number, options: TcpOptions, ece: boolean, pure: boolean, now: number): void {
+export function acknowledge(
+	c: TcpConnection,
+	ack: number,
+	options: TcpOptions,
+	ece: boolean,
+	pure: boolean,
+	now: number,
+): void {
 	const o = outcome;
 	o.now = now;
 	o.acked = o.newlySacked = 0;
@@ -67,7 +74,12 @@ export function acknowledge(c: TcpConnection, ack: number, options: TcpOptions, 
 	const deliveredNow = c.delivered - priorDelivered;
 	if (c.caState === CA_CWR || c.caState === CA_RECOVERY) {
 		reduceWindow(c, deliveredNow, c.lostOut > priorLost, o.advanced);
-	} else if (deliveredNow > 0 && (o.acked > 0 || (c.reordering > 3 && o.newlySacked > 0)) && isWindowLimited(c) && !(o.ece && c.cwnd >= c.ssthresh)) {
+	} else if (
+		deliveredNow > 0 &&
+		(o.acked > 0 || (c.reordering > 3 && o.newlySacked > 0)) &&
+		isWindowLimited(c) &&
+		!(o.ece && c.cwnd >= c.ssthresh)
+	) {
 		c.congestion.onAck(c, deliveredNow, now);
 	}
 	if (o.advanced && c.caState === CA_OPEN) armLossProbe(c, now);
@@ -210,7 +222,8 @@ function takeRtt(c: TcpConnection): void {
 	// Karn's rule, lifted by timestamps (RFC 7323 4.3): only an acknowledgement of new data may be timed by its echo.
 	if (rtt < 0 && o.advanced && o.hasEcho) {
 		const since = distance(stampOf(c, o.now), o.echo);
-		if (since >= 0 && since < 0x7fffffff / 2) rtt = Math.max(since, 1);
+		// The echo may be of a segment whose acknowledgements were lost for long: believed in steps.
+		if (since >= 0) rtt = Math.min(Math.max(since, 1), 2 * c.rto);
 	}
 	if (rtt >= 0) rttSample(c, rtt, o.now);
 }
@@ -513,7 +526,7 @@ export function enterLoss(c: TcpConnection, now: number, reneged = false): void 
 	const fresh = c.caState < CA_RECOVERY;
 	if (!c.sackOk) c.sackedOut = 0;
 	const head = c.firstSegment;
-	const renege = reneged || (head !== undefined && head.sacked);
+	const renege = reneged || head?.sacked;
 	for (let segment = head; segment !== undefined; segment = segment.next) {
 		if (renege && segment.sacked) {
 			segment.sacked = false;

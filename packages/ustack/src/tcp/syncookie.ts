@@ -20,7 +20,17 @@ export class SynCookies {
 
 	private hash(c: TcpConnection, count: number, salt: number): number {
 		const { source, destination } = c.path;
-		return siphash(this.key, [source.a, source.b, source.d, destination.a, destination.b, destination.d, (c.localPort << 16) | c.remotePort, count, salt]);
+		return siphash(this.key, [
+			source.a,
+			source.b,
+			source.d,
+			destination.a,
+			destination.b,
+			destination.d,
+			(c.localPort << 16) | c.remotePort,
+			count,
+			salt,
+		]);
 	}
 
 	make(c: TcpConnection, now: number): number {

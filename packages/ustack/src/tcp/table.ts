@@ -62,8 +62,14 @@ export class ConnectionTable {
 			const near = quoted ? destination : source;
 			const far = quoted ? source : destination;
 			if (
-				near.d === dd && far.d === sd && near.c === dc && far.c === sc &&
-				near.b === db && far.b === sb && near.a === da && far.a === sa
+				near.d === dd &&
+				far.d === sd &&
+				near.c === dc &&
+				far.c === sc &&
+				near.b === db &&
+				far.b === sb &&
+				near.a === da &&
+				far.a === sa
 			) {
 				return c;
 			}
@@ -72,8 +78,18 @@ export class ConnectionTable {
 	}
 
 	has(local: IpAddress, localPort: number, remote: IpAddress, remotePort: number): boolean {
-		for (let c = this.buckets.get(this.hash(local.d ^ local.b, remote.d ^ remote.b, localPort, remotePort)); c !== undefined; c = c.chain) {
-			if (c.localPort === localPort && c.remotePort === remotePort && c.path.source.equals(local) && c.path.destination.equals(remote)) return true;
+		for (
+			let c = this.buckets.get(this.hash(local.d ^ local.b, remote.d ^ remote.b, localPort, remotePort));
+			c !== undefined;
+			c = c.chain
+		) {
+			if (
+				c.localPort === localPort &&
+				c.remotePort === remotePort &&
+				c.path.source.equals(local) &&
+				c.path.destination.equals(remote)
+			)
+				return true;
 		}
 		return false;
 	}
@@ -83,6 +99,7 @@ export class ConnectionTable {
 	}
 
 	*all(): Generator<TcpConnection> {
-		for (const head of this.buckets.values()) for (let c: TcpConnection | undefined = head; c !== undefined; c = c.chain) yield c;
+		for (const head of this.buckets.values())
+			for (let c: TcpConnection | undefined = head; c !== undefined; c = c.chain) yield c;
 	}
 }

@@ -120,7 +120,8 @@ function keepAlive(c: TcpConnection, now: number): void {
 		c.keepAliveAt = c.lastReceivedAt + c.keepAliveIdleMs;
 		return;
 	}
-	const late = c.userTimeoutMs > 0 ? idle >= c.userTimeoutMs && c.keepAliveSent > 0 : c.keepAliveSent >= c.keepAliveProbes;
+	const late =
+		c.userTimeoutMs > 0 ? idle >= c.userTimeoutMs && c.keepAliveSent > 0 : c.keepAliveSent >= c.keepAliveProbes;
 	if (late) {
 		giveUp(c);
 		return;
