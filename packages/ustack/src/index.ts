@@ -3,4 +3,29 @@
  *
  * @packageDocumentation
  */
-export {};
+export { StackError, type StackErrorCode } from "./errors.ts";
+export type { EchoReply, EchoUser, IcmpErrorKind } from "./ip/icmp.ts";
+export type { Packet } from "./ip/packet.ts";
+export type { Route } from "./ip/route.ts";
+export { type CoreOptions, type ProtocolHandler, Stack, type StackEvent, type StackStats } from "./ip/stack.ts";
+export type { Interface, InterfaceAddress, InterfaceOptions, InterfaceStats } from "./link/interface.ts";
+export { seededBytes, seededRandom, VirtualNetwork, type WireOptions } from "./link/model.ts";
+export { type Clock, Driver, hostClock } from "./socket/driver.ts";
+export { type AttachOptions, createHost, Host, type HostOptions, type Lookup, literalLookup } from "./socket/host.ts";
+export { type CongestionName, DEFAULT_TCP_CONFIG, type TcpConfig } from "./tcp/config.ts";
+export { TcpConnection, type TcpHandlers, type TcpInfo } from "./tcp/connection.ts";
+export { type ConnectOptions, TcpLayer } from "./tcp/layer.ts";
+export { Listener, type ListenOptions } from "./tcp/listener.ts";
+export type { TcpState } from "./tcp/state.ts";
+export { UdpLayer, type UdpOptions, UdpSocket, type UdpSource } from "./udp/layer.ts";
+export {
+	type AddressLike,
+	Cidr,
+	IpAddress,
+	type IpFamily,
+	parseAddress,
+	parseCidr,
+	toAddress,
+	toCidr,
+} from "./wire/address.ts";
+export { formatMac, parseMac } from "./wire/mac.ts";

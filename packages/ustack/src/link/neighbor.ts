@@ -10,7 +10,9 @@ const DELAY_MS = 5_000;
 const RETRANS_MS = 1_000;
 const MAX_PROBES = 3;
 const FAILED_MS = 3_000;
-const MAX_QUEUE = 32;
+/** Bytes of frames waiting for one neighbour, and for all of an interface's. */
+const MAX_QUEUE_BYTES = 212_992;
+const MAX_TABLE_BYTES = 4 << 20;
 const MAX_ENTRIES = 1024;
 
 /** A next hop's link-layer address and how sure of it we are. */
@@ -27,6 +29,7 @@ export class Neighbor implements Timer {
 	usedAt = 0;
 	/** Frames waiting for the address, their destination MAC still open. */
 	readonly queue: Uint8Array[] = [];
+	queuedBytes = 0;
 	readonly table: NeighborTable;
 
 	constructor(table: NeighborTable, address: IpAddress) {
@@ -50,6 +53,7 @@ export class Neighbor implements Timer {
 export class NeighborTable {
 	private readonly entries = new Map<string, Neighbor>();
 	private readonly iface: Interface;
+	private queuedBytes = 0;
 
 	constructor(iface: Interface) {
 		this.iface = iface;
@@ -77,6 +81,7 @@ export class NeighborTable {
 		}
 		if (oldest === undefined) return;
 		this.iface.stack.timers.cancel(oldest[1]);
+		this.unqueue(oldest[1]);
 		this.entries.delete(oldest[0]);
 		this.iface.stack.routesChanged();
 	}
@@ -116,8 +121,14 @@ export class NeighborTable {
 	/** Keeps a copy of the frame until the address is known; false when the neighbour has failed. */
 	enqueue(entry: Neighbor, frame: Uint8Array): boolean {
 		if (entry.state === "failed") return false;
-		if (entry.queue.length >= MAX_QUEUE) entry.queue.shift();
 		entry.queue.push(frame.slice());
+		entry.queuedBytes += frame.length;
+		this.queuedBytes += frame.length;
+		while (entry.queue.length > 0 && (entry.queuedBytes > MAX_QUEUE_BYTES || this.queuedBytes > MAX_TABLE_BYTES)) {
+			const dropped = entry.queue.shift()!;
+			entry.queuedBytes -= dropped.length;
+			this.queuedBytes -= dropped.length;
+		}
 		return true;
 	}
 
@@ -133,7 +144,7 @@ export class NeighborTable {
 		entry.confirmedAt = now;
 		entry.probes = 0;
 		this.iface.stack.timers.cancel(entry);
-		const waiting = entry.queue.splice(0);
+		const waiting = this.unqueue(entry);
 		for (const frame of waiting) {
 			frame.set(entry.mac, 0);
 			this.iface.sendFrame(frame, undefined);
@@ -168,6 +179,12 @@ export class NeighborTable {
 		}
 	}
 
+	private unqueue(entry: Neighbor): Uint8Array[] {
+		this.queuedBytes -= entry.queuedBytes;
+		entry.queuedBytes = 0;
+		return entry.queue.splice(0);
+	}
+
 	private solicit(entry: Neighbor, now: number): void {
 		entry.probes++;
 		this.iface.stack.timers.schedule(entry, now + RETRANS_MS);
@@ -176,7 +193,7 @@ export class NeighborTable {
 
 	private fail(entry: Neighbor, now: number): void {
 		entry.state = "failed";
-		const waiting = entry.queue.splice(0);
+		const waiting = this.unqueue(entry);
 		this.iface.stack.timers.schedule(entry, now + FAILED_MS);
 		this.iface.stack.neighborFailed(this.iface, entry, waiting);
 	}
