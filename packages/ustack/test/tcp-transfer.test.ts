@@ -190,6 +190,7 @@ describe("opening", () => {
 		const spoof = w.a.tcp.connect("10.0.0.2", 80);
 		w.network.settle();
 		spoof.close();
+		w.network.run(10);
 		// Half-open for good: nobody answers their SYN-ACKs.
 		w.a.stack.addAddress(w.a.iface, "10.0.0.99/24");
 		for (let i = 0; i < 64; i++) w.a.tcp.connect("10.0.0.2", 80, undefined, { localAddress: "10.0.0.99" });

@@ -51,6 +51,9 @@ export function seededBytes(seed: number): (bytes: Uint8Array) => void {
 	};
 }
 
+/** The least time between two frames of a wire. */
+const STEP_MS = 1e-6;
+
 class ModelLink implements Link {
 	readonly medium: "ethernet" | "ip";
 	readonly mtu: number;
@@ -96,6 +99,7 @@ export class VirtualNetwork {
 	/** A wire with two ends. `options` may be changed while it runs. */
 	wire(options: WireOptions = {}, back: WireOptions = options): [Link, Link] {
 		const busyUntil = [0, 0];
+		const latest = [0, 0];
 		const ends: ModelLink[] = [];
 		for (const side of [0, 1] as const) {
 			ends.push(
@@ -131,6 +135,10 @@ export class VirtualNetwork {
 						if ((rules.reorder ?? 0) > this.random()) {
 							this.stats.reordered++;
 							at += this.random() * (rules.reorderMs ?? 5);
+						} else {
+							// Frames of one moment stay in order: the heap of events alone would not keep them so.
+							at = Math.max(at, latest[side]! + STEP_MS);
+							latest[side] = at;
 						}
 						this.events.schedule(
 							new CallbackTimer(() => {

@@ -25,6 +25,8 @@ class AckOutcome {
 	hasEcho = false;
 	echo = 0;
 	priorUna = 0;
+	/** When the latest sent of the segments acknowledged cumulatively left. */
+	lastSent = 0;
 }
 
 const outcome = new AckOutcome();
@@ -46,6 +48,7 @@ export function acknowledge(
 	o.acked = o.newlySacked = 0;
 	o.firstRtt = o.sackRtt = -1;
 	o.dsack = o.originalAcked = false;
+	o.lastSent = 0;
 	o.ece = ece && c.ecnOk;
 	o.priorUna = c.sndUna;
 	o.advanced = after(ack, c.sndUna);
@@ -120,6 +123,7 @@ function cumulative(c: TcpConnection, ack: number): void {
 			c.delivered++;
 			rackDelivered(c, segment, now, o.hasEcho ? o.echo : undefined);
 		}
+		if (segment.sentAt > o.lastSent) o.lastSent = segment.sentAt;
 		if (segment.lost) c.lostOut--;
 		o.acked++;
 		removeSegment(c, segment);
@@ -222,8 +226,8 @@ function takeRtt(c: TcpConnection): void {
 	// Karn's rule, lifted by timestamps (RFC 7323 4.3): only an acknowledgement of new data may be timed by its echo.
 	if (rtt < 0 && o.advanced && o.hasEcho) {
 		const since = distance(stampOf(c, o.now), o.echo);
-		// The echo may be of a segment whose acknowledgements were lost for long: believed in steps.
-		if (since >= 0) rtt = Math.min(Math.max(since, 1), 2 * c.rto);
+		// An echo older than the last transmission may be of a segment whose acknowledgements were lost for long.
+		if (since >= 0 && !before(o.echo, stampOf(c, o.lastSent))) rtt = Math.max(since, 1);
 	}
 	if (rtt >= 0) rttSample(c, rtt, o.now);
 }
