@@ -4,6 +4,29 @@
  * @packageDocumentation
  */
 export { StackError, type StackErrorCode } from "./errors.ts";
+export { DhcpClient, type DhcpClientOptions, type DhcpConfiguration } from "./dhcp/client.ts";
+export { DnsClient, type DnsClientOptions } from "./dns/client.ts";
+export { type DhcpLease, DhcpServer, type DhcpServerOptions } from "./gateway/dhcp-server.ts";
+export { DnsForwarder, type DnsForwarderOptions } from "./gateway/dns-forwarder.ts";
+export {
+	type AuditEvent,
+	createGateway,
+	type Forward,
+	Gateway,
+	type GatewayOptions,
+	type PublishOptions,
+} from "./gateway/gateway.ts";
+export type { Outbound, OutboundDatagrams, OutboundListener, OutboundStream } from "./gateway/outbound.ts";
+export {
+	EgressPolicy,
+	type EgressRequest,
+	type PolicyOptions,
+	type PolicyProtocol,
+	type PolicyRule,
+	parseRule,
+	type Verdict,
+} from "./gateway/policy.ts";
+export { RouterAdvertiser, type RouterAdvertiserOptions } from "./gateway/ra-server.ts";
 export type { EchoReply, EchoUser, IcmpErrorKind } from "./ip/icmp.ts";
 export type { Packet } from "./ip/packet.ts";
 export type { Route } from "./ip/route.ts";

@@ -91,8 +91,9 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 		length: 0,
 		options: new TcpOptions(),
 	};
-	/** Takes a SYN for which nothing listens; true when it was taken. For gateways. */
-	onOrphanSyn: ((packet: Packet, localPort: number, remotePort: number) => boolean) | undefined = undefined;
+	/** Asked about a SYN for which nothing listens: a listener takes it, true swallows it, false refuses it. For gateways. */
+	onOrphanSyn: ((packet: Packet, localPort: number, remotePort: number) => Listener | boolean) | undefined =
+		undefined;
 	/** Told of an answer to a Fast Open SYN. */
 	fastOpenCache: Map<string, { cookie: Uint8Array; mss: number; experimental: boolean }> = new Map();
 	/** Counters. */
@@ -341,10 +342,13 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 			this.listenIn(listener, packet, s, localPort, remotePort);
 			return;
 		}
-		if ((s.flags & (SYN | ACK | RST)) === SYN && this.onOrphanSyn?.(packet, localPort, remotePort) === true) {
-			const late = this.listenerFor(packet, localPort);
-			if (late !== undefined) this.listenIn(late, packet, s, localPort, remotePort);
-			return;
+		if ((s.flags & (SYN | ACK | RST)) === SYN && this.onOrphanSyn !== undefined) {
+			const taken = this.onOrphanSyn(packet, localPort, remotePort);
+			if (taken === true) return;
+			if (taken !== false) {
+				this.listenIn(taken, packet, s, localPort, remotePort);
+				return;
+			}
 		}
 		if ((s.flags & RST) === 0) this.sendReset(packet, s);
 	}

@@ -209,6 +209,21 @@ export class UdpLayer implements ProtocolHandler {
 		return socket;
 	}
 
+	/** Sends a datagram from any address and port, as a gateway does for hosts outside; false without a route. */
+	sendFrom(source: IpAddress, sourcePort: number, to: IpAddress, port: number, data: Uint8Array): boolean {
+		const path = this.stack.path(to, source);
+		if (path === undefined || data.length > 65_507) return false;
+		const { tx } = this.stack;
+		const length = UDP_HEADER + data.length;
+		put16(tx, TX_L4, sourcePort);
+		put16(tx, TX_L4 + 2, port);
+		put16(tx, TX_L4 + 4, length);
+		put16(tx, TX_L4 + 6, 0);
+		tx.set(data, TX_L4 + UDP_HEADER);
+		this.stack.transmit(path, PROTO_UDP, length, 0, 0, false, 6, 0);
+		return true;
+	}
+
 	remove(socket: UdpSocket): void {
 		const others = this.ports.get(socket.port)?.filter((other) => other !== socket) ?? [];
 		if (others.length === 0) this.ports.delete(socket.port);
