@@ -3,9 +3,10 @@
  *
  * @packageDocumentation
  */
-export { StackError, type StackErrorCode } from "./errors.ts";
+
 export { DhcpClient, type DhcpClientOptions, type DhcpConfiguration } from "./dhcp/client.ts";
 export { DnsClient, type DnsClientOptions } from "./dns/client.ts";
+export { StackError, type StackErrorCode } from "./errors.ts";
 export { type DhcpLease, DhcpServer, type DhcpServerOptions } from "./gateway/dhcp-server.ts";
 export { DnsForwarder, type DnsForwarderOptions } from "./gateway/dns-forwarder.ts";
 export {

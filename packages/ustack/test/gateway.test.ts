@@ -54,7 +54,8 @@ async function setup(options: Partial<GatewayOptions> = {}): Promise<Setup> {
 				asked.push(name);
 				const reply = dnsReply(query, UPSTREAM[name] === undefined ? 3 : 0);
 				const address = UPSTREAM[name];
-				if (address !== undefined && type === DNS_TYPE.A) reply.answers.push(addressRecord(name, parseAddress(address)!, 60));
+				if (address !== undefined && type === DNS_TYPE.A)
+					reply.answers.push(addressRecord(name, parseAddress(address)!, 60));
 				return encodeDns(reply);
 			},
 		},
@@ -64,7 +65,10 @@ async function setup(options: Partial<GatewayOptions> = {}): Promise<Setup> {
 	gateway.attach(gatewayEnd);
 	const guest = createHost();
 	const iface = guest.attach(guestEnd, { slaac: true, dadTransmits: 0 });
-	opened.push(() => guest.close(), () => gateway.close());
+	opened.push(
+		() => guest.close(),
+		() => gateway.close(),
+	);
 	const dhcp = await new Promise<DhcpClient>((resolve) => {
 		const client: DhcpClient = new DhcpClient(guest.udp, iface, { hostName: "guest", onChange: () => resolve(client) });
 	});
@@ -104,7 +108,13 @@ describe("configuration", () => {
 
 	test("and an IPv6 address by advertisement", async () => {
 		const { guest } = await setup();
-		await expect.poll(() => guest.stack.interfaces[1]!.addresses.some((entry) => entry.origin === "ra" && entry.address.toString().startsWith("fd00:2::"))).toBe(true);
+		await expect
+			.poll(() =>
+				guest.stack.interfaces[1]!.addresses.some(
+					(entry) => entry.origin === "ra" && entry.address.toString().startsWith("fd00:2::"),
+				),
+			)
+			.toBe(true);
 		expect(guest.stack.routes.lookup(parseAddress("2001:db8::1")!)?.origin).toBe("ra");
 	});
 
@@ -114,8 +124,13 @@ describe("configuration", () => {
 		gateway.attach(gatewayEnd);
 		const guest = createHost();
 		const iface = guest.attach(guestEnd, { mac: Uint8Array.of(0x52, 0x54, 0, 0, 0, 1) });
-		opened.push(() => guest.close(), () => gateway.close());
-		const address = await new Promise((resolve) => new DhcpClient(guest.udp, iface, { onChange: (c) => resolve(String(c?.address)) }));
+		opened.push(
+			() => guest.close(),
+			() => gateway.close(),
+		);
+		const address = await new Promise(
+			(resolve) => new DhcpClient(guest.udp, iface, { onChange: (c) => resolve(String(c?.address)) }),
+		);
 		expect(address).toBe("10.0.2.77/24");
 	});
 });
@@ -134,8 +149,16 @@ describe("TCP", () => {
 		const chunks: Buffer[] = [];
 		for await (const chunk of socket) chunks.push(chunk as Buffer);
 		expect(Buffer.compare(Buffer.concat(chunks), data)).toBe(0);
-		await expect.poll(() => audit.some((event) => event.action === "close" && event.bytesIn === data.length && event.bytesOut === 4)).toBe(true);
-		expect(audit.some((event) => event.action === "allow" && event.destination === `192.0.2.10:${port}` && event.reason === "default")).toBe(true);
+		await expect
+			.poll(() =>
+				audit.some((event) => event.action === "close" && event.bytesIn === data.length && event.bytesOut === 4),
+			)
+			.toBe(true);
+		expect(
+			audit.some(
+				(event) => event.action === "allow" && event.destination === `192.0.2.10:${port}` && event.reason === "default",
+			),
+		).toBe(true);
 	});
 
 	test("a slow reader in the guest holds the host back", async () => {
@@ -157,6 +180,7 @@ describe("TCP", () => {
 		});
 		const socket = createNet(guest).connect({ host: "192.0.2.10", port });
 		await once(socket, "connect");
+		socket.on("error", () => {});
 		socket.pause();
 		let last = -1;
 		await expect
@@ -189,13 +213,18 @@ describe("TCP", () => {
 			const [error] = await once(createNet(guest).connect({ host, port: 80 }), "error");
 			expect(error.code).toBe("ECONNREFUSED");
 			expect(performance.now() - start).toBeLessThan(1_000);
-			expect(audit.at(-1)).toMatchObject({ action: "deny", protocol: "tcp", destination: `${host}:80`, reason: "private" });
+			expect(audit.at(-1)).toMatchObject({
+				action: "deny",
+				protocol: "tcp",
+				destination: `${host}:80`,
+				reason: "private",
+			});
 		}
 	});
 
 	test("a published port leads to the guest, and stops when closed", async () => {
 		const { guest, gateway } = await setup();
-		const listener = createNet(guest).createServer((socket) => socket.pipe(socket));
+		const listener = createNet(guest).createServer((socket) => socket.on("error", () => {}).pipe(socket));
 		listener.listen(8080);
 		await once(listener, "listening");
 		const forward = await gateway.publish({ hostPort: 0, guestPort: 8080 });
@@ -217,6 +246,7 @@ describe("TCP", () => {
 		const socket = createNet(guest).connect({ host: "10.0.2.2", port: 9000 });
 		const [data] = await once(socket, "data");
 		expect(String(data)).toBe("service");
+		socket.destroy();
 		const [error] = await once(createNet(guest).connect({ host: "10.0.2.2", port: 9001 }), "error");
 		expect(error.code).toBe("ECONNREFUSED");
 	});
@@ -283,13 +313,17 @@ describe("policy", () => {
 describe("UDP and ping", () => {
 	test("datagrams go out and answers come back from whom they were sent to", async () => {
 		const { guest, gateway } = await setup();
-		const server = createSocket("udp4", (data, info) => server.send(Buffer.concat([Buffer.from("re:"), data]), info.port, info.address));
+		const server = createSocket("udp4", (data, info) =>
+			server.send(Buffer.concat([Buffer.from("re:"), data]), info.port, info.address),
+		);
 		server.bind(0, "127.0.0.1");
 		await once(server, "listening");
 		opened.push(() => server.close());
 		gateway.expose(9999, "127.0.0.1", server.address().port, "udp");
 		const got = new Promise<[string, string, number]>((resolve) => {
-			const socket = guest.udp.open({ onMessage: (data, from) => resolve([Buffer.from(data).toString(), from.address.toString(), from.port]) });
+			const socket = guest.udp.open({
+				onMessage: (data, from) => resolve([Buffer.from(data).toString(), from.address.toString(), from.port]),
+			});
 			socket.send(Buffer.from("hello"), "10.0.2.2", 9999);
 		});
 		expect(await got).toEqual(["re:hello", "10.0.2.2", 9999]);
@@ -299,7 +333,9 @@ describe("UDP and ping", () => {
 		const { guest, audit } = await setup({ policy: { default: "deny" } });
 		guest.udp.open({}).send(Buffer.from("out"), "192.0.2.1", 443);
 		guest.driver.wake();
-		await expect.poll(() => audit.at(-1)).toMatchObject({ action: "deny", protocol: "udp", destination: "192.0.2.1:443" });
+		await expect
+			.poll(() => audit.at(-1))
+			.toMatchObject({ action: "deny", protocol: "udp", destination: "192.0.2.1:443" });
 	});
 
 	test("a published UDP port", async () => {
@@ -316,10 +352,18 @@ describe("UDP and ping", () => {
 	});
 
 	test("the gateway itself answers pings; others by the host's ping", async () => {
-		const { guest } = await setup({ outbound: { ...createNodeOutbound(), ping: async (address) => address === "192.0.2.1" } });
+		const { guest } = await setup({
+			outbound: { ...createNodeOutbound(), ping: async (address) => address === "192.0.2.1" },
+		});
 		const ping = (to: string) =>
 			new Promise<string>((resolve) => {
-				const id = guest.stack.icmp.openEcho({ onReply: (packet, reply) => resolve(`${packet.source()} ${reply.sequence} ${reply.payload.length}`), onError: (kind) => resolve(kind) }, 77);
+				const id = guest.stack.icmp.openEcho(
+					{
+						onReply: (packet, reply) => resolve(`${packet.source()} ${reply.sequence} ${reply.payload.length}`),
+						onError: (kind) => resolve(kind),
+					},
+					77,
+				);
 				guest.stack.icmp.sendEcho(undefined, guest.stack.path(parseAddress(to)!), id, 5, new Uint8Array(32), 0);
 				setTimeout(() => {
 					guest.stack.icmp.closeEcho(id);

@@ -2,7 +2,18 @@ import { CallbackTimer } from "../ip/timers.ts";
 import type { Interface } from "../link/interface.ts";
 import type { UdpLayer, UdpSocket } from "../udp/layer.ts";
 import { ANY4, BROADCAST4, Cidr, type IpAddress, ipv4FromNumber } from "../wire/address.ts";
-import { addressesOption, DHCP, DHCP_OPTION, type DhcpMessage, dhcpRequest, dhcpType, encodeDhcp, optionAddresses, optionNumber, parseDhcp } from "../wire/dhcp.ts";
+import {
+	addressesOption,
+	DHCP,
+	DHCP_OPTION,
+	type DhcpMessage,
+	dhcpRequest,
+	dhcpType,
+	encodeDhcp,
+	optionAddresses,
+	optionNumber,
+	parseDhcp,
+} from "../wire/dhcp.ts";
 
 /** What a server gave. */
 export interface DhcpConfiguration {
@@ -118,10 +129,32 @@ export class DhcpClient {
 	private send(type: number): void {
 		const message = dhcpRequest(this.xid, this.iface.mac, type);
 		message.secs = Math.min(0xffff, Math.floor((this.now - this.startedAt) / 1000));
+		// Without an address yet the stack takes broadcasts only (RFC 2131 4.1).
+		message.broadcast = this.state === "selecting" || this.state === "requesting";
 		const { options } = message;
-		if (this.options.hostName !== undefined) options.set(DHCP_OPTION.HOST_NAME, Uint8Array.from(this.options.hostName, (char) => char.charCodeAt(0) & 0x7f));
-		const { SERVER, REQUESTED, PARAMETERS, NETMASK, ROUTER, DNS, DOMAIN, MTU, LEASE, RENEWAL, REBINDING, CLASSLESS_ROUTES } = DHCP_OPTION;
-		options.set(PARAMETERS, Uint8Array.of(NETMASK, CLASSLESS_ROUTES, ROUTER, DNS, DOMAIN, MTU, LEASE, RENEWAL, REBINDING));
+		if (this.options.hostName !== undefined)
+			options.set(
+				DHCP_OPTION.HOST_NAME,
+				Uint8Array.from(this.options.hostName, (char) => char.charCodeAt(0) & 0x7f),
+			);
+		const {
+			SERVER,
+			REQUESTED,
+			PARAMETERS,
+			NETMASK,
+			ROUTER,
+			DNS,
+			DOMAIN,
+			MTU,
+			LEASE,
+			RENEWAL,
+			REBINDING,
+			CLASSLESS_ROUTES,
+		} = DHCP_OPTION;
+		options.set(
+			PARAMETERS,
+			Uint8Array.of(NETMASK, CLASSLESS_ROUTES, ROUTER, DNS, DOMAIN, MTU, LEASE, RENEWAL, REBINDING),
+		);
 		let to = BROADCAST4;
 		let from: IpAddress = ANY4;
 		if (type === DHCP.DISCOVER) {
@@ -181,10 +214,14 @@ export class DhcpClient {
 		if (old !== undefined && old.address.toString() !== address.toString()) this.lose();
 		stack.addAddress(this.iface, address, "dhcp");
 		if (mtu !== undefined && mtu >= 576 && mtu <= (this.iface.link?.mtu ?? 65_535)) this.iface.mtu = mtu;
-		stack.routes.remove((route) => route.origin === "dhcp" && route.iface === this.iface && route.gateway !== undefined);
+		stack.routes.remove(
+			(route) => route.origin === "dhcp" && route.iface === this.iface && route.gateway !== undefined,
+		);
 		const classless = readClasslessRoutes(message.options.get(DHCP_OPTION.CLASSLESS_ROUTES));
 		// RFC 3442: with the classless option the router option does not count.
-		if (classless.length > 0) for (const { destination, gateway } of classless) stack.addRoute(destination, gateway.isUnspecified ? undefined : gateway, this.iface, 100, "dhcp");
+		if (classless.length > 0)
+			for (const { destination, gateway } of classless)
+				stack.addRoute(destination, gateway.isUnspecified ? undefined : gateway, this.iface, 100, "dhcp");
 		else if (routers.length > 0) stack.addRoute("default", routers[0]!, this.iface, 100, "dhcp");
 		stack.routesChanged();
 		this.configuration = configuration;
@@ -234,7 +271,8 @@ function readClasslessRoutes(data: Uint8Array | undefined): { destination: Cidr;
 		let word = 0;
 		for (let i = 0; i < bytes; i++) word |= data[at + 1 + i]! << (24 - i * 8);
 		const gatewayAt = at + 1 + bytes;
-		const gateway = (data[gatewayAt]! << 24) | (data[gatewayAt + 1]! << 16) | (data[gatewayAt + 2]! << 8) | data[gatewayAt + 3]!;
+		const gateway =
+			(data[gatewayAt]! << 24) | (data[gatewayAt + 1]! << 16) | (data[gatewayAt + 2]! << 8) | data[gatewayAt + 3]!;
 		list.push({ destination: new Cidr(ipv4FromNumber(word), prefix), gateway: ipv4FromNumber(gateway) });
 		at = gatewayAt + 4;
 	}

@@ -3,7 +3,16 @@ import { CallbackTimer } from "../ip/timers.ts";
 import type { Host, Lookup } from "../socket/host.ts";
 import type { TcpConnection } from "../tcp/connection.ts";
 import { IpAddress, parseAddress } from "../wire/address.ts";
-import { DNS_RCODE, DNS_TYPE, type DnsMessage, dnsQuery, encodeDns, parseDns, recordAddress, recordName } from "../wire/dns.ts";
+import {
+	DNS_RCODE,
+	DNS_TYPE,
+	type DnsMessage,
+	dnsQuery,
+	encodeDns,
+	parseDns,
+	recordAddress,
+	recordName,
+} from "../wire/dns.ts";
 
 /** Options of {@link DnsClient}. */
 export interface DnsClientOptions {
@@ -45,10 +54,13 @@ export class DnsClient {
 		const literal = parseAddress(plain);
 		if (literal !== undefined) return [literal];
 		if (plain === "localhost" || plain.endsWith(".localhost")) {
-			return [parseAddress("127.0.0.1")!, parseAddress("::1")!].filter((address) => family === 0 || address.family === family);
+			return [parseAddress("127.0.0.1")!, parseAddress("::1")!].filter(
+				(address) => family === 0 || address.family === family,
+			);
 		}
 		const fixed = this.options.hosts?.[plain];
-		if (fixed !== undefined) return fixed.map((text) => parseAddress(text)!).filter((address) => family === 0 || address.family === family);
+		if (fixed !== undefined)
+			return fixed.map((text) => parseAddress(text)!).filter((address) => family === 0 || address.family === family);
 		let failure: StackError | undefined;
 		for (const candidate of this.candidates(name, plain)) {
 			const types = family === 4 ? [DNS_TYPE.A] : family === 6 ? [DNS_TYPE.AAAA] : [DNS_TYPE.AAAA, DNS_TYPE.A];
@@ -111,7 +123,8 @@ export class DnsClient {
 				if (address === undefined) continue;
 				const reply = await this.ask(address, name, type);
 				if (reply === undefined || reply.rcode === DNS_RCODE.SERVFAIL || reply.rcode === DNS_RCODE.REFUSED) continue;
-				if (reply.rcode === DNS_RCODE.NXDOMAIN) throw new StackError("ENOTFOUND", `getaddrinfo ENOTFOUND ${name}`, "getaddrinfo");
+				if (reply.rcode === DNS_RCODE.NXDOMAIN)
+					throw new StackError("ENOTFOUND", `getaddrinfo ENOTFOUND ${name}`, "getaddrinfo");
 				return reply;
 			}
 		}
@@ -127,7 +140,13 @@ export class DnsClient {
 	}
 
 	/** A port of its own per query, and a check of the question, against forged answers (RFC 5452). */
-	private byUdp(server: IpAddress, bytes: Uint8Array, id: number, name: string, type: number): Promise<DnsMessage | undefined> {
+	private byUdp(
+		server: IpAddress,
+		bytes: Uint8Array,
+		id: number,
+		name: string,
+		type: number,
+	): Promise<DnsMessage | undefined> {
 		return new Promise((resolve) => {
 			const { stack, udp } = this.host;
 			const socket = udp.open({

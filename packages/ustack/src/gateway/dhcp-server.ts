@@ -142,7 +142,8 @@ export class DhcpServer {
 		const requested = optionAddresses(message, DHCP_OPTION.REQUESTED)[0];
 		const own = this.options.network.address;
 		const name = message.options.get(DHCP_OPTION.HOST_NAME);
-		const hostName = name === undefined ? undefined : String.fromCharCode(...name.subarray(0, 63)).replace(/[^A-Za-z0-9.-]/g, "");
+		const hostName =
+			name === undefined ? undefined : String.fromCharCode(...name.subarray(0, 63)).replace(/[^A-Za-z0-9.-]/g, "");
 		switch (dhcpType(message)) {
 			case DHCP.DISCOVER: {
 				const address = this.choose(mac, requested);
@@ -159,7 +160,11 @@ export class DhcpServer {
 				}
 				const address = requested ?? message.ciaddr;
 				const held = this.byMac.get(mac);
-				const fine = !address.isUnspecified && this.usable(address, mac) && (held === undefined || held.address.equals(address)) && (this.choose(mac, address)?.equals(address) ?? false);
+				const fine =
+					!address.isUnspecified &&
+					this.usable(address, mac) &&
+					(held === undefined || held.address.equals(address)) &&
+					(this.choose(mac, address)?.equals(address) ?? false);
 				if (!fine) {
 					this.reply(message, DHCP.NAK, undefined);
 					return;
@@ -171,7 +176,8 @@ export class DhcpServer {
 			case DHCP.DECLINE: {
 				const held = this.byMac.get(mac);
 				if (held !== undefined) this.drop(held);
-				if (requested !== undefined && this.byAddress.get(requested.d) === undefined) this.hold(`declined ${requested}`, requested, undefined, DECLINED_MS, false);
+				if (requested !== undefined && this.byAddress.get(requested.d) === undefined)
+					this.hold(`declined ${requested}`, requested, undefined, DECLINED_MS, false);
 				return;
 			}
 			case DHCP.RELEASE: {
@@ -223,7 +229,11 @@ export class DhcpServer {
 			options.set(DHCP_OPTION.BROADCAST, addressesOption([network.broadcast]));
 			options.set(DHCP_OPTION.ROUTER, addressesOption([router ?? network.address]));
 			options.set(DHCP_OPTION.DNS, addressesOption(dns ?? [network.address]));
-			if (domain !== undefined) options.set(DHCP_OPTION.DOMAIN, Uint8Array.from(domain, (char) => char.charCodeAt(0)));
+			if (domain !== undefined)
+				options.set(
+					DHCP_OPTION.DOMAIN,
+					Uint8Array.from(domain, (char) => char.charCodeAt(0)),
+				);
 			if (mtu !== undefined) options.set(DHCP_OPTION.MTU, Uint8Array.of(mtu >>> 8, mtu & 255));
 			if (address !== undefined) {
 				const seconds = this.leaseMs / 1000;
@@ -257,4 +267,3 @@ export class DhcpServer {
 		this.socket.send(bytes, BROADCAST4, 68, network.address);
 	}
 }
-

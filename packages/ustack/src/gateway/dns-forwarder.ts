@@ -2,7 +2,16 @@ import type { Host } from "../socket/host.ts";
 import type { TcpConnection } from "../tcp/connection.ts";
 import type { UdpSocket } from "../udp/layer.ts";
 import { type IpAddress, parseAddress } from "../wire/address.ts";
-import { addressRecord, DNS_RCODE, DNS_TYPE, type DnsMessage, dnsReply, encodeDns, parseDns, recordAddress } from "../wire/dns.ts";
+import {
+	addressRecord,
+	DNS_RCODE,
+	DNS_TYPE,
+	type DnsMessage,
+	dnsReply,
+	encodeDns,
+	parseDns,
+	recordAddress,
+} from "../wire/dns.ts";
 import { type EgressPolicy, isClosed } from "./policy.ts";
 
 /** Options of {@link DnsForwarder}. */
@@ -158,7 +167,8 @@ export class DnsForwarder {
 			this.pending--;
 		}
 		const reply = raw === undefined ? undefined : parseDns(raw);
-		if (reply === undefined || !reply.response || reply.id !== query.id) return encodeDns(dnsReply(query, DNS_RCODE.SERVFAIL));
+		if (reply === undefined || !reply.response || reply.id !== query.id)
+			return encodeDns(dnsReply(query, DNS_RCODE.SERVFAIL));
 		const { now } = this.host.stack;
 		for (const record of reply.answers) {
 			const address = recordAddress(record);
@@ -168,7 +178,9 @@ export class DnsForwarder {
 		// Private addresses in public names are the classic rebinding: they are taken out.
 		const clean = reply.answers.filter((record) => {
 			const address = recordAddress(record);
-			return address === undefined || !isClosed(address) || policy.allow.some((rule) => rule.network?.contains(address));
+			return (
+				address === undefined || !isClosed(address) || policy.allow.some((rule) => rule.network?.contains(address))
+			);
 		});
 		return encodeDns({ ...reply, answers: clean });
 	}

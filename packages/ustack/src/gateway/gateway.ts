@@ -1,8 +1,8 @@
 import type { Link } from "@x/netchannel";
 import { StackError } from "../errors.ts";
+import { eui64 } from "../ip/nd.ts";
 import type { Packet } from "../ip/packet.ts";
 import type { Interface } from "../link/interface.ts";
-import { eui64 } from "../ip/nd.ts";
 import { createHost, type Host, type HostOptions } from "../socket/host.ts";
 import type { TcpConnection } from "../tcp/connection.ts";
 import { Listener } from "../tcp/listener.ts";
@@ -116,9 +116,13 @@ export class Gateway {
 		this.options = options;
 		this.network = toCidr(options.network ?? "10.0.2.2/24");
 		this.network6 = options.network6 === false ? undefined : toCidr(options.network6 ?? "fd00:2::2/64");
-		if (this.network.family !== 4) throw new StackError("ERR_BAD_OPTION", `network "${this.network}" is not IPv4; IPv6 goes into network6`);
+		if (this.network.family !== 4)
+			throw new StackError("ERR_BAD_OPTION", `network "${this.network}" is not IPv4; IPv6 goes into network6`);
 		if (this.network6 !== undefined && (this.network6.family !== 6 || this.network6.prefix !== 64)) {
-			throw new StackError("ERR_BAD_OPTION", `network6 "${this.network6}" is not an IPv6 address with /64, which autoconfiguration needs`);
+			throw new StackError(
+				"ERR_BAD_OPTION",
+				`network6 "${this.network6}" is not an IPv6 address with /64, which autoconfiguration needs`,
+			);
 		}
 		this.address = this.network.address;
 		this.address6 = this.network6?.address;
@@ -128,7 +132,10 @@ export class Gateway {
 			policy: this.policy,
 			query: (message) => options.outbound.query(message),
 			zones: {
-				"gateway.internal": [this.address.toString(), ...(this.address6 === undefined ? [] : [this.address6.toString()])],
+				"gateway.internal": [
+					this.address.toString(),
+					...(this.address6 === undefined ? [] : [this.address6.toString()]),
+				],
 				...options.zones,
 			},
 			onQuery: (name, _type, allowed, reason) => {
@@ -156,9 +163,15 @@ export class Gateway {
 		const { options } = this;
 		const { stack, udp } = this.host;
 		const first = this.ifaces.length === 0;
-		if (!first) throw new StackError("EADDRINUSE", "this gateway has its link; join several guests by a switch before it");
+		if (!first)
+			throw new StackError("EADDRINUSE", "this gateway has its link; join several guests by a switch before it");
 		const mac = options.mac ?? DEFAULT_MAC;
-		const iface = this.host.attach(link, { mac, acceptAny: true, name: "guest0", ...(options.mtu === undefined ? {} : { mtu: options.mtu }) });
+		const iface = this.host.attach(link, {
+			mac,
+			acceptAny: true,
+			name: "guest0",
+			...(options.mtu === undefined ? {} : { mtu: options.mtu }),
+		});
 		stack.addAddress(iface, this.network);
 		const fixed: Record<string, IpAddress> = {};
 		for (const [key, value] of Object.entries(options.fixed ?? {})) fixed[key] = toAddress(value);
@@ -176,7 +189,11 @@ export class Gateway {
 			stack.addAddress(iface, this.network6);
 			// Routers' own group, so that solicitations are heard.
 			stack.joinGroup(iface, new IpAddress(0xff020000, 0, 0, 2));
-			ra = new RouterAdvertiser(stack, iface, { prefix: new Cidr(this.network6.network, 64), dns: [this.network6.address], mtu: iface.mtu });
+			ra = new RouterAdvertiser(stack, iface, {
+				prefix: new Cidr(this.network6.network, 64),
+				dns: [this.network6.address],
+				mtu: iface.mtu,
+			});
 		}
 		this.dns.bind(this.address);
 		if (this.address6 !== undefined) this.dns.bind(this.address6);
@@ -193,7 +210,15 @@ export class Gateway {
 		return this.host.stack.isLocal(address);
 	}
 
-	private audit(action: AuditEvent["action"], protocol: AuditEvent["protocol"], source: string, destination: string, names: readonly string[], reason: string, bytes?: { toOutside: number; toGuest: number }): void {
+	private audit(
+		action: AuditEvent["action"],
+		protocol: AuditEvent["protocol"],
+		source: string,
+		destination: string,
+		names: readonly string[],
+		reason: string,
+		bytes?: { toOutside: number; toGuest: number },
+	): void {
 		this.options.onAudit?.({
 			time: this.host.stack.now,
 			action,
@@ -209,7 +234,12 @@ export class Gateway {
 	/** Rules first, then the hook; both are in the audit. */
 	private async judge(request: EgressRequest): Promise<boolean> {
 		let verdict: Verdict = this.policy.decide(request);
-		if (verdict.allowed && verdict.reason !== "hook" && this.isHostItself(request.address) && !this.policy.allow.some((rule) => rule.network?.contains(request.address))) {
+		if (
+			verdict.allowed &&
+			verdict.reason !== "hook" &&
+			this.isHostItself(request.address) &&
+			!this.policy.allow.some((rule) => rule.network?.contains(request.address))
+		) {
 			verdict = { allowed: false, reason: "private" };
 		}
 		if (verdict.allowed && this.options.decide !== undefined) {
@@ -221,7 +251,14 @@ export class Gateway {
 			}
 			if (!hook) verdict = { allowed: false, reason: "hook" };
 		}
-		this.audit(verdict.allowed ? "allow" : "deny", request.protocol, endpoint(request.source, 0), endpoint(request.address, request.port), request.names, verdict.reason);
+		this.audit(
+			verdict.allowed ? "allow" : "deny",
+			request.protocol,
+			endpoint(request.source, 0),
+			endpoint(request.address, request.port),
+			request.names,
+			verdict.reason,
+		);
 		return verdict.allowed;
 	}
 
@@ -261,7 +298,11 @@ export class Gateway {
 		return true;
 	}
 
-	private async openFlow(key: string, flow: PendingFlow, reverse: { address: string; port: number } | undefined): Promise<void> {
+	private async openFlow(
+		key: string,
+		flow: PendingFlow,
+		reverse: { address: string; port: number } | undefined,
+	): Promise<void> {
 		const { request } = flow;
 		const allowed = reverse !== undefined || (await this.judge(request));
 		const again = (state: PendingFlow["state"]) => {
@@ -289,7 +330,14 @@ export class Gateway {
 				this.pending.delete(key);
 				return;
 			}
-			this.audit("close", "tcp", endpoint(request.source, 0), endpoint(request.address, request.port), request.names, code ?? "closed");
+			this.audit(
+				"close",
+				"tcp",
+				endpoint(request.source, 0),
+				endpoint(request.address, request.port),
+				request.names,
+				code ?? "closed",
+			);
 			again(code === "ETIMEDOUT" ? "silent" : "refused");
 		};
 	}
@@ -309,7 +357,15 @@ export class Gateway {
 			relay(c, stream, (stats) => {
 				this.flows--;
 				const { request } = flow;
-				this.audit("close", "tcp", endpoint(request.source, c.remotePort), endpoint(request.address, request.port), request.names, c.error?.code ?? "done", stats);
+				this.audit(
+					"close",
+					"tcp",
+					endpoint(request.source, c.remotePort),
+					endpoint(request.address, request.port),
+					request.names,
+					c.error?.code ?? "done",
+					stats,
+				);
 			});
 			stream.resume();
 		});
@@ -345,15 +401,26 @@ export class Gateway {
 	async publish(options: PublishOptions): Promise<Forward> {
 		const { outbound } = this.options;
 		const outside = options.hostAddress ?? "127.0.0.1";
-		const target = () => (options.guestAddress === undefined ? this.guestAddress() : parseAddress(options.guestAddress));
+		const target = () =>
+			options.guestAddress === undefined ? this.guestAddress() : parseAddress(options.guestAddress);
 		let opened: OutboundListener;
 		if (options.protocol === "udp") {
 			opened = await outbound.listenDatagrams(outside, options.hostPort, (bytes, remote, reply) => {
 				const guest = target();
-				if (guest !== undefined) this.udpNat.incoming(guest, options.guestPort, remote, bytes, reply, guest.family === 4 ? this.address : this.address6);
+				if (guest !== undefined)
+					this.udpNat.incoming(
+						guest,
+						options.guestPort,
+						remote,
+						bytes,
+						reply,
+						guest.family === 4 ? this.address : this.address6,
+					);
 			});
 		} else {
-			opened = await outbound.listen(outside, options.hostPort, (stream, remote) => this.publishedIn(stream, remote, target(), options.guestPort));
+			opened = await outbound.listen(outside, options.hostPort, (stream, remote) =>
+				this.publishedIn(stream, remote, target(), options.guestPort),
+			);
 		}
 		this.forwards.add(opened);
 		return {
@@ -365,7 +432,12 @@ export class Gateway {
 		};
 	}
 
-	private publishedIn(stream: OutboundStream, remote: { address: string; port: number }, guest: IpAddress | undefined, port: number): void {
+	private publishedIn(
+		stream: OutboundStream,
+		remote: { address: string; port: number },
+		guest: IpAddress | undefined,
+		port: number,
+	): void {
 		stream.pause();
 		if (guest === undefined || this.flows >= MAX_FLOWS) {
 			stream.destroy();
@@ -377,7 +449,15 @@ export class Gateway {
 				onConnect: () => {
 					relay(c, stream, (stats) => {
 						this.flows--;
-						this.audit("close", "tcp", `${remote.address}:${remote.port}`, endpoint(guest, port), [], c.error?.code ?? "published", stats);
+						this.audit(
+							"close",
+							"tcp",
+							`${remote.address}:${remote.port}`,
+							endpoint(guest, port),
+							[],
+							c.error?.code ?? "published",
+							stats,
+						);
 					});
 					stream.resume();
 				},
@@ -397,7 +477,11 @@ export class Gateway {
 	/** Makes a port on the gateway's own address lead outside: a guest reaches one service of the host, and no other. */
 	expose(port: number, address: string, hostPort: number, protocol: "tcp" | "udp" = "tcp"): Forward {
 		const key = `${protocol},${port}`;
-		if (this.reverse.has(key)) throw new StackError("EADDRINUSE", `port ${port}/${protocol} of the gateway leads somewhere already; close that forward first`);
+		if (this.reverse.has(key))
+			throw new StackError(
+				"EADDRINUSE",
+				`port ${port}/${protocol} of the gateway leads somewhere already; close that forward first`,
+			);
 		this.reverse.set(key, { address, port: hostPort });
 		return { port, close: () => void this.reverse.delete(key) };
 	}

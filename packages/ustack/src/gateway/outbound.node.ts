@@ -105,12 +105,20 @@ export function createNodeOutbound(options: NodeOutboundOptions = {}): Outbound 
 		datagrams: (family) => new NodeDatagrams(family),
 		ping: (address, timeoutMs) =>
 			new Promise((resolve) => {
-				execFile("ping", ["-n", "-c", "1", "-W", String(Math.ceil(timeoutMs / 1000)), address], { timeout: timeoutMs + 1_000 }, (error) => resolve(error === null));
+				execFile(
+					"ping",
+					["-n", "-c", "1", "-W", String(Math.ceil(timeoutMs / 1000)), address],
+					{ timeout: timeoutMs + 1_000 },
+					(error) => resolve(error === null),
+				);
 			}),
 		listen: (address, port, onConnection) =>
 			new Promise<OutboundListener>((resolve, reject) => {
 				const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) =>
-					onConnection(new NodeStream(socket, 0), { address: socket.remoteAddress ?? "", port: socket.remotePort ?? 0 }),
+					onConnection(new NodeStream(socket, 0), {
+						address: socket.remoteAddress ?? "",
+						port: socket.remotePort ?? 0,
+					}),
 				);
 				server.once("error", reject);
 				server.listen(port, address, () => {
@@ -126,7 +134,11 @@ export function createNodeOutbound(options: NodeOutboundOptions = {}): Outbound 
 				socket.bind(port, address, () => {
 					socket.off("error", reject);
 					socket.on("error", () => undefined);
-					socket.on("message", (data, info) => onMessage(data, { address: info.address, port: info.port }, (bytes) => socket.send(bytes, info.port, info.address, () => undefined)));
+					socket.on("message", (data, info) =>
+						onMessage(data, { address: info.address, port: info.port }, (bytes) =>
+							socket.send(bytes, info.port, info.address, () => undefined),
+						),
+					);
 					resolve({ port: socket.address().port, close: () => void socket.close() });
 				});
 			}),
@@ -140,7 +152,9 @@ export function createNodeOutbound(options: NodeOutboundOptions = {}): Outbound 
 		ownAddresses: () => {
 			const now = performance.now();
 			if (own === undefined || now - own.at > OWN_CACHE_MS) {
-				const list = Object.values(networkInterfaces()).flatMap((entries) => (entries ?? []).map((entry) => parseAddress(entry.address.replace(/%.*/, ""))));
+				const list = Object.values(networkInterfaces()).flatMap((entries) =>
+					(entries ?? []).map((entry) => parseAddress(entry.address.replace(/%.*/, ""))),
+				);
 				own = { at: now, list: list.filter((address) => address !== undefined) };
 			}
 			return own.list;
@@ -191,7 +205,8 @@ function askByTcp(message: Uint8Array, host: string, port: number): Promise<Uint
 		});
 		socket.on("data", (chunk) => {
 			buffered = Buffer.concat([buffered, chunk]);
-			if (buffered.length >= 2 && buffered.length >= buffered.readUInt16BE(0) + 2) done(buffered.subarray(2, buffered.readUInt16BE(0) + 2));
+			if (buffered.length >= 2 && buffered.length >= buffered.readUInt16BE(0) + 2)
+				done(buffered.subarray(2, buffered.readUInt16BE(0) + 2));
 		});
 	});
 }

@@ -39,8 +39,20 @@ export interface Outbound {
 	datagrams(family: IpFamily): OutboundDatagrams;
 	/** Resolves to true when an echo reply came. */
 	ping(address: string, timeoutMs: number): Promise<boolean>;
-	listen(address: string, port: number, onConnection: (stream: OutboundStream, remote: { address: string; port: number }) => void): Promise<OutboundListener>;
-	listenDatagrams(address: string, port: number, onMessage: (bytes: Uint8Array, remote: { address: string; port: number }, reply: (bytes: Uint8Array) => void) => void): Promise<OutboundListener>;
+	listen(
+		address: string,
+		port: number,
+		onConnection: (stream: OutboundStream, remote: { address: string; port: number }) => void,
+	): Promise<OutboundListener>;
+	listenDatagrams(
+		address: string,
+		port: number,
+		onMessage: (
+			bytes: Uint8Array,
+			remote: { address: string; port: number },
+			reply: (bytes: Uint8Array) => void,
+		) => void,
+	): Promise<OutboundListener>;
 	/** Sends a DNS query to the world's resolver; undefined when none answers. */
 	query(message: Uint8Array): Promise<Uint8Array | undefined>;
 	/** The world's addresses, which are closed to guests. */

@@ -1,5 +1,5 @@
 import { StackError } from "../errors.ts";
-import { Cidr, type IpAddress, parseCidr } from "../wire/address.ts";
+import { type Cidr, type IpAddress, parseCidr } from "../wire/address.ts";
 
 /** Transport protocols a rule can name. */
 export type PolicyProtocol = "tcp" | "udp" | "icmp";
@@ -107,8 +107,14 @@ export function parseRule(text: string): PolicyRule {
 	if (network !== undefined) return { ...common, name: undefined, suffix: false, network };
 	const suffix = rest.startsWith("*.");
 	const name = (suffix ? rest.slice(2) : rest).replace(/\.$/, "");
-	if (!/^(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_]([a-z0-9_-]{0,62}))*$/.test(name) || /^[\d.]+$/.test(name)) {
-		throw new StackError("ERR_BAD_RULE", `"${rest}" in rule "${text}" is no host name, *.suffix, address, network or *`);
+	if (
+		!/^(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_]([a-z0-9_-]{0,62}))*$/.test(name) ||
+		/^[\d.]+$/.test(name)
+	) {
+		throw new StackError(
+			"ERR_BAD_RULE",
+			`"${rest}" in rule "${text}" is no host name, *.suffix, address, network or *`,
+		);
 	}
 	return { ...common, name, suffix, network: undefined };
 }
@@ -156,7 +162,9 @@ export class EgressPolicy {
 	/** Whether a name may be asked for at all; an answer would be a way out for data otherwise. */
 	nameAllowed(name: string): Verdict {
 		for (const rule of this.deny) if (coversName(rule, name)) return { allowed: false, reason: rule.text };
-		for (const rule of this.allow) if (coversName(rule, name) || rule.name === undefined && rule.network === undefined) return { allowed: true, reason: rule.text };
+		for (const rule of this.allow)
+			if (coversName(rule, name) || (rule.name === undefined && rule.network === undefined))
+				return { allowed: true, reason: rule.text };
 		return { allowed: this.fallback === "allow", reason: "default" };
 	}
 
@@ -183,8 +191,10 @@ function coversName(rule: PolicyRule, name: string): boolean {
 export function isClosed(address: IpAddress): boolean {
 	if (CLOSED.some((network) => network.contains(address))) return true;
 	// IPv4 inside NAT64 and 6to4 is judged as what it means.
-	if (address.family === 6 && address.a === 0x0064ff9b && address.b === 0 && address.c === 0) return isClosedWord(address.d);
-	if (address.family === 6 && address.a >>> 16 === 0x2002) return isClosedWord(((address.a & 0xffff) << 16) | (address.b >>> 16));
+	if (address.family === 6 && address.a === 0x0064ff9b && address.b === 0 && address.c === 0)
+		return isClosedWord(address.d);
+	if (address.family === 6 && address.a >>> 16 === 0x2002)
+		return isClosedWord(((address.a & 0xffff) << 16) | (address.b >>> 16));
 	return false;
 }
 

@@ -18,7 +18,10 @@ interface Flow {
 	readonly guestPort: number;
 	readonly socket: OutboundDatagrams;
 	/** Peers by `address,port`: judged, and as whom they answer. */
-	readonly peers: Map<string, { allowed: boolean | undefined; judgedAt: number; as: IpAddress; asPort: number; waiting: Uint8Array[] }>;
+	readonly peers: Map<
+		string,
+		{ allowed: boolean | undefined; judgedAt: number; as: IpAddress; asPort: number; waiting: Uint8Array[] }
+	>;
 	sent: number;
 	received: number;
 	usedAt: number;
@@ -53,7 +56,15 @@ export class UdpNat {
 		}
 		if (this.flows.size >= MAX_FLOWS) this.drop(this.flows.keys().next().value!);
 		const socket = this.outbound.datagrams(guest.family);
-		const flow: Flow = { guest, guestPort, socket, peers: new Map(), sent: 0, received: 0, usedAt: this.host.driver.now() };
+		const flow: Flow = {
+			guest,
+			guestPort,
+			socket,
+			peers: new Map(),
+			sent: 0,
+			received: 0,
+			usedAt: this.host.driver.now(),
+		};
 		socket.onMessage = (bytes, address, port) => {
 			const from = parseAddress(address);
 			const peer = from === undefined ? undefined : flow.peers.get(`${from},${port}`);
@@ -128,7 +139,14 @@ export class UdpNat {
 	}
 
 	/** A guest's datagram to a port of the gateway that leads outside. */
-	forward(guest: IpAddress, guestPort: number, as: IpAddress, asPort: number, data: Uint8Array, to: { address: string; port: number }): void {
+	forward(
+		guest: IpAddress,
+		guestPort: number,
+		as: IpAddress,
+		asPort: number,
+		data: Uint8Array,
+		to: { address: string; port: number },
+	): void {
 		const flow = this.flowOf(guest, guestPort);
 		const address = parseAddress(to.address)?.toString() ?? to.address;
 		flow.peers.set(`${address},${to.port}`, { allowed: true, judgedAt: 0, as, asPort, waiting: [] });
@@ -136,7 +154,14 @@ export class UdpNat {
 	}
 
 	/** A datagram from outside for a published port: sent from a socket of its own, so that the answer finds back. */
-	incoming(guest: IpAddress, guestPort: number, remote: { address: string; port: number }, data: Uint8Array, reply: (bytes: Uint8Array) => void, from: IpAddress | undefined): void {
+	incoming(
+		guest: IpAddress,
+		guestPort: number,
+		remote: { address: string; port: number },
+		data: Uint8Array,
+		reply: (bytes: Uint8Array) => void,
+		from: IpAddress | undefined,
+	): void {
 		const key = `${guest},${guestPort},${remote.address},${remote.port}`;
 		let known = this.published.get(key);
 		if (known === undefined) {

@@ -92,8 +92,7 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 		options: new TcpOptions(),
 	};
 	/** Asked about a SYN for which nothing listens: a listener takes it, true swallows it, false refuses it. For gateways. */
-	onOrphanSyn: ((packet: Packet, localPort: number, remotePort: number) => Listener | boolean) | undefined =
-		undefined;
+	onOrphanSyn: ((packet: Packet, localPort: number, remotePort: number) => Listener | boolean) | undefined = undefined;
 	/** Told of an answer to a Fast Open SYN. */
 	fastOpenCache: Map<string, { cookie: Uint8Array; mss: number; experimental: boolean }> = new Map();
 	/** Counters. */

@@ -2,7 +2,19 @@ import { type IpAddress, readAddress } from "./address.ts";
 import { get16, get32, put16, put32 } from "./bytes.ts";
 
 /** Record types used here, by number (RFC 1035 3.2.2, RFC 3596, RFC 2782, RFC 6891). */
-export const DNS_TYPE = { A: 1, NS: 2, CNAME: 5, SOA: 6, PTR: 12, MX: 15, TXT: 16, AAAA: 28, SRV: 33, OPT: 41, ANY: 255 } as const;
+export const DNS_TYPE = {
+	A: 1,
+	NS: 2,
+	CNAME: 5,
+	SOA: 6,
+	PTR: 12,
+	MX: 15,
+	TXT: 16,
+	AAAA: 28,
+	SRV: 33,
+	OPT: 41,
+	ANY: 255,
+} as const;
 
 /** Response codes. */
 export const DNS_RCODE = { NOERROR: 0, FORMERR: 1, SERVFAIL: 2, NXDOMAIN: 3, NOTIMP: 4, REFUSED: 5 } as const;
@@ -64,7 +76,10 @@ function readName(bytes: Uint8Array, start: number): { name: string; next: numbe
 		for (let i = at + 1; i <= at + length; i++) {
 			const byte = bytes[i]!;
 			const upper = byte >= 65 && byte <= 90;
-			label += byte === 46 || byte === 92 || byte < 33 || byte > 126 ? `\\${String(byte).padStart(3, "0")}` : String.fromCharCode(upper ? byte + 32 : byte);
+			label +=
+				byte === 46 || byte === 92 || byte < 33 || byte > 126
+					? `\\${String(byte).padStart(3, "0")}`
+					: String.fromCharCode(upper ? byte + 32 : byte);
 		}
 		name += name === "" ? label : `.${label}`;
 		if (name.length > MAX_NAME * 4) return undefined;
@@ -96,7 +111,12 @@ export function encodeName(name: string): Uint8Array | undefined {
 /** RDATA with names in it, made free of compression. */
 function plainData(bytes: Uint8Array, at: number, length: number, type: number): Uint8Array | undefined {
 	const prefix = type === DNS_TYPE.MX ? 2 : type === DNS_TYPE.SRV ? 6 : 0;
-	const names = type === DNS_TYPE.SOA ? 2 : type === DNS_TYPE.NS || type === DNS_TYPE.CNAME || type === DNS_TYPE.PTR || prefix > 0 ? 1 : 0;
+	const names =
+		type === DNS_TYPE.SOA
+			? 2
+			: type === DNS_TYPE.NS || type === DNS_TYPE.CNAME || type === DNS_TYPE.PTR || prefix > 0
+				? 1
+				: 0;
 	if (names === 0) return bytes.slice(at, at + length);
 	const parts: Uint8Array[] = [bytes.slice(at, at + prefix)];
 	let position = at + prefix;
@@ -154,7 +174,13 @@ export function parseDns(bytes: Uint8Array): DnsMessage | undefined {
 			if (from + length > bytes.length) return undefined;
 			const data = plainData(bytes, from, length, type);
 			if (data === undefined) return undefined;
-			list.push({ name: name.name, type, class: get16(bytes, name.next + 2), ttl: get32(bytes, name.next + 4) >>> 0, data });
+			list.push({
+				name: name.name,
+				type,
+				class: get16(bytes, name.next + 2),
+				ttl: get32(bytes, name.next + 4) >>> 0,
+				data,
+			});
 			at = from + length;
 		}
 	}
@@ -233,7 +259,17 @@ export function dnsQuery(id: number, name: string, type: number): DnsMessage {
 
 /** The answer to a query, empty as yet. */
 export function dnsReply(query: DnsMessage, rcode: number): DnsMessage {
-	return { ...query, response: true, authoritative: false, truncated: false, recursionAvailable: true, rcode, answers: [], authorities: [], additionals: [] };
+	return {
+		...query,
+		response: true,
+		authoritative: false,
+		truncated: false,
+		recursionAvailable: true,
+		rcode,
+		answers: [],
+		authorities: [],
+		additionals: [],
+	};
 }
 
 /** An address record. */
