@@ -95,7 +95,7 @@ export function segmentArrives(c: TcpConnection, packet: Packet, s: SegmentIn): 
 	if (c.keepAliveSent > 0) c.keepAliveSent = 0;
 	if (c.ecnOk) explicitCongestion(c, packet, s);
 	const { ack } = s;
-	const window = s.window * 2 ** c.sndWscale;
+	const window = s.window << c.sndWscale;
 	let windowUpdate = false;
 	if (after(ack, c.sndUna) || after(seq, c.sndWl1) || (seq === c.sndWl1 && window > c.sndWnd)) {
 		windowUpdate = window !== c.sndWnd;
@@ -240,7 +240,7 @@ export function takeSynOptions(c: TcpConnection, s: SegmentIn, packet: Packet): 
 /** SYN-RECEIVED becomes ESTABLISHED. */
 export function establish(c: TcpConnection, s: SegmentIn, now: number): void {
 	const { layer } = c;
-	c.sndWnd = s.window * 2 ** c.sndWscale;
+	c.sndWnd = s.window << c.sndWscale;
 	c.maxWindow = Math.max(c.maxWindow, c.sndWnd);
 	c.sndWl1 = s.seq;
 	c.lastReceivedAt = now;

@@ -63,8 +63,8 @@ export interface ConnectOptions {
 }
 
 const CHECKSUM_AT = 16;
-/** Least age of a TIME-WAIT whose tuple may be used again (RFC 6191). */
-const REUSE_AFTER_MS = 1_000;
+/** Least age of a TIME-WAIT whose tuple may be used again (RFC 6191); our timestamps count milliseconds. */
+const REUSE_AFTER_MS = 250;
 const MAX_ACCEPT_ROUNDS = 8;
 
 /** TCP over a stack: the demultiplexer, listeners, and what connections share. */

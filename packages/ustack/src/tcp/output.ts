@@ -36,16 +36,15 @@ export function offeredWindow(c: TcpConnection): number {
 	const free = Math.max(0, c.receiveLimit - c.recvRing.length);
 	const step = Math.min(c.receiveLimit >> 1, c.rcvMss);
 	let window = free - offered >= step ? free : offered;
-	window = Math.min(window, 0xffff * 2 ** c.rcvWscale);
-	if (c.rcvWscale > 0) {
-		const unit = 2 ** c.rcvWscale;
+	const scale = c.rcvWscale;
+	const most = 0xffff << scale;
+	if (scale > 0) {
 		// Rounded up what was promised, down what is new.
-		window =
-			window > offered
-				? Math.max(Math.floor(window / unit), Math.ceil(offered / unit)) * unit
-				: Math.ceil(window / unit) * unit;
-		window = Math.min(window, 0xffff * unit);
+		const unit = (1 << scale) - 1;
+		const promised = (offered + unit) & ~unit;
+		window = window > offered ? Math.max(window & ~unit, promised) : (window + unit) & ~unit;
 	}
+	if (window > most) window = most;
 	return window;
 }
 
@@ -91,7 +90,7 @@ function header(c: TcpConnection, seq: number, flags: number, now: number): numb
 	} else {
 		const bytes = offeredWindow(c);
 		c.rcvWnd = bytes;
-		window = c.rcvWscale > 0 ? Math.floor(bytes / 2 ** c.rcvWscale) : bytes;
+		window = bytes >>> c.rcvWscale;
 	}
 	tx[TX_L4 + 12] = ((TCP_HEADER + options) >> 2) << 4;
 	tx[TX_L4 + 13] = flags;
@@ -288,8 +287,7 @@ function sendNew(c: TcpConnection, now: number): boolean {
 			break;
 		}
 		if (budget <= 0) {
-			c.cwndLimited = limited;
-			afterSending(c, now, sent, true);
+			afterSending(c, now, sent, false);
 			return true;
 		}
 		if (!sent && c.packetsOut === 0) idleRestart(c, now);

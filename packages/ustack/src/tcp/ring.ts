@@ -31,6 +31,7 @@ export class ByteRing {
 	length = 0;
 	private data: Uint8Array = EMPTY;
 	private head = 0;
+	private lastShift = SMALLEST_SHIFT;
 	private readonly pool: BufferPool;
 
 	constructor(pool: BufferPool) {
@@ -42,8 +43,8 @@ export class ByteRing {
 	}
 
 	private grow(needed: number): void {
-		const shift = Math.max(SMALLEST_SHIFT, 32 - Math.clz32(needed - 1));
 		const old = this.data;
+		const shift = Math.max(old.length === 0 ? this.lastShift : SMALLEST_SHIFT, 32 - Math.clz32(needed - 1));
 		const fresh = this.pool.take(shift);
 		if (old.length > 0) {
 			fresh.set(old.subarray(this.head));
@@ -95,7 +96,11 @@ export class ByteRing {
 	}
 
 	release(): void {
-		if (this.data.length > 0) this.pool.give(this.data);
+		if (this.data.length > 0) {
+			// The next fill is likely alike: it need not grow from the smallest again, and shrinks if it is not.
+			this.lastShift = Math.max(SMALLEST_SHIFT, 30 - Math.clz32(this.data.length));
+			this.pool.give(this.data);
+		}
 		this.data = EMPTY;
 		this.head = 0;
 		this.length = 0;
