@@ -388,6 +388,10 @@ export class ExecutionCore implements Core {
 	private lookUp(): number {
 		const { cpu, translator } = this;
 		const rip = cpu.get64(L.RIP);
+		if (cpu.get32(L.CODE_64) === 0 && rip > BigInt(cpu.segmentLimit(L.CS))) {
+			this.queueException(GP, 0);
+			return 0;
+		}
 		const base = cpu.get64(L.SEG_BASE + L.CS * 8);
 		const linear = this.cutRip(rip + base);
 		const lo = Number(linear & 0xffff_ffffn);

@@ -212,6 +212,8 @@ export class Generator {
 			!vector &&
 			// With F3 before them a newer CPU sees TZCNT and LZCNT.
 			!/^bs[fr]$/.test(row.name) &&
+			// Before LOOPE and LOOPNE they pick the one or the other on some processors.
+			!row.name.startsWith("loop") &&
 			rng.chance(2)
 		) {
 			prefixes.push(rng.pick([0xf2, 0xf3]));
@@ -250,10 +252,13 @@ export class Generator {
 				);
 			}
 		}
+		// Far returns look at what lies behind what they release, in an order of their own.
 		const immediates =
-			/^sh[lr]d$/.test(row.name) && operands.includes("Ib")
-				? [rng.below(8) * 32 + rng.below(16)]
-				: operands.flatMap((operand) => this.#immediate(draft, operand, size, addressSize, segmentBase));
+			row.name === "retf" && operands.includes("Iw")
+				? [rng.below(32), 0]
+				: /^sh[lr]d$/.test(row.name) && operands.includes("Ib")
+					? [rng.below(8) * 32 + rng.below(16)]
+					: operands.flatMap((operand) => this.#immediate(draft, operand, size, addressSize, segmentBase));
 		const length = prefixes.length + (rex === 0 ? 0 : 1) + opcode.length + tail.length + immediates.length;
 		if (target !== undefined) {
 			const displacement = target - (CODE + draft.offset + draft.code.length + length);
@@ -437,7 +442,20 @@ export class Generator {
 			}
 			case "Ap": {
 				const offset = BigInt(CODE + rng.below(CODE_BYTES));
-				const selector = rng.pick([0x23, 0x33, 0x07, 0x2b, 0, 0x10, 0x0f, 0x37, 0x3f, 0x63, rng.below(65536)]);
+				// From a 16-bit stack a call to 64-bit code pushes to where only some processors do.
+				const selector = rng.pick([
+					0x23,
+					draft.mode === 16 ? 0x23 : 0x33,
+					0x07,
+					0x2b,
+					0,
+					0x10,
+					0x0f,
+					0x37,
+					0x3f,
+					0x63,
+					rng.below(65536),
+				]);
 				return [...(size === 2 ? word(Number(offset & 0xffffn)) : dword(offset)), ...word(selector)];
 			}
 		}
