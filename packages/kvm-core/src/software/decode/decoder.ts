@@ -323,7 +323,7 @@ function pick(
 			if (candidate.rm >= 0 && candidate.rm !== (modrm & 7)) continue;
 			if (candidate.mod === "register" && modrm < 0xc0) continue;
 			if (candidate.mod === "memory" && modrm >= 0xc0) continue;
-		} else if (candidate.row.insn.name === "nop" && rexB) continue;
+		} else if (rexB && (candidate.row.insn.name === "nop" || candidate.row.insn.name === "pause")) continue;
 		return candidate;
 	}
 	return undefined;
@@ -363,6 +363,9 @@ function fieldOf(number: number, file: OperandForm["file"], byte: boolean, rex: 
 		case "mmx":
 		case "x87":
 			return (number & 7) * 16;
+		case "segment":
+			// REX.R does not count.
+			return number & 7;
 		default:
 			return number;
 	}

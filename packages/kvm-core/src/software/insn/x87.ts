@@ -273,10 +273,12 @@ function constantRow(
 
 function storeFloat(name: string, opcode: string, form: "m32" | "m64", pops: 0 | 1): Instruction {
 	return x87(name, opcode, LETTER[form], (e, library) => {
+		const size = form === "m32" ? 4 : 8;
+		const host = e.writable(size);
 		const bits = e.f.let(callExpr(storeNarrow(library, form === "m32" ? F32 : F64)));
 		e.f.if(eqz(storeForbidden(library)), () => {
-			if (form === "m32") e.storeMemory(4, wrap(bits));
-			else e.storeMemory(8, bits);
+			e.f.store(size, host, size === 4 ? wrap(bits) : bits);
+			e.commitBounce(host);
 		});
 		note(e);
 		run(e, finishStore(library), c32(pops));
@@ -285,8 +287,12 @@ function storeFloat(name: string, opcode: string, form: "m32" | "m64", pops: 0 |
 
 function storeWhole(name: string, opcode: string, size: 2 | 4 | 8, pops: 0 | 1, truncate: 0 | 1): Instruction {
 	return x87(name, opcode, size === 2 ? "Mw" : size === 4 ? "Md" : "Mq", (e, library) => {
+		const host = e.writable(size);
 		const value = e.f.let(callExpr(storeInteger(library), c32(size * 8), c32(truncate)));
-		e.f.if(eqz(storeForbidden(library)), () => e.storeMemory(size, size === 8 ? value : wrap(value)));
+		e.f.if(eqz(storeForbidden(library)), () => {
+			e.f.store(size, host, size === 8 ? value : wrap(value));
+			e.commitBounce(host);
+		});
 		note(e);
 		run(e, finishStore(library), c32(pops));
 	});
@@ -329,9 +335,9 @@ const moves: readonly Instruction[] = [
 	storeFloat("fst", "DD /2", "m64", 0),
 	storeFloat("fstp", "DD /3", "m64", 1),
 	x87("fstp", "DB /7", "Mt", (e, library) => {
+		const host = e.writable(10);
 		const significand = e.f.let(callExpr(storeExtended(library)));
 		e.f.if(eqz(storeForbidden(library)), () => {
-			const host = e.hostAddress(e.address(10, true), 10, e.runtime.slowWrite, L.TLB_WRITE);
 			e.f.store(8, host, significand);
 			e.f.store(2, host, library.word(RESULT_SE), 8);
 			e.commitBounce(host);
