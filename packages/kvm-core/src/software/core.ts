@@ -1,5 +1,5 @@
 import { TSC_KHZ } from "./clock.ts";
-import { type Core, Cpu, DB, ExitRequest, GuestFault, NM, UD } from "./cpu/cpu.ts";
+import { type Core, Cpu, DB, ExitRequest, GP, GuestFault, NM, SS_VECTOR, UD } from "./cpu/cpu.ts";
 import { breakpoints, DR6_BS, matchExecution, noteDebug } from "./cpu/debug.ts";
 import {
 	DEBUG_TRAP,
@@ -23,7 +23,7 @@ import { SHADOW_MOV_SS } from "./cpu/segment-load.ts";
 import { type CodeArena, CodeCache, type CodePage } from "./decode/code-cache.ts";
 import { Decoder } from "./decode/decoder.ts";
 import { CROSSING, type Generated, JOIN, LEAVE, STALE } from "./emit/generate.ts";
-import { UOP_BYTES, UOP_IMM, UOP_META } from "./emit/uop.ts";
+import { UOP_BYTES, UOP_FLAGS, UOP_IMM, UOP_META } from "./emit/uop.ts";
 import type { PhysicalMemory } from "./memory.ts";
 import { SystemInsn } from "./system-insn.ts";
 import { type MmioHandler, Translator } from "./translate.ts";
@@ -341,7 +341,7 @@ export class ExecutionCore implements Core {
 			this.enterHandler(2, "nmi", -1);
 			return true;
 		}
-		if (cpu.get32(DEBUG_TRAP) !== 0) {
+		if (cpu.get32(DEBUG_TRAP) !== 0 && cpu.get32(L.SHADOW) !== SHADOW_MOV_SS) {
 			noteDebug(cpu, cpu.get32(DEBUG_TRAP));
 			cpu.set32(DEBUG_TRAP, 0);
 			// HLT's own trap ends it.
@@ -440,9 +440,10 @@ export class ExecutionCore implements Core {
 		this.untrap();
 		const finished = cpu.get32(EXCEPTION) === 0 && !this.requestPending;
 		if (!finished) cpu.set32(L.SHADOW, shadow);
-		if (stepped && finished && !cpu.stepSuppressed) cpu.set32(DEBUG_TRAP, cpu.get32(DEBUG_TRAP) | DR6_BS);
-		// What follows MOV SS takes no debug trap before it, and this one's is lost.
-		if (cpu.get32(L.SHADOW) === SHADOW_MOV_SS) cpu.set32(DEBUG_TRAP, 0);
+		// The single-step trap of MOV SS is lost, its data breakpoints wait for the instruction behind it.
+		if (stepped && finished && !cpu.stepSuppressed && cpu.get32(L.SHADOW) !== SHADOW_MOV_SS) {
+			cpu.set32(DEBUG_TRAP, cpu.get32(DEBUG_TRAP) | DR6_BS);
+		}
 		if (this.debug?.singleStep === true && finished) {
 			this.debugStatus = 0x4000;
 			this.stop ??= "debug";
@@ -555,8 +556,12 @@ export class ExecutionCore implements Core {
 
 	/** A fault (0) or a request (-1). */
 	private missed(result: number, pc: number): 0 {
-		if (result === 0) this.queueException(this.translator.faultVector, this.translator.faultCode);
-		else this.requestPending = true;
+		if (result === 0) {
+			const { translator } = this;
+			// What is not canonical is #SS through the stack segment, and 64-bit code names that only by its base register.
+			const stack = translator.faultVector === GP && ((this.physical.u8[pc + UOP_FLAGS]! >> 2) & 7) === L.SS;
+			this.queueException(stack ? SS_VECTOR : translator.faultVector, translator.faultCode);
+		} else this.requestPending = true;
 		return this.abandon(pc);
 	}
 
