@@ -22,6 +22,17 @@ function exports(environment: readonly (readonly [name: string, value: string])[
 	return environment.map(([name, value]) => `export ${name}=${shellQuote(value)}\n`).join("");
 }
 
+/** Busybox's shell prefers its own applets to programs of the same name; a program that a package brought is meant, though. */
+function execution(command: readonly string[]): string {
+	const [program, ...rest] = command.map(shellQuote) as [string, ...string[]];
+	const words = ["", ...rest].join(" ");
+	const search = `for folder in /usr/local/sbin /usr/local/bin /usr/sbin /usr/bin /sbin; do
+	[ -f "$folder/"${program} ] && [ -x "$folder/"${program} ] && exec "$folder/"${program}${words}
+done
+`;
+	return `${command[0]!.includes("/") ? "" : search}exec ${program}${words}\n`;
+}
+
 /**
  * Puts what one run adds behind an image's initrd: Linux unpacks archives one after another. The first of them may be
  * compressed or not, and may end anywhere; zeros in between are skipped.
@@ -33,7 +44,7 @@ export function overlayInitrd(
 	environment: readonly (readonly [name: string, value: string])[],
 	command: readonly string[] | undefined,
 ): Uint8Array {
-	const script = command && `${exports(environment)}exec ${command.map(shellQuote).join(" ")}\n`;
+	const script = command && `${exports(environment)}${execution(command)}`;
 	const overlay = writeCpio([
 		file("xkvm/environment", exports(environment)),
 		...(script === undefined ? [] : [file("xkvm/command", script)]),
