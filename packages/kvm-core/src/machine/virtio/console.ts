@@ -329,8 +329,7 @@ export class VirtioConsole implements VirtioDevice {
 
 	#sendSize(port: number): void {
 		if (this.#ports[port].options.console !== true) return;
-		// Rows first: Linux reads them that way, whatever the specification says.
-		const size = new Uint8Array([this.#rows, this.#rows >> 8, this.#columns, this.#columns >> 8]);
+		const size = new Uint8Array([this.#columns, this.#columns >> 8, this.#rows, this.#rows >> 8]);
 		this.#send(port, EVENT_RESIZE, 0, size);
 	}
 
