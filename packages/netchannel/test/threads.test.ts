@@ -6,6 +6,7 @@ import { extname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 import { describe, expect, test } from "vitest";
+import { createProcessRing, openProcessRing } from "../src/index.node.ts";
 import { createLinkPair, createNetchannels, createRing, openConsumer } from "../src/index.ts";
 import { makeNamespace, noNamespaces } from "./support/netns.ts";
 import { makePacket } from "./support/packets.ts";
@@ -127,6 +128,47 @@ describe.skipIf(noBuild !== undefined)(`between threads${because(noBuild)}`, () 
 			while (consumer.next()) expect(consumer.length).toBe(500);
 		}
 	});
+
+	test.skipIf(process.platform !== "linux")(
+		"between processes: blocking and asynchronous receives, and nothing a stranger's file could break",
+		async () => {
+			const there = await createProcessRing({ capacity: 2 ** 16, position: 2 ** 32 - 800 });
+			const back = await createProcessRing({ capacity: 2 ** 16 });
+			const code = `
+			const { openProcessRing } = await import(${JSON.stringify(dist.href.replace("index.js", "index.node.js"))});
+			const input = (await openProcessRing(${JSON.stringify(there.path)})).consumer();
+			const output = (await openProcessRing(${JSON.stringify(back.path)})).producer({ overflow: "block" });
+			while (input.wait(10_000)) input.drain((payload, meta) => output.send(payload, meta + 1));
+			output.close();`;
+			const child = spawn(process.execPath, ["--input-type=module", "-e", code], {
+				stdio: ["ignore", "ignore", "inherit"],
+			});
+			const producer = there.producer();
+			const consumer = back.consumer();
+			let received = 0;
+			for (let sent = 0; sent < 5000; ) {
+				while (sent < 5000 && producer.send(new Uint8Array(sent % 700).fill(sent), sent)) sent++;
+				if (!(await consumer.waitAsync({ timeoutMs: 10_000 }))) throw new Error("nothing came back");
+				consumer.drain((payload, meta) => {
+					expect([payload.length, meta, payload.every((byte) => byte === (received & 255))]).toEqual([
+						received % 700,
+						received + 1,
+						true,
+					]);
+					received++;
+				});
+			}
+			while (received < 5000 && (await consumer.waitAsync({ timeoutMs: 10_000 })))
+				consumer.drain(() => received++, 1000);
+			expect(received).toBe(5000);
+			producer.close();
+			expect(await new Promise((resolve) => child.once("exit", resolve))).toBe(0);
+			await expect(openProcessRing("/proc/self/exe")).rejects.toMatchObject({ name: "LinkError" });
+			await expect(openProcessRing("/nowhere")).rejects.toMatchObject({ code: "ERR_LINK_NOT_FOUND" });
+			there.close();
+			back.close();
+		},
+	);
 
 	const noSpaces = noNamespaces();
 	test.skipIf(noSpaces !== undefined)(

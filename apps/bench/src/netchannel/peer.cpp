@@ -18,6 +18,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <cerrno>
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -136,7 +137,8 @@ static void flood(const char *host, int port, long count, double rate, int from)
     if (rate > 0 && since(start) * rate < sent) { usleep(50); continue; }
     int done = sendmmsg(fd, messages, std::min<long>(rate > 0 ? 16 : SLOTS, count - sent), 0);
     if (done > 0) sent += done;
-    else usleep(50);
+    else if (errno == EAGAIN || errno == ENOBUFS || errno == ECONNREFUSED) usleep(50);
+    else break;  // The receiver had enough, and its interface went with it.
   }
   printf("%f %f\n", (cpu() - used) / count, count / since(start));
 }
