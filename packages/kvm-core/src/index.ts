@@ -1,6 +1,13 @@
 /**
- * /dev/kvm's objects over two engines: the real device, and a software x86-64 engine that runs anywhere; and the machine around them.
+ * /dev/kvm's objects over two engines: the real device, and a software x86-64 engine that runs anywhere; and the
+ * machine around them.
  *
  * @packageDocumentation
  */
-export {};
+
+export * from "./boot/index.ts";
+export { ERRNO, type KvmErrno, KvmError } from "./kvm/errors.ts";
+export { type OpenKvmOptions, openKvm } from "./kvm/open-kvm.ts";
+export type * from "./kvm/types.ts";
+export * from "./machine/index.ts";
+export type { TimeSource } from "./software/clock.ts";

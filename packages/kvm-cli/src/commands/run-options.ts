@@ -1,0 +1,178 @@
+import { CliError, EXIT } from "../exit.ts";
+import type { DiskSpec } from "../guest/disk.ts";
+
+/** Options of `xkvm run` as commander hands them over. */
+export interface RunFlags {
+	kernel?: string;
+	initrd?: string;
+	append?: string;
+	firmware?: string;
+	memory?: string;
+	cpus?: string;
+	engine?: string;
+	net?: string;
+	publish: string[];
+	allow: string[];
+	deny: string[];
+	disk: string[];
+	share: string[];
+	env: string[];
+	timeout?: string;
+	device: string[];
+	boot?: string;
+	json?: boolean;
+}
+
+/** What `xkvm run` is to do, checked. */
+export interface RunRequest {
+	readonly image: string | undefined;
+	readonly kernel: string | undefined;
+	readonly initrd: string | undefined;
+	readonly append: string | undefined;
+	readonly firmware: string | undefined;
+	readonly memoryMib: number;
+	readonly disks: readonly DiskSpec[];
+	readonly environment: readonly (readonly [name: string, value: string])[];
+	readonly timeoutMs: number | undefined;
+	readonly debugExitPort: number | undefined;
+	readonly testDevice: boolean;
+	/** How to enter the kernel, when not the best way. */
+	readonly boot: string | undefined;
+	readonly command: readonly string[] | undefined;
+	readonly json: boolean;
+}
+
+export const DEFAULT_MEMORY_MIB = 256;
+const LEAST_MEMORY_MIB = 8;
+const MOST_MEMORY_MIB = 3072;
+const DEFAULT_DEBUG_EXIT_PORT = 0xf4;
+
+function usage(code: string, message: string): CliError {
+	return new CliError(EXIT.usage, code, message);
+}
+
+function unsupported(message: string): CliError {
+	return new CliError(EXIT.notFound, "UNSUPPORTED", message);
+}
+
+function integer(flag: string, text: string, least: number, most: number, unit = ""): number {
+	const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+	if (value >= least && value <= most) return value;
+	throw usage("BAD_OPTION", `${flag} ${text}: expected a whole number from ${least} to ${most}${unit}`);
+}
+
+function diskSpec(text: string): DiskSpec {
+	const readonly = text.endsWith(",ro");
+	const path = readonly ? text.slice(0, -3) : text;
+	if (path === "") throw usage("BAD_OPTION", `--disk ${JSON.stringify(text)}: expected FILE or FILE,ro`);
+	return { path, readonly };
+}
+
+function environmentEntry(text: string): readonly [string, string] {
+	const match = /^([A-Za-z_][A-Za-z0-9_]*)=([\s\S]*)$/.exec(text);
+	if (match === null || text.includes("\0"))
+		throw usage("BAD_OPTION", `--env ${JSON.stringify(text)}: expected NAME=VALUE`);
+	return [match[1]!, match[2]!];
+}
+
+interface Devices {
+	debugExitPort: number | undefined;
+	testDevice: boolean;
+}
+
+function deviceSpecs(specs: readonly string[]): Devices {
+	const devices: Devices = { debugExitPort: undefined, testDevice: false };
+	for (const spec of specs) {
+		const [name, ...properties] = spec.split(",");
+		if (name === "pc-testdev" && properties.length === 0) devices.testDevice = true;
+		else if (name === "isa-debug-exit") {
+			devices.debugExitPort = DEFAULT_DEBUG_EXIT_PORT;
+			for (const property of properties) {
+				const port = /^iobase=(0x[0-9a-f]{1,4}|\d{1,5})$/i.exec(property)?.[1];
+				if (port !== undefined && Number(port) <= 0xffff) devices.debugExitPort = Number(port);
+				else if (!/^iosize=(0x0?)?4$/.test(property)) {
+					throw usage("BAD_OPTION", `--device ${spec}: ${property}: expected iobase=PORT, for instance iobase=0xf4`);
+				}
+			}
+		} else throw unsupported(`--device ${spec}: expected isa-debug-exit,iobase=PORT or pc-testdev`);
+	}
+	return devices;
+}
+
+function refuseWhatIsNotThere(flags: RunFlags): void {
+	const engine = flags.engine ?? "auto";
+	if (!["auto", "software", "hardware"].includes(engine)) {
+		throw usage("BAD_OPTION", `--engine ${engine}: expected auto, software or hardware`);
+	}
+	if (engine === "hardware")
+		throw unsupported("--engine hardware: this version runs guests on the software engine only");
+	if (integer("--cpus", flags.cpus ?? "1", 1, 255) !== 1)
+		throw unsupported("--cpus: this version gives a guest one vCPU");
+	if ((flags.net ?? "none") !== "none")
+		throw unsupported(`--net ${flags.net}: this version has no network; only none works`);
+	for (const [name, values] of [
+		["--publish", flags.publish],
+		["--allow", flags.allow],
+		["--deny", flags.deny],
+	] as const) {
+		if (values.length > 0) throw unsupported(`${name} ${values[0]}: this version has no network`);
+	}
+	if (flags.share.length > 0) throw unsupported(`--share ${flags.share[0]}: this version shares no folders`);
+}
+
+/**
+ * Checks options against each other and themselves.
+ *
+ * @throws CliError usage, or UNSUPPORTED for what a later version has
+ */
+export function parseRunOptions(image: string | undefined, command: readonly string[], flags: RunFlags): RunRequest {
+	refuseWhatIsNotThere(flags);
+	const timeout = flags.timeout === undefined ? undefined : Number(flags.timeout);
+	if (timeout !== undefined && !(timeout > 0 && timeout <= 1e6)) {
+		throw usage("BAD_OPTION", `--timeout ${flags.timeout}: expected seconds, more than 0`);
+	}
+	if (image !== undefined && (flags.kernel !== undefined || flags.firmware !== undefined)) {
+		throw usage("BAD_OPTION", `image ${image}: give an image or --kernel or --firmware, not both`);
+	}
+	if (flags.kernel !== undefined && flags.firmware !== undefined) {
+		throw usage("BAD_OPTION", "--kernel and --firmware exclude each other");
+	}
+	if (flags.firmware !== undefined && (flags.initrd ?? flags.append) !== undefined) {
+		throw usage("BAD_OPTION", "--initrd and --append need --kernel or an image, not --firmware");
+	}
+	if (flags.boot !== undefined && flags.firmware !== undefined) {
+		throw usage("BAD_OPTION", "--boot needs a kernel, not --firmware");
+	}
+	const ownImage = flags.kernel === undefined && flags.firmware === undefined && flags.initrd === undefined;
+	if (command.length > 0 && !ownImage) {
+		throw usage(
+			"BAD_OPTION",
+			"a command runs in an image's guest: it cannot be given with --kernel, --initrd or --firmware",
+		);
+	}
+	if (flags.env.length > 0 && !ownImage) {
+		throw usage("BAD_OPTION", "--env needs an image's guest: it cannot be given with --kernel, --initrd or --firmware");
+	}
+	if (command.some((word) => word.includes("\0"))) throw usage("BAD_OPTION", "the command holds a NUL character");
+	return {
+		image,
+		kernel: flags.kernel,
+		initrd: flags.initrd,
+		append: flags.append,
+		firmware: flags.firmware,
+		memoryMib: integer(
+			"--memory",
+			flags.memory ?? String(DEFAULT_MEMORY_MIB),
+			LEAST_MEMORY_MIB,
+			MOST_MEMORY_MIB,
+			" MiB",
+		),
+		disks: flags.disk.map(diskSpec),
+		environment: flags.env.map(environmentEntry),
+		timeoutMs: timeout === undefined ? undefined : timeout * 1000,
+		...deviceSpecs(flags.device),
+		boot: flags.boot,
+		command: command.length > 0 ? command : undefined,
+		json: flags.json ?? false,
+	};
+}

@@ -1,0 +1,69 @@
+import type { Command } from "commander";
+import { EXIT } from "../exit.ts";
+import { runGuest } from "../guest/session.ts";
+import { type CliIo, jsonDocument } from "../io.ts";
+import type { Outcome } from "../main.ts";
+import { DEFAULT_MEMORY_MIB, parseRunOptions, type RunFlags } from "./run-options.ts";
+
+const collect = (value: string, all: string[]): string[] => [...all, value];
+
+export function addRunCommand(program: Command, io: CliIo, outcome: Outcome): void {
+	program
+		.command("run")
+		.description("start a guest: a shell on its serial console, or one command in it")
+		.argument("[image]", "an image's name or id (default: the default image, built when missing)")
+		.argument("[command...]", "after --: runs in the guest instead of a shell; its output and exit code are xkvm's own")
+		.option("--kernel <file>", "a bzImage, an ELF with a PVH note, a 64-bit ELF, or a multiboot 1 kernel")
+		.option("--initrd <file>", "initial RAM disk; with a multiboot kernel its module")
+		.option("--append <text>", "kernel command line (with an image: added to its own)")
+		.option("--firmware <file>", "start this firmware at the reset vector instead, e.g. SeaBIOS's bios-256k.bin")
+		.option(
+			"--boot <protocol>",
+			"how to enter the kernel: linux-payload, linux-entry, linux-real, pvh, elf64 or multiboot",
+		)
+		.option("--memory <mib>", "guest memory in MiB", String(DEFAULT_MEMORY_MIB))
+		.option("--cpus <n>", "processors")
+		.option("--engine <engine>", "auto, software or hardware")
+		.option("--net <link>", "network: user, none or a link")
+		.option("--publish <host:guest>", "publish a guest's port (repeatable)", collect, [])
+		.option("--allow <rule>", "allow traffic (repeatable)", collect, [])
+		.option("--deny <rule>", "deny traffic (repeatable)", collect, [])
+		.option("--disk <file>", "a raw disk image, FILE or FILE,ro (repeatable)", collect, [])
+		.option("--share <dir:tag>", "share a folder (repeatable)", collect, [])
+		.option("--env <name=value>", "environment of the shell or command (repeatable)", collect, [])
+		.option("--timeout <seconds>", "stop the guest after so long")
+		.option("--device <spec>", "isa-debug-exit,iobase=0xf4 or pc-testdev (repeatable)", collect, [])
+		.option("--json", "print output and end as one JSON object a line")
+		.addHelpText("after", "\nOn a terminal: Ctrl-A x leaves, Ctrl-A Ctrl-A sends Ctrl-A.")
+		.action(async (first: string | undefined, rest: string[], flags: RunFlags, command: Command) => {
+			const { image, words } = splitArguments(first, rest, command);
+			const request = parseRunOptions(image, words, flags);
+			const end = await runGuest(request, io);
+			outcome.exitCode = end.exitCode;
+			if (request.json) io.stdout.write(jsonDocument({ event: "end", reason: end.reason, exitCode: end.exitCode }));
+			if (end.message !== undefined) {
+				if (end.exitCode === EXIT.ok || request.json) io.stderr.write(`${end.message}\n`);
+				else io.stderr.write(`xkvm: ${end.message}\n`);
+			}
+		});
+}
+
+/** Commander drops the `--`; whether the first word is an image or already the command shows in the raw arguments. */
+function splitArguments(
+	first: string | undefined,
+	rest: string[],
+	command: Command,
+): { image: string | undefined; words: string[] } {
+	const all = first === undefined ? rest : [first, ...rest];
+	const raw = command.parent === null ? [] : rawArguments(command.parent);
+	const marker = raw.indexOf("--");
+	const afterMarker = marker < 0 ? 0 : raw.length - marker - 1;
+	const words = all.slice(all.length - afterMarker);
+	const operands = all.slice(0, all.length - afterMarker);
+	if (operands.length > 1) command.error(`error: unexpected argument '${operands[1]}': a command to run goes after --`);
+	return { image: operands[0], words };
+}
+
+function rawArguments(program: Command): string[] {
+	return (program as Command & { rawArgs: string[] }).rawArgs;
+}

@@ -1,0 +1,141 @@
+import { randomFillSync } from "node:crypto";
+import {
+	applyBootPlan,
+	type BootPlan,
+	type ConsolePort,
+	createEventLoopScheduler,
+	createMachine,
+	type Kernel,
+	type KernelProtocol,
+	type Machine,
+	type MachineExit,
+	openKvm,
+	planBoot,
+	VirtioBlock,
+	VirtioConsole,
+	type VirtioDevice,
+	VirtioRng,
+} from "@x/kvm-core";
+import type { FileDisk } from "./disk.ts";
+
+/** Ports of the virtio console that xkvm's own init uses, by what they carry. */
+export const PORTS = ["stdin", "stdout", "stderr", "control"] as const;
+
+/** The names in {@link PORTS}. */
+export type PortName = (typeof PORTS)[number];
+
+/** What a guest starts from. */
+export type GuestBoot =
+	| { readonly firmware: BootPlan }
+	| {
+			readonly kernel: Kernel;
+			readonly initrd: Uint8Array | undefined;
+			readonly commandLine: string;
+			readonly protocol: KernelProtocol | undefined;
+	  };
+
+/** What {@link startGuest} is given. Arrays passed to callbacks are valid during the call only. */
+export interface GuestOptions {
+	readonly boot: GuestBoot;
+	readonly memoryMib: number;
+	readonly disks: readonly FileDisk[];
+	readonly debugExitPort: number | undefined;
+	readonly testDevice: boolean;
+	onSerial(bytes: Uint8Array): void;
+	onSerialDrained(): void;
+	/** Gives the guest xkvm's ports. */
+	readonly ports?: {
+		onOutput(port: PortName, bytes: Uint8Array): void;
+		onDrained(port: PortName): void;
+		/** The guest opened it: only from then on it keeps what is sent there. */
+		onOpen(port: PortName): void;
+	};
+}
+
+/** A machine with something in it, ready to run. */
+export interface Guest {
+	run(): Promise<MachineExit>;
+	/** @returns how many bytes there was room for */
+	serialInput(bytes: Uint8Array): number;
+	/** @returns how many bytes there was room for */
+	portInput(port: PortName, bytes: Uint8Array): number;
+	/** The guest reads end of file there. */
+	closePort(port: PortName): void;
+	/** Makes the guest's writers wait. */
+	pausePort(port: PortName, paused: boolean): void;
+	stop(): void;
+	/** Gives everything back. */
+	close(): void;
+}
+
+/**
+ * Makes a machine on the software engine and puts a guest into it.
+ *
+ * @throws BootError, MachineError, KvmError
+ */
+export function startGuest(options: GuestOptions): Guest {
+	const { boot, ports } = options;
+	const consolePorts = PORTS.map((name): ConsolePort => {
+		return {
+			name: `xkvm.${name}`,
+			output: (bytes) => ports?.onOutput(name, bytes),
+			drained: () => ports?.onDrained(name),
+			onOpen: (open) => {
+				if (open) ports?.onOpen(name);
+			},
+		};
+	});
+	const virtioConsole = ports && new VirtioConsole(consolePorts as [ConsolePort, ...ConsolePort[]]);
+	const virtio: VirtioDevice[] = [
+		...(virtioConsole ? [virtioConsole] : []),
+		new VirtioRng((bytes) => randomFillSync(bytes)),
+		...options.disks.map((backend, i) => new VirtioBlock({ backend, id: `xkvm-disk${i}` })),
+	];
+	const kvm = openKvm();
+	let machine: Machine;
+	try {
+		machine = createMachine({
+			kvm,
+			memoryBytes: options.memoryMib * 2 ** 20,
+			now: () => performance.now() * 1e6,
+			epochSeconds: Math.floor(Date.now() / 1000),
+			scheduler: createEventLoopScheduler(),
+			onSerial: (bytes) => options.onSerial(bytes),
+			onSerialDrained: () => options.onSerialDrained(),
+			virtio,
+			testDevice: options.testDevice,
+			...(options.debugExitPort !== undefined && { debugExitPort: options.debugExitPort }),
+			...("firmware" in boot && { roms: boot.firmware.roms }),
+		});
+		const plan =
+			"firmware" in boot
+				? boot.firmware
+				: planBoot(
+						boot.kernel,
+						{
+							memoryMap: machine.memoryMap,
+							commandLine: boot.commandLine,
+							rsdpAddress: machine.prepareWithoutFirmware(),
+							...(boot.initrd && { initrd: boot.initrd }),
+						},
+						boot.protocol,
+					);
+		applyBootPlan(plan, machine, machine.vcpus[0]!);
+	} catch (error) {
+		kvm.close();
+		throw error;
+	}
+	const index = (name: PortName): number => PORTS.indexOf(name);
+	return {
+		run: () => machine.run(),
+		serialInput: (bytes) => machine.board.serial.input(bytes),
+		portInput: (name, bytes) => virtioConsole?.input(index(name), bytes) ?? 0,
+		closePort: (name) => virtioConsole?.setOpen(index(name), false),
+		pausePort: (name, paused) => virtioConsole?.setPaused(index(name), paused),
+		stop: () => machine.stop(),
+		close() {
+			machine.close();
+			kvm.close();
+		},
+	};
+}

@@ -1,0 +1,146 @@
+import { closeSync, openSync } from "node:fs";
+import { KvmError } from "../kvm/errors.ts";
+import type { CapabilityName, CpuidEntry, CreateVmOptions, Kvm, Vm } from "../kvm/types.ts";
+import { HardwareUnavailableError } from "./errors.ts";
+import { KVM } from "./ioctls.ts";
+import { type Libc, loadLibc } from "./libc.node.ts";
+import { readCpuidList } from "./vcpu.node.ts";
+import { checkExtension, HardwareVm } from "./vm.node.ts";
+
+const API_VERSION = 12;
+/** What the engine cannot do without. */
+const NEEDED: readonly CapabilityName[] = ["user-memory", "immediate-exit", "destroy-memory-region-works"];
+
+/** Options of {@link openHardwareKvm}. */
+export interface HardwareOptions {
+	/** The device. @default "/dev/kvm" */
+	path?: string;
+}
+
+/**
+ * Opens the host's KVM.
+ *
+ * @throws HardwareUnavailableError that names the reason and what to do about it
+ */
+export async function openHardwareKvm(options: HardwareOptions = {}): Promise<Kvm> {
+	const path = options.path ?? "/dev/kvm";
+	if (process.platform !== "linux" || process.arch !== "x64") {
+		throw new HardwareUnavailableError(
+			"platform",
+			`KVM is a Linux device; this is ${process.platform} on ${process.arch}`,
+		);
+	}
+	const fd = openDevice(path);
+	try {
+		const libc = await loadLibc();
+		const kvm = new HardwareKvm(libc, fd);
+		const version = kvm.getApiVersion();
+		if (version !== API_VERSION) {
+			throw new HardwareUnavailableError("api-version", `${path} speaks API ${version}; ${API_VERSION} is needed`);
+		}
+		const missing = NEEDED.filter((capability) => kvm.checkExtension(capability) === 0);
+		if (missing.length > 0) {
+			throw new HardwareUnavailableError("capability", `${path} lacks ${missing.join(", ")}: its kernel is too old`);
+		}
+		return kvm;
+	} catch (error) {
+		closeSync(fd);
+		if (error instanceof KvmError) {
+			throw new HardwareUnavailableError("busy", `${path} is no working KVM: ${error.message}`, { cause: error });
+		}
+		throw error;
+	}
+}
+
+function openDevice(path: string): number {
+	try {
+		return openSync(path, "r+");
+	} catch (cause) {
+		const { code } = cause as NodeJS.ErrnoException;
+		if (code === "ENOENT" || code === "ENODEV" || code === "ENXIO") {
+			throw new HardwareUnavailableError(
+				"device",
+				`there is no ${path}: the processor's virtualisation is off in the firmware, or this is a virtual machine without it`,
+				{ cause },
+			);
+		}
+		if (code === "EACCES" || code === "EPERM") {
+			throw new HardwareUnavailableError("permission", `no access to ${path}: join the group kvm and log in again`, {
+				cause,
+			});
+		}
+		throw new HardwareUnavailableError("busy", `${path} cannot be opened: ${(cause as Error).message}`, { cause });
+	}
+}
+
+class HardwareKvm implements Kvm {
+	readonly engine = "hardware";
+	readonly #libc: Libc;
+	readonly #fd: number;
+	readonly #vms = new Set<HardwareVm>();
+	#closed = false;
+
+	constructor(libc: Libc, fd: number) {
+		this.#libc = libc;
+		this.#fd = fd;
+	}
+
+	getApiVersion(): number {
+		return this.#libc.ioctl(this.#open(), KVM.GET_API_VERSION, 0, "KVM_GET_API_VERSION");
+	}
+
+	checkExtension(capability: CapabilityName): number {
+		return checkExtension(this.#libc, this.#open(), capability);
+	}
+
+	getVcpuMmapSize(): number {
+		return this.#libc.ioctl(this.#open(), KVM.GET_VCPU_MMAP_SIZE, 0, "KVM_GET_VCPU_MMAP_SIZE");
+	}
+
+	getNrVcpus(): number {
+		return this.checkExtension("nr-vcpus");
+	}
+
+	getMaxVcpus(): number {
+		return this.checkExtension("max-vcpus");
+	}
+
+	getMaxVcpuId(): number {
+		return this.checkExtension("max-vcpu-id");
+	}
+
+	getNrMemslots(): number {
+		return this.checkExtension("nr-memslots");
+	}
+
+	getSupportedCpuid(): CpuidEntry[] {
+		return readCpuidList(this.#libc, this.#open(), KVM.GET_SUPPORTED_CPUID, "KVM_GET_SUPPORTED_CPUID");
+	}
+
+	getMsrIndexList(): number[] {
+		const room = 1024;
+		const list = new Uint32Array(1 + room);
+		list[0] = room;
+		this.#libc.ioctlBuffer(this.#open(), KVM.GET_MSR_INDEX_LIST, new Uint8Array(list.buffer), "KVM_GET_MSR_INDEX_LIST");
+		return [...list.subarray(1, 1 + list[0])];
+	}
+
+	createVm(_options?: CreateVmOptions): Vm {
+		const fd = this.#libc.ioctl(this.#open(), KVM.CREATE_VM, 0, "KVM_CREATE_VM");
+		const vm = new HardwareVm(this.#libc, fd, this.getVcpuMmapSize(), (closed) => this.#vms.delete(closed));
+		this.#vms.add(vm);
+		return vm;
+	}
+
+	close(): void {
+		if (this.#closed) return;
+		for (const vm of [...this.#vms]) vm.close();
+		this.#closed = true;
+		closeSync(this.#fd);
+	}
+
+	#open(): number {
+		if (this.#closed) throw new KvmError("ENODEV", "ioctl", "the device is closed");
+		return this.#fd;
+	}
+}

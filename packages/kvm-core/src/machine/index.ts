@@ -1,0 +1,11 @@
+/** A PC around KVM's objects: memory map, devices, ACPI, virtio, and the loop that runs its vCPUs. */
+export type { Board, BoardEvent, BoardState } from "./board.ts";
+export { MachineError, type MachineErrorCode } from "./errors.ts";
+export type { GuestRam } from "./guest-ram.ts";
+export { createMachine, type Machine, type MachineExit, type MachineOptions, type MachineRom } from "./machine.ts";
+export { MAX_MEMORY_BYTES, type MemoryMapEntry, MIN_MEMORY_BYTES } from "./memory-map.ts";
+export { createEventLoopScheduler, type MachineScheduler } from "./scheduler.ts";
+export { type BlockBackend, MemoryBlockBackend, VirtioBlock, type VirtioBlockOptions } from "./virtio/block.ts";
+export { type ConsolePort, VirtioConsole } from "./virtio/console.ts";
+export type { VirtioDevice, VirtioTransport } from "./virtio/device.ts";
+export { VirtioRng } from "./virtio/rng.ts";

@@ -1,0 +1,359 @@
+import type { GuestMemory, Kvm, Vcpu, VcpuExit, Vm } from "../kvm/types.ts";
+import { Board, type BoardEvent, boardRoutes } from "./board.ts";
+import { cpuidFor } from "./cpuid.ts";
+import { MachineError } from "./errors.ts";
+import { GuestRam } from "./guest-ram.ts";
+import { type MemoryMapEntry, makeMemoryMap, planRam } from "./memory-map.ts";
+import type { MachineScheduler } from "./scheduler.ts";
+import type { VirtioDevice } from "./virtio/device.ts";
+
+/** Nanoseconds a machine runs before it lets the event loop have a turn. */
+const TURN_NS = 4e6;
+/**
+ * Instructions a vCPU executes before the next one has its turn, where several share the thread: each may wait in a
+ * loop for what another is to do.
+ */
+const SHARED_INSTRUCTIONS = 20_000;
+/** Exits between two looks at the clock. */
+const EXITS_PER_LOOK = 64;
+const LEAST_SLICE_MS = 0.1;
+/** Below this a timer of the event loop is too coarse to wait with. */
+const SHORT_WAIT_MS = 0.5;
+
+/** A read-only image in the guest's memory map, as a firmware chip is one. */
+export interface MachineRom {
+	/** A multiple of 4096, as is the image's length. */
+	physAddr: number;
+	bytes: Uint8Array;
+}
+
+/** Options of {@link createMachine}. */
+export interface MachineOptions {
+	kvm: Kvm;
+	/** Guest RAM, whole pages, 2 MiB to 3 GiB. */
+	memoryBytes: number;
+	/** @default 1 */
+	cpus?: number;
+	/** A clock that only goes forward, in nanoseconds; the one the engine runs its timers by. */
+	now: () => number;
+	/** Seconds since 1970 (UTC) now, for the guest's real-time clock. */
+	epochSeconds: number;
+	scheduler: MachineScheduler;
+	/** What the guest sent through its first serial port. The array is valid during the call only. */
+	onSerial?: (bytes: Uint8Array) => void;
+	/** Room again in the serial port's input queue after it had been full. */
+	onSerialDrained?: () => void;
+	/** What firmware and guests write to the debug console, port 402h. */
+	onDebug?: (bytes: Uint8Array) => void;
+	/** Virtio devices, by PCI slot from 2 on. @default none */
+	virtio?: readonly VirtioDevice[];
+	/** Port of an isa-debug-exit device. @default none */
+	debugExitPort?: number;
+	/** Adds pc-testdev. @default false */
+	testDevice?: boolean;
+	/** Firmware. @default none */
+	roms?: readonly MachineRom[];
+}
+
+/** Why a machine stopped running. */
+export type MachineExit =
+	| BoardEvent
+	/** A triple fault. */
+	| { reason: "shutdown" }
+	/** Every vCPU executed HLT with interrupts off: nothing can ever wake the guest. */
+	| { reason: "halted" }
+	/** `stop` was called; `run` goes on from there. */
+	| { reason: "stopped" }
+	/** What `setGuestDebug` asked for, an engine that cannot go on, or an entry the hardware refused. */
+	| ({ vcpu: number } & Extract<VcpuExit, { reason: "debug" | "internal-error" | "fail-entry" }>);
+
+/** A PC around KVM's objects. */
+export class Machine {
+	readonly vm: Vm;
+	readonly vcpus: readonly Vcpu[];
+	readonly ram: GuestRam = new GuestRam();
+	readonly board: Board;
+	/** The memory map to give to a guest booted without firmware. */
+	readonly memoryMap: readonly MemoryMapEntry[];
+	readonly #memory: GuestMemory;
+	readonly #now: () => number;
+	readonly #start: number;
+	readonly #scheduler: MachineScheduler;
+	#running = false;
+	#closed = false;
+	#ending: MachineExit | undefined;
+	/** Something happened since the vCPUs halted. */
+	#woken = false;
+	#cancelSleep: (() => void) | undefined;
+	/** Milliseconds last given to the vCPUs as their slice. */
+	#slice = 0;
+
+	constructor(options: MachineOptions) {
+		const { kvm, memoryBytes } = options;
+		const cpus = options.cpus ?? 1;
+		const ranges = planRam(memoryBytes);
+		if (!Number.isInteger(cpus) || cpus < 1 || cpus > kvm.getMaxVcpus()) {
+			throw new MachineError("ERR_MACHINE_OPTION", `${cpus} processors: from 1 to ${kvm.getMaxVcpus()}`, cpus);
+		}
+		this.#now = options.now;
+		this.#start = options.now();
+		this.#scheduler = options.scheduler;
+		this.memoryMap = makeMemoryMap(memoryBytes);
+		const roms = options.roms ?? [];
+		this.vm = kvm.createVm({
+			memoryBytes: roms.reduce((sum, { bytes }) => sum + bytes.length, memoryBytes),
+			vcpus: cpus,
+		});
+		try {
+			this.#memory = this.vm.createMemory(memoryBytes);
+			for (const [slot, { start, length, memoryOffset }] of ranges.entries()) {
+				this.vm.setUserMemoryRegion({
+					slot,
+					guestPhysAddr: start,
+					memorySize: length,
+					memory: this.#memory,
+					memoryOffset,
+				});
+				this.ram.add(start, length, this.#memory, memoryOffset);
+			}
+			for (const [i, rom] of roms.entries()) this.#addRom(ranges.length + i, rom);
+			this.vm.createIrqChip();
+			this.vm.createPit2();
+			this.vm.setGsiRouting(boardRoutes());
+			const supported = kvm.getSupportedCpuid();
+			this.vcpus = Array.from({ length: cpus }, (_, id) => {
+				const vcpu = this.vm.createVcpu(id);
+				vcpu.setCpuid2(cpuidFor(supported, id, cpus));
+				return vcpu;
+			});
+			this.board = new Board({
+				memoryBytes,
+				cpus,
+				ram: this.ram,
+				now: () => this.#now() - this.#start,
+				epochSeconds: options.epochSeconds,
+				setIrqLine: (gsi, level) => {
+					this.vm.setIrqLine(gsi, level);
+					if (level) this.wake();
+				},
+				signalMsi: (msi) => {
+					this.vm.signalMsi(msi);
+					this.wake();
+				},
+				onEvent: (event) => this.#end(event),
+				onSerial: options.onSerial ?? (() => undefined),
+				onSerialDrained: options.onSerialDrained,
+				virtio: options.virtio ?? [],
+				debugExitPort: options.debugExitPort,
+				onDebug: options.onDebug,
+				testDevice: options.testDevice,
+			});
+		} catch (error) {
+			this.vm.close();
+			throw error;
+		}
+	}
+
+	/**
+	 * Puts bytes into guest memory.
+	 *
+	 * @throws MachineError ERR_MACHINE_OUT_OF_GUEST_MEMORY
+	 */
+	write(physAddr: number, bytes: Uint8Array): void {
+		this.ram.load(physAddr, bytes);
+	}
+
+	/**
+	 * Clears guest memory.
+	 *
+	 * @throws MachineError ERR_MACHINE_OUT_OF_GUEST_MEMORY
+	 */
+	zero(physAddr: number, size: number): void {
+		this.ram.clear(physAddr, size);
+	}
+
+	/**
+	 * Does what firmware would have done, for guests started without: ACPI tables, PCI windows.
+	 *
+	 * @returns the address of ACPI's root pointer
+	 */
+	prepareWithoutFirmware(): number {
+		return this.board.prepareWithoutFirmware(this.ram);
+	}
+
+	/**
+	 * Runs the guest until something ends it; then it can be called again where that makes sense (`stopped`, `debug`).
+	 * The event loop has a turn every few milliseconds, and all of the time while the guest is idle.
+	 *
+	 * @throws MachineError ERR_MACHINE_STATE when it runs already, ERR_MACHINE_CLOSED
+	 */
+	async run(): Promise<MachineExit> {
+		if (this.#closed) throw new MachineError("ERR_MACHINE_CLOSED", "the machine is closed");
+		if (this.#running) throw new MachineError("ERR_MACHINE_STATE", "the machine runs already");
+		this.#running = true;
+		this.#ending = undefined;
+		try {
+			for (;;) {
+				const halted = this.#turn();
+				this.board.flush();
+				const ending = this.#takeEnding();
+				if (ending !== undefined) return ending;
+				if (!halted || this.#woken) await this.#scheduler.yield();
+				else if (this.#hopeless()) return { reason: "halted" };
+				else await this.#rest();
+			}
+		} finally {
+			this.#running = false;
+		}
+	}
+
+	/** Ends `run` soon, with `stopped`. */
+	stop(): void {
+		this.#end({ reason: "stopped" });
+	}
+
+	/** Ends the wait of halted vCPUs; devices call it when they raise an interrupt. */
+	wake(): void {
+		this.#woken = true;
+		this.#cancelSleep?.();
+	}
+
+	/** Gives the VM and everything in it back. A `run` under way ends with `stopped`. */
+	close(): void {
+		if (this.#closed) return;
+		this.#closed = true;
+		this.stop();
+		this.vm.close();
+	}
+
+	#addRom(slot: number, { physAddr, bytes }: MachineRom): void {
+		const memory = this.vm.createMemory(bytes.length);
+		memory.view(0, bytes.length).set(bytes);
+		this.vm.setUserMemoryRegion({
+			slot,
+			guestPhysAddr: physAddr,
+			memorySize: bytes.length,
+			memory,
+			readonly: true,
+		});
+	}
+
+	#end(exit: MachineExit): void {
+		this.#ending ??= exit;
+		this.wake();
+	}
+
+	#takeEnding(): MachineExit | undefined {
+		return this.#ending;
+	}
+
+	/**
+	 * Runs every vCPU in turn for some milliseconds.
+	 *
+	 * @returns whether all of them are halted
+	 */
+	#turn(): boolean {
+		if (this.#closed) return true;
+		const { board, vcpus } = this;
+		let now = this.#now();
+		const end = now + TURN_NS;
+		for (;;) {
+			const deadline = board.nextDeadline() + this.#start;
+			if (now >= deadline) board.advance();
+			const until = Math.min(end, deadline > now ? deadline : end);
+			this.#setSlice(Math.max(LEAST_SLICE_MS, (until - now) / 1e6));
+			this.#woken = false;
+			let halted = true;
+			for (const vcpu of vcpus) {
+				if (!this.#runVcpu(vcpu, end)) halted = false;
+				if (this.#ending !== undefined) return false;
+			}
+			if (halted && !this.#woken) return true;
+			now = this.#now();
+			if (now >= end) return false;
+		}
+	}
+
+	/**
+	 * Runs one vCPU until its slice is over, serving its exits.
+	 *
+	 * @returns whether it is halted
+	 */
+	#runVcpu(vcpu: Vcpu, end: number): boolean {
+		const { bus } = this.board;
+		for (let exits = 1; ; exits++) {
+			const exit = vcpu.run();
+			switch (exit.reason) {
+				case "io":
+					bus.handleIo(exit);
+					break;
+				case "mmio":
+					bus.handleMmio(exit);
+					break;
+				case "hlt":
+					return true;
+				case "intr":
+				case "irq-window-open":
+					return false;
+				case "shutdown":
+					this.#end({ reason: "shutdown" });
+					return false;
+				default:
+					this.#end({ ...exit, vcpu: vcpu.id });
+					return false;
+			}
+			if (this.#ending !== undefined) {
+				this.#finishExit(vcpu);
+				return false;
+			}
+			if (exits % EXITS_PER_LOOK === 0 && this.#now() >= end) {
+				return false;
+			}
+		}
+	}
+
+	/** Lets the vCPU take the answer to its last exit, so that its state is that of the next instruction. */
+	#finishExit(vcpu: Vcpu): void {
+		if (this.#closed) return;
+		vcpu.setImmediateExit(true);
+		vcpu.run();
+		vcpu.setImmediateExit(false);
+	}
+
+	#setSlice(milliseconds: number): void {
+		if (milliseconds === this.#slice) return;
+		this.#slice = milliseconds;
+		const slice = this.vcpus.length > 1 ? { milliseconds, instructions: SHARED_INSTRUCTIONS } : { milliseconds };
+		for (const vcpu of this.vcpus) vcpu.setSlice(slice);
+	}
+
+	/** All vCPUs are halted: whether none of them could take an interrupt. */
+	#hopeless(): boolean {
+		return this.vcpus.every(
+			(vcpu) => (vcpu.id > 0 && vcpu.getMpState() === "uninitialized") || (vcpu.getRegs().rflags & 0x200n) === 0n,
+		);
+	}
+
+	/** Waits for the next timer or event without using the processor. */
+	async #rest(): Promise<void> {
+		const deadline = Math.min(this.vm.nextDeadline(), this.board.nextDeadline() + this.#start);
+		const wait = (deadline - this.#now()) / 1e6;
+		if (wait < SHORT_WAIT_MS) {
+			await this.#scheduler.yield();
+			return;
+		}
+		const { done, cancel } = this.#scheduler.sleep(Math.round(wait));
+		this.#cancelSleep = cancel;
+		await done;
+		this.#cancelSleep = undefined;
+	}
+}
+
+/**
+ * Makes a PC with `memoryBytes` of RAM, its devices and its vCPUs, switched on but without anything in memory.
+ *
+ * @throws MachineError for options that make no machine, KvmError from the engine
+ */
+export function createMachine(options: MachineOptions): Machine {
+	return new Machine(options);
+}

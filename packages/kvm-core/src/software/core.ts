@@ -1,0 +1,693 @@
+import { TSC_KHZ } from "./clock.ts";
+import { type Core, Cpu, DB, ExitRequest, GuestFault, NM, UD } from "./cpu/cpu.ts";
+import { breakpoints, DR6_BS, matchExecution, noteDebug } from "./cpu/debug.ts";
+import {
+	DEBUG_TRAP,
+	EXCEPTION,
+	EXCEPTION_ERROR,
+	EXCEPTION_VECTOR,
+	INTERRUPT,
+	INTERRUPT_VECTOR,
+	MP_HALTED,
+	MP_RUNNABLE,
+	MP_STATE,
+	NMI_INJECTED,
+	NMI_MASKED,
+	NMI_PENDING,
+} from "./cpu/events.ts";
+import { deliver, type EventKind } from "./cpu/interrupts.ts";
+import * as L from "./cpu/layout.ts";
+import { deriveMode } from "./cpu/mode.ts";
+import { linearAddress } from "./cpu/operand.ts";
+import { SHADOW_MOV_SS } from "./cpu/segment-load.ts";
+import { type CodeArena, CodeCache, type CodePage } from "./decode/code-cache.ts";
+import { Decoder } from "./decode/decoder.ts";
+import { CROSSING, type HandlerPlan, JOIN, LEAVE, STALE } from "./emit/plan.ts";
+import { UOP_BYTES, UOP_IMM, UOP_META } from "./emit/uop.ts";
+import type { PhysicalMemory } from "./memory.ts";
+import { SystemInsn } from "./system-insn.ts";
+import { type MmioHandler, Translator } from "./translate.ts";
+
+/** Why `ExecutionCore.run` came back. */
+export type CoreStop =
+	/** The budget is spent, or something asked for attention: look around and run on. */
+	| "slice"
+	/** The guest halted. */
+	| "halt"
+	/** An access that only the embedder can serve is noted down; run on once it is answered. */
+	| "request"
+	/** Triple fault. */
+	| "shutdown"
+	/** An instruction was stepped, or a breakpoint reached: `debugStatus` says which. */
+	| "debug"
+	/** Code is fetched from where there is no memory. */
+	| "no-memory";
+
+/** Where external interrupts come from. */
+export interface InterruptSource {
+	/** Whether a maskable interrupt waits. */
+	pending(): boolean;
+	/** Acknowledges it and returns its vector, or -1 when it is gone. */
+	acknowledge(): number;
+}
+
+/** Debugging from outside, as KVM_SET_GUEST_DEBUG has it. */
+export interface DebugControl {
+	/** Steps one instruction at a time. */
+	singleStep: boolean;
+	/** INT3 stops the guest. */
+	software: boolean;
+	/** Linear addresses whose execution stops the guest. */
+	breakpoints: readonly bigint[];
+}
+
+/**
+ * Executes one vCPU's instructions: the loop between generated code, the decoder, and event delivery. It knows nothing
+ * of time, devices or the embedder but through its callbacks.
+ */
+export class ExecutionCore implements Core {
+	readonly cpu: Cpu;
+	readonly translator: Translator;
+	readonly code: CodeCache;
+	interrupts: InterruptSource | undefined;
+	debug: DebugControl | undefined;
+	/** Ran into by `debug`: what stopped it, DR6 bits. */
+	debugStatus = 0;
+	/** Exception vector that a debug stop is for: #DB or #BP. */
+	debugException: number = DB;
+	/** Instructions executed up to the last time generated code was left, and the budget then. */
+	private retired = 0;
+	private counted = 0;
+	/** A request noted by the embedder's side waits: leave before the next access of that kind. */
+	requestPending = false;
+	private readonly physical: PhysicalMemory;
+	private readonly plan: HandlerPlan;
+	private readonly insn: SystemInsn;
+	private readonly u16: Uint16Array;
+	private readonly i32: Int32Array;
+	private enter!: (pc: number) => void;
+	private stop: CoreStop | undefined;
+	/** Translations or the mode changed: what follows is looked up anew. */
+	private refetch = false;
+	private leaveAsked = false;
+	/** Micro-op whose handler was replaced by LEAVE for a moment, and what stood there. */
+	private trapped = 0;
+	private trappedHandler = 0;
+	/** DR7 enables an instruction breakpoint. */
+	private watchesCode = false;
+	/** Budget put aside to make generated code leave at once. */
+	private stolen = 0;
+
+	constructor(physical: PhysicalMemory, base: number, arena: CodeArena, plan: HandlerPlan, mmio: MmioHandler) {
+		const { buffer } = physical.u8;
+		this.physical = physical;
+		this.plan = plan;
+		this.cpu = new Cpu(buffer, base);
+		this.insn = new SystemInsn(this.cpu, buffer);
+		this.u16 = new Uint16Array(buffer);
+		this.i32 = new Int32Array(buffer);
+		this.translator = new Translator(this.cpu, physical, mmio, this);
+		this.code = new CodeCache(buffer, arena, new Decoder(plan), (page) => this.codeAppeared(page));
+		this.cpu.memory = this.translator;
+		this.cpu.core = this;
+		this.cpu.set64(L.TWO_GIB, 0x8000_0000n);
+		this.translator.flush(false);
+		deriveMode(this.cpu);
+	}
+
+	/** The functions generated code imports. */
+	imports(): Record<string, (...args: number[]) => number | undefined> {
+		return {
+			slowRead: (lo, hi, size, pc) => this.slowRead(lo!, hi!, size!, pc!),
+			slowWrite: (lo, hi, size, pc) => this.slowWrite(lo!, hi!, size!, pc!, false),
+			slowModify: (lo, hi, size, pc) => this.slowWrite(lo!, hi!, size!, pc!, true),
+			commit: (pc) => this.commit(pc!),
+			raise: (vector, code, pc) => {
+				this.queueFault(vector!, code!, pc!);
+				return undefined;
+			},
+			system: (number, pc) => this.system(number!, pc!),
+			checkSegment: (segment, offset, size, write, pc) => this.checkSegment(segment!, offset!, size!, write!, pc!),
+			redirect: (pc) => this.redirect(pc!),
+			crossing: (pc) => this.crossing(pc!),
+			unavailable: (sse, pc) => {
+				this.unavailable(sse!, pc!);
+				return undefined;
+			},
+		};
+	}
+
+	/** Connects the instantiated module. */
+	connect(enter: (pc: number) => void): void {
+		this.enter = enter;
+	}
+
+	// ---- where execution stands --------------------------------------------------------------------------------
+
+	/** RIP of the next instruction. */
+	get rip(): bigint {
+		const pc = this.cpu.get32(L.PC);
+		return pc === 0 ? this.cpu.get64(L.RIP) : this.ripOf(pc);
+	}
+
+	set rip(value: bigint) {
+		this.settle(value);
+	}
+
+	/** Instructions left of the budget. */
+	get budget(): number {
+		const pc = this.cpu.get32(L.PC);
+		const raw = this.cpu.i32[L.BUDGET >> 2]!;
+		return (pc === 0 ? raw : (raw - (pc >>> 4)) | 0) + this.stolen;
+	}
+
+	private setBudget(value: number): void {
+		const pc = this.cpu.get32(L.PC);
+		this.stolen = 0;
+		this.cpu.i32[L.BUDGET >> 2] = pc === 0 ? value : value + (pc >>> 4);
+	}
+
+	private ripOf(pc: number): bigint {
+		const rip = this.cpu.get64(L.RIP_BASE) + BigInt(this.u16[(pc + UOP_META) >>> 1]! & 0xfff);
+		return this.cutRip(rip);
+	}
+
+	private cutRip(rip: bigint): bigint {
+		return this.cpu.get32(L.CODE_64) !== 0 ? BigInt.asUintN(64, rip) : rip & 0xffff_ffffn;
+	}
+
+	/** Stands at `rip` without a micro-op: it is looked up when execution goes on. */
+	private settle(rip: bigint): void {
+		const budget = this.budget;
+		this.cpu.set32(L.PC, 0);
+		this.cpu.set64(L.RIP, rip);
+		this.stolen = 0;
+		this.cpu.i32[L.BUDGET >> 2] = budget;
+	}
+
+	// ---- Core: what instructions change beyond the state page --------------------------------------------------
+
+	flushTlb(keepGlobal: boolean): void {
+		this.translator.flush(keepGlobal);
+		this.refetch = true;
+	}
+
+	flushPage(linear: bigint): void {
+		this.translator.flushPage(Number(linear & 0xffff_ffffn));
+		this.refetch = true;
+	}
+
+	modeChanged(): void {
+		const before = this.cpu.get32(L.MODE);
+		if (deriveMode(this.cpu) !== before) this.translator.flushCode();
+		this.refetch = true;
+	}
+
+	interruptsChanged(): void {
+		if (this.wantsAttention()) this.leaveAsked = true;
+	}
+
+	/** Where time and randomness come from. */
+	readTscNow: () => bigint = () => 0n;
+	writeTscNow: (value: bigint) => void = () => undefined;
+	clockNow: () => bigint = () => 0n;
+	wallClockNow: () => bigint = () => 0n;
+	randomNow: () => bigint = () => 0n;
+	readonly tscKhz: number = TSC_KHZ;
+
+	readTsc(): bigint {
+		return this.readTscNow();
+	}
+
+	clock(): bigint {
+		return this.clockNow();
+	}
+
+	wallClock(): bigint {
+		return this.wallClockNow();
+	}
+
+	random(): bigint {
+		return this.randomNow();
+	}
+
+	debugChanged(): void {
+		const enabled = breakpoints(this.cpu);
+		this.watchesCode = enabled.some(({ kind }) => kind === "execute");
+		this.translator.watch(enabled.filter(({ kind }) => kind === "write" || kind === "access"));
+		this.leaveAsked = true;
+	}
+
+	writeTsc(value: bigint): void {
+		this.writeTscNow(value);
+	}
+
+	halt(): void {
+		this.cpu.set32(L.SHADOW, 0);
+		this.cpu.set32(MP_STATE, MP_HALTED);
+		this.leaveAsked = true;
+	}
+
+	shutdown(): void {
+		this.stop = "shutdown";
+		this.leaveAsked = true;
+	}
+
+	/** Makes the instruction in hand return to the embedder before the next one. */
+	leaveSoon(): void {
+		this.leaveAsked = true;
+	}
+
+	// ---- the loop ----------------------------------------------------------------------------------------------
+
+	/**
+	 * Runs until something is up.
+	 *
+	 * @param budget - instructions at the most, up to 2^28
+	 */
+	run(budget: number): CoreStop {
+		const { cpu } = this;
+		this.retired = this.position;
+		this.setBudget(budget);
+		this.counted = budget;
+		for (;;) {
+			if (this.stop !== undefined) {
+				const { stop } = this;
+				this.stop = undefined;
+				return stop;
+			}
+			if (this.requestPending) {
+				return "request";
+			}
+			if (this.deliverEvents()) continue;
+			if (cpu.get32(MP_STATE) !== MP_RUNNABLE) {
+				return "halt";
+			}
+			if (this.budget <= 0) {
+				return "slice";
+			}
+			if (!this.code.hasRoom) this.dropCode();
+			let pc = cpu.get32(L.PC);
+			if (pc === 0) {
+				pc = this.lookUp();
+				if (pc === 0) continue;
+			}
+			this.refetch = false;
+			this.leaveAsked = false;
+			if (this.steps) this.stepOne(pc);
+			else this.enter(pc);
+			if (this.trapped !== 0 || this.stolen !== 0) this.untrap();
+		}
+	}
+
+	/** Number of the instruction in hand: those executed before it. */
+	get position(): number {
+		return this.retired + this.counted - this.budget;
+	}
+
+	/** One instruction at a time: debugging, TF, the shadow of STI with an interrupt waiting. */
+	private get steps(): boolean {
+		const { cpu } = this;
+		return this.debug !== undefined || (cpu.systemFlags & L.TF) !== 0 || this.watchesCode || cpu.get32(L.SHADOW) !== 0;
+	}
+
+	private wantsAttention(): boolean {
+		const { cpu } = this;
+		if (cpu.get32(NMI_PENDING) !== 0 && cpu.get32(NMI_MASKED) === 0) return true;
+		if ((cpu.systemFlags & L.TF) !== 0) return true;
+		return (cpu.systemFlags & L.IF) !== 0 && this.interrupts?.pending() === true;
+	}
+
+	/** Delivers what waits. Returns whether it did anything. */
+	private deliverEvents(): boolean {
+		const { cpu } = this;
+		if (cpu.get32(EXCEPTION) !== 0) {
+			cpu.set32(EXCEPTION, 0);
+			// The instruction will be executed again, and meet its breakpoints again.
+			cpu.set32(DEBUG_TRAP, 0);
+			this.enterHandler(cpu.get32(EXCEPTION_VECTOR), "exception", cpu.i32[EXCEPTION_ERROR >> 2]!);
+			return true;
+		}
+		if (cpu.get32(INTERRUPT) !== 0) {
+			const kind: EventKind = cpu.get32(INTERRUPT) === 2 ? "software" : "external";
+			cpu.set32(INTERRUPT, 0);
+			this.wake();
+			this.enterHandler(cpu.get32(INTERRUPT_VECTOR), kind, -1);
+			return true;
+		}
+		if (cpu.get32(NMI_INJECTED) !== 0) {
+			cpu.set32(NMI_INJECTED, 0);
+			this.wake();
+			this.enterHandler(2, "nmi", -1);
+			return true;
+		}
+		if (cpu.get32(DEBUG_TRAP) !== 0) {
+			noteDebug(cpu, cpu.get32(DEBUG_TRAP));
+			cpu.set32(DEBUG_TRAP, 0);
+			// HLT's own trap ends it.
+			this.wake();
+			this.enterHandler(DB, "exception", -1);
+			return true;
+		}
+		if (cpu.get32(L.SHADOW) !== 0) return false;
+		if (cpu.get32(NMI_PENDING) !== 0 && cpu.get32(NMI_MASKED) === 0) {
+			cpu.set32(NMI_PENDING, 0);
+			cpu.set32(NMI_MASKED, 1);
+			this.wake();
+			this.enterHandler(2, "nmi", -1);
+			return true;
+		}
+		if ((cpu.systemFlags & L.IF) !== 0 && this.interrupts?.pending() === true) {
+			const vector = this.interrupts.acknowledge();
+			if (vector < 0) return false;
+			this.wake();
+			this.enterHandler(vector, "external", -1);
+			return true;
+		}
+		return false;
+	}
+
+	private wake(): void {
+		if (this.cpu.get32(MP_STATE) === MP_HALTED) this.cpu.set32(MP_STATE, MP_RUNNABLE);
+	}
+
+	private enterHandler(vector: number, kind: EventKind, errorCode: number): void {
+		const { cpu } = this;
+		const rip = this.rip;
+		cpu.rip = rip;
+		cpu.nextRip = rip;
+		cpu.jumped = false;
+		// An event takes its share of the budget, so that a handler that faults at once cannot go on for ever.
+		this.setBudget(this.budget - 1);
+		deliver(cpu, { vector, kind, errorCode, returnRip: rip });
+		this.settle(this.cutRip(cpu.nextRip));
+	}
+
+	/** The micro-op at RIP, its page entered into the code TLB; 0 with a fault queued or the loop to be left. */
+	private lookUp(): number {
+		const { cpu, translator } = this;
+		const rip = cpu.get64(L.RIP);
+		const base = cpu.get64(L.SEG_BASE + L.CS * 8);
+		const linear = this.cutRip(rip + base);
+		const lo = Number(linear & 0xffff_ffffn);
+		const hi = Number(BigInt.asIntN(32, linear >> 32n));
+		const physical = translator.translateFetch(lo, hi);
+		if (physical < 0) {
+			this.queueException(translator.faultVector, translator.faultCode);
+			return 0;
+		}
+		const host = this.hostOf(physical);
+		if (host < 0) {
+			this.stop = "no-memory";
+			return 0;
+		}
+		const page = this.code.page(physical, cpu.get32(L.MODE));
+		translator.fillCode(lo, hi, page.table);
+		const offset = lo & 0xfff;
+		const uop = this.code.entry(page, offset, host);
+		const budget = this.budget;
+		cpu.set64(L.RIP_BASE, BigInt.asUintN(64, rip - BigInt(offset)));
+		cpu.set32(L.PC, uop);
+		this.setBudget(budget);
+		return uop;
+	}
+
+	private hostOf(physical: number): number {
+		const slot = this.physical.slotAt(physical);
+		return slot === undefined ? -1 : slot.host + (physical - slot.physical);
+	}
+
+	private dropCode(): void {
+		this.settle(this.rip);
+		this.code.clear();
+		this.translator.flushCode();
+	}
+
+	// ---- single steps and early leaving ------------------------------------------------------------------------
+
+	/** Executes the one instruction at a micro-op. */
+	private stepOne(first: number): void {
+		const { cpu } = this;
+		const pc = this.realUop(first);
+		if (pc === 0) return;
+		const stepped = (cpu.systemFlags & L.TF) !== 0;
+		if (this.breakpointAt(pc)) return;
+		const shadow = cpu.get32(L.SHADOW);
+		cpu.set32(L.SHADOW, 0);
+		cpu.stepSuppressed = false;
+		this.leaveAfter(pc);
+		const handler = this.u16[pc >>> 1]!;
+		const plain = this.plan.plain[handler]!;
+		this.u16[pc >>> 1] = plain;
+		this.enter(pc);
+		this.untrap();
+		if (this.u16[pc >>> 1] === plain) this.u16[pc >>> 1] = handler;
+		const finished = cpu.get32(EXCEPTION) === 0 && !this.requestPending;
+		if (!finished) cpu.set32(L.SHADOW, shadow);
+		if (stepped && finished && !cpu.stepSuppressed) cpu.set32(DEBUG_TRAP, cpu.get32(DEBUG_TRAP) | DR6_BS);
+		// What follows MOV SS takes no debug trap before it, and this one's is lost.
+		if (cpu.get32(L.SHADOW) === SHADOW_MOV_SS) cpu.set32(DEBUG_TRAP, 0);
+		if (this.debug?.singleStep === true && finished) {
+			this.debugStatus = 0x4000;
+			this.stop ??= "debug";
+		}
+	}
+
+	/** Stops at a breakpoint of the embedder's or the guest's before the instruction. */
+	private breakpointAt(pc: number): boolean {
+		const { cpu } = this;
+		if ((cpu.systemFlags & L.RF) !== 0) {
+			cpu.set32(L.RFLAGS_SYS, cpu.systemFlags & ~L.RF);
+			return false;
+		}
+		const linear = this.cutRip(this.ripOf(pc) + cpu.get64(L.SEG_BASE + L.CS * 8));
+		const at = this.debug?.breakpoints.indexOf(linear) ?? -1;
+		if (at >= 0) {
+			this.debugStatus = 1 << at;
+			this.stop = "debug";
+			return true;
+		}
+		if (!this.watchesCode || this.debug !== undefined || cpu.get32(L.SHADOW) === SHADOW_MOV_SS) return false;
+		const bits = matchExecution(cpu, linear);
+		if (bits !== 0) {
+			cpu.set32(DEBUG_TRAP, bits);
+			return true;
+		}
+		return false;
+	}
+
+	/** Follows what stands for an instruction to the instruction itself. */
+	private realUop(first: number): number {
+		let pc = first;
+		for (;;) {
+			const handler = this.u16[pc >>> 1]!;
+			let next: number;
+			if (handler === JOIN) next = this.i32[(pc + UOP_IMM) >>> 2]!;
+			else if (handler === CROSSING) next = this.crossing(pc);
+			else if (handler === STALE) next = this.redirect(pc);
+			else if (handler === LEAVE) throw new Error("a trap was left in place");
+			else if (this.isPageEnd(handler)) {
+				const rip = this.cpu.get64(L.RIP_BASE) + BigInt(this.i32[(pc + UOP_IMM) >>> 2]!);
+				this.settle(this.cutRip(rip));
+				return 0;
+			} else return pc;
+			if (next === 0) return 0;
+			const budget = this.budget;
+			this.cpu.set32(L.PC, next);
+			this.setBudget(budget);
+			pc = next;
+		}
+	}
+
+	private isPageEnd(handler: number): boolean {
+		return handler >= 3 && handler <= 5;
+	}
+
+	/** Makes generated code leave behind the instruction at `pc`, whichever way it goes on. */
+	private leaveAfter(pc: number): void {
+		if (this.trapped !== 0) return;
+		const raw = this.cpu.i32[L.BUDGET >> 2]!;
+		this.stolen += ((raw - (pc >>> 4)) | 0) - 1;
+		this.cpu.i32[L.BUDGET >> 2] = (pc >>> 4) + 1;
+		const behind = pc + UOP_BYTES;
+		this.trapped = behind;
+		this.trappedHandler = this.u16[behind >>> 1]!;
+		this.u16[behind >>> 1] = LEAVE;
+	}
+
+	private untrap(): void {
+		if (this.trapped !== 0) {
+			this.u16[this.trapped >>> 1] = this.trappedHandler;
+			this.trapped = 0;
+		}
+		this.setBudget(this.budget);
+	}
+
+	// ---- what generated code calls -----------------------------------------------------------------------------
+
+	/** The instruction at `pc` is abandoned: it, or its fault's handler, is what comes next. */
+	private abandon(pc: number): 0 {
+		this.cpu.set32(L.PC, pc);
+		return 0;
+	}
+
+	private queueException(vector: number, errorCode: number): void {
+		const { cpu } = this;
+		cpu.set32(EXCEPTION, 1);
+		cpu.set32(EXCEPTION_VECTOR, vector);
+		cpu.i32[EXCEPTION_ERROR >> 2] = errorCode;
+	}
+
+	private queueFault(vector: number, errorCode: number, pc: number): void {
+		this.queueException(vector, errorCode);
+		this.abandon(pc);
+	}
+
+	private slowRead(lo: number, hi: number, size: number, pc: number): number {
+		this.cpu.set32(L.PC, pc);
+		const host = this.translator.readable(lo, hi, size & 0xff, (size & 0x100) !== 0);
+		if (this.cpu.get32(DEBUG_TRAP) !== 0) this.leaveAfter(pc);
+		return host > 0 ? host : this.missed(host, pc);
+	}
+
+	private slowWrite(lo: number, hi: number, size: number, pc: number, modify: boolean): number {
+		this.cpu.set32(L.PC, pc);
+		const host = this.translator.writable(lo, hi, size & 0xff, (size & 0x100) !== 0, modify);
+		if (this.cpu.get32(DEBUG_TRAP) !== 0) this.leaveAfter(pc);
+		return host > 0 ? host : this.missed(host, pc);
+	}
+
+	/** A fault (0) or a request (-1). */
+	private missed(result: number, pc: number): 0 {
+		if (result === 0) this.queueException(this.translator.faultVector, this.translator.faultCode);
+		else this.requestPending = true;
+		return this.abandon(pc);
+	}
+
+	private commit(pc: number): number {
+		this.cpu.set32(L.PC, pc);
+		this.leaveAsked = false;
+		this.translator.commit();
+		if (this.leaveAsked || this.requestPending) this.leaveAfter(pc);
+		return 1;
+	}
+
+	private checkSegment(segment: number, offset: number, size: number, write: number, pc: number): number {
+		const { cpu } = this;
+		try {
+			linearAddress(cpu, segment, BigInt(offset >>> 0), size, write !== 0);
+			return 1;
+		} catch (error) {
+			if (!(error instanceof GuestFault)) throw error;
+			this.queueFault(error.vector, error.errorCode, pc);
+			return 0;
+		}
+	}
+
+	private unavailable(sse: number, pc: number): void {
+		const { cr0, cr4 } = this.cpu;
+		const em = (cr0 & 4) !== 0;
+		this.queueFault(sse !== 0 && (em || (cr4 & 0x200) === 0) ? UD : NM, -1, pc);
+	}
+
+	private redirect(pc: number): number {
+		const budget = this.budgetAt(pc);
+		this.cpu.set32(L.PC, 0);
+		this.cpu.set64(L.RIP, this.ripOf(pc));
+		this.cpu.i32[L.BUDGET >> 2] = budget;
+		// Looked up in the loop, where there is room for whatever comes of it.
+		return 0;
+	}
+
+	private budgetAt(pc: number): number {
+		return (this.cpu.i32[L.BUDGET >> 2]! - (pc >>> 4)) | 0;
+	}
+
+	private crossing(pc: number): number {
+		const { cpu, code } = this;
+		if (!code.hasRoom) return this.redirect(pc);
+		const rip = this.ripOf(pc);
+		const linear = this.cutRip(rip + cpu.get64(L.SEG_BASE + L.CS * 8));
+		const page = this.fetchPage(linear, pc);
+		if (page === undefined) return 0;
+		const next = this.cutRip((linear & ~0xfffn) + 0x1000n);
+		const second = this.fetchPage(next, pc);
+		if (second === undefined) return 0;
+		return code.crossing(pc, page.page, page.host, second.page, second.host);
+	}
+
+	private fetchPage(linear: bigint, pc: number): { page: CodePage; host: number } | undefined {
+		const { translator } = this;
+		const lo = Number(linear & 0xffff_ffffn);
+		const physical = translator.translateFetch(lo, Number(BigInt.asIntN(32, linear >> 32n)));
+		if (physical < 0) {
+			this.queueFault(translator.faultVector, translator.faultCode, pc);
+			return undefined;
+		}
+		const host = this.hostOf(physical);
+		if (host < 0) {
+			this.stop = "no-memory";
+			this.abandon(pc);
+			return undefined;
+		}
+		return { page: this.code.page(physical, this.cpu.get32(L.MODE)), host };
+	}
+
+	/** Executes a system instruction; returns the micro-op to go on with, or 0. */
+	private system(number: number, pc: number): number {
+		const { cpu } = this;
+		const handler = this.plan.systemHandlers[number]!;
+		cpu.set32(L.PC, pc);
+		const meta = this.u16[(pc + UOP_META) >>> 1]!;
+		const rip = this.cutRip(cpu.get64(L.RIP_BASE) + BigInt(meta & 0xfff));
+		cpu.rip = rip;
+		cpu.nextRip = this.cutRip(rip + BigInt(meta >>> 12));
+		cpu.jumped = false;
+		this.refetch = false;
+		this.leaveAsked = false;
+		this.insn.load(pc, handler);
+		try {
+			handler.row.system!(cpu, this.insn);
+		} catch (error) {
+			if (error instanceof GuestFault) this.queueFault(error.vector, error.errorCode, pc);
+			else if (error instanceof ExitRequest) {
+				this.requestPending = true;
+				this.abandon(pc);
+			} else throw error;
+			return 0;
+		}
+		if (!cpu.jumped && !this.refetch && !this.leaveAsked && cpu.get32(DEBUG_TRAP) === 0) return pc + UOP_BYTES;
+		const left = this.budgetAt(pc) - 1;
+		cpu.set32(L.PC, 0);
+		cpu.set64(L.RIP, this.cutRip(cpu.nextRip));
+		cpu.i32[L.BUDGET >> 2] = left;
+		return 0;
+	}
+
+	// ---- decoded code and memory -------------------------------------------------------------------------------
+
+	/** Part of CodeWatcher: a store is about to change a page that holds decoded code. */
+	codeWritten(physical: number, from: number, to: number): void {
+		if (!this.code.invalidate(physical, from, to)) return;
+		const slot = this.physical.slotAt(physical);
+		if (slot !== undefined) slot.code[(physical - slot.physical) / 4096] = 0;
+		// What was put back later must not bring the old code back; other pages' code stays as it was.
+		if (this.trapped !== 0 && this.u16[this.trapped >>> 1] === STALE) this.trappedHandler = STALE;
+	}
+
+	/** Slots changed: whatever was translated or decoded may be gone. */
+	memoryChanged(): void {
+		this.settle(this.rip);
+		this.code.clear();
+		this.translator.flush(false);
+	}
+
+	private codeAppeared(physical: number): void {
+		const slot = this.physical.slotAt(physical);
+		if (slot === undefined) return;
+		const page = (physical - slot.physical) / 4096;
+		if (slot.code[page] !== 0) return;
+		slot.code[page] = 1;
+		this.translator.protectPage(slot.host + page * 4096);
+	}
+}

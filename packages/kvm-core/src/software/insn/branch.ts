@@ -1,0 +1,164 @@
+import type { Cpu } from "../cpu/cpu.ts";
+import * as L from "../cpu/layout.ts";
+import { memoryOperand, readSized } from "../cpu/operand.ts";
+import { stackCursor } from "../cpu/stack.ts";
+import type { DecodedInsn, SystemOperation } from "../cpu/system-operation.ts";
+import { emitGoto, emitNear } from "../emit/branch.ts";
+import type { Emitter } from "../emit/emitter.ts";
+import { UOP_FLAGS, UOP_IMM } from "../emit/uop.ts";
+import { add, and, c32, c64, type Expr, eq, eqz, extU, load64S, ne, shrU, sub, wrap } from "../wasm/expr.ts";
+import { conditionNames } from "./condition.ts";
+import { define, type Instruction } from "./define.ts";
+
+import { emitDrop, emitPush, emitTop } from "./stack.ts";
+
+/** A RIP cut to the operand size: 16-bit branches keep IP below 64 KiB. */
+function cutRip(e: Emitter, rip: Expr): Expr {
+	if (e.variant.size === 8) return rip;
+	return and(rip, c64(e.variant.size === 4 ? 0xffff_ffffn : 0xffffn));
+}
+
+/** RIP behind this instruction plus the immediate. */
+function relativeTarget(e: Emitter): Expr {
+	return cutRip(e, add(e.rip(true), load64S(4, e.pc, UOP_IMM)));
+}
+
+function conditional(test: (e: Emitter) => Expr): { emit: (e: Emitter) => void; near: (e: Emitter) => void } {
+	return {
+		emit: (e) => e.f.if(test(e), () => emitGoto(e, relativeTarget(e))),
+		near: (e) => e.f.if(test(e), () => emitNear(e)),
+	};
+}
+
+function jumpRow(name: string, opcode: string, operand: string, test: (e: Emitter) => Expr): Instruction {
+	const { emit, near } = conditional(test);
+	return define(name, opcode, operand, emit, { attributes: ["f64"], near });
+}
+
+/** rCX by the address size, decremented when `loop`: i32, non-zero when it is not zero. */
+function counter(e: Emitter, loop: boolean): Expr {
+	const { f } = e;
+	const size = f.let(and(shrU(e.field(UOP_FLAGS), c32(5)), c32(3)));
+	const old = e.gpr(L.RCX, 8);
+	const value = f.let(loop ? sub(old, c64(1)) : old);
+	const result = f.local("i32");
+	f.if(
+		eq(size, c32(2)),
+		() => {
+			if (loop) e.setGpr(L.RCX, 8, value);
+			f.set(result, ne(value, c64(0)));
+		},
+		() =>
+			f.if(
+				size,
+				() => {
+					if (loop) e.setQuad(L.GPR + L.RCX * 8, and(value, c64(0xffff_ffffn)));
+					f.set(result, ne(and(value, c64(0xffff_ffffn)), c64(0)));
+				},
+				() => {
+					if (loop) e.f.store(2, c32(e.state), value, L.GPR + L.RCX * 8);
+					f.set(result, ne(and(value, c64(0xffffn)), c64(0)));
+				},
+			),
+	);
+	return result;
+}
+
+function call(e: Emitter): void {
+	const back = e.f.let(cutRip(e, e.rip(true)));
+	const target = e.f.let(relativeTarget(e));
+	emitPush(e, e.variant.size, e.variant.size === 8 ? back : wrap(back));
+	emitGoto(e, target);
+}
+
+function callNear(e: Emitter): void {
+	const back = e.f.let(cutRip(e, e.rip(true)));
+	emitPush(e, e.variant.size, e.variant.size === 8 ? back : wrap(back));
+	emitNear(e);
+}
+
+function callIndirect(e: Emitter): void {
+	const value = e.f.let(e.get(0));
+	const target = value.type === "i64" ? value : e.f.let(extU(value));
+	const back = e.f.let(cutRip(e, e.rip(true)));
+	emitPush(e, e.variant.size, e.variant.size === 8 ? back : wrap(back));
+	emitGoto(e, target);
+}
+
+function jumpIndirect(e: Emitter): void {
+	const value = e.get(0);
+	emitGoto(e, value.type === "i64" ? value : extU(value));
+}
+
+function ret(drop: boolean): (e: Emitter) => void {
+	return (e) => {
+		const { size } = e.variant;
+		const value = emitTop(e, size);
+		emitDrop(e, size);
+		if (drop) {
+			const pointer = add(e.gpr(L.RSP, 8), extU(and(e.immediate(), c32(0xffff))));
+			e.setQuad(L.GPR + L.RSP * 8, e.variant.stack === "flat64" ? pointer : and(pointer, c64(0xffff_ffffn)));
+		}
+		emitGoto(e, value.type === "i64" ? value : extU(value));
+	};
+}
+
+const cutTarget = (insn: DecodedInsn, rip: bigint): bigint => BigInt.asUintN(insn.operandSize * 8, rip);
+
+function callSlow(target: (cpu: Cpu, insn: DecodedInsn) => bigint): SystemOperation {
+	return (cpu, insn) => {
+		const rip = target(cpu, insn);
+		const stack = stackCursor(cpu);
+		stack.push(insn.operandSize as 2 | 4 | 8, cpu.nextRip);
+		stack.commit();
+		cpu.jump(cutTarget(insn, rip));
+	};
+}
+
+const retSlow: SystemOperation = (cpu, insn) => {
+	const stack = stackCursor(cpu);
+	const rip = stack.pop(insn.operandSize as 2 | 4 | 8);
+	stack.skip(insn.immediate & 0xffff);
+	stack.commit();
+	cpu.jump(rip);
+};
+
+const relative = (cpu: Cpu, insn: DecodedInsn): bigint => cpu.nextRip + BigInt(insn.immediate);
+const indirect = (cpu: Cpu, insn: DecodedInsn): bigint =>
+	insn.isMemory
+		? readSized(cpu, memoryOperand(cpu, insn, insn.operandSize, false), insn.operandSize)
+		: cpu.gpr(insn.rm);
+
+const nibble = (value: number): string => value.toString(16).toUpperCase();
+
+/** Near control transfer. */
+export const branches: readonly Instruction[] = [
+	...conditionNames.flatMap((name, code) => [
+		jumpRow(`j${name}`, `7${nibble(code)}`, "Jb", (e) => e.condition(code)),
+		jumpRow(`j${name}`, `0F 8${nibble(code)}`, "Jz", (e) => e.condition(code)),
+	]),
+	jumpRow("loopne", "E0", "Jb", (e) => and(counter(e, true), eqz(e.f.let(e.condition(4, true))))),
+	jumpRow("loope", "E1", "Jb", (e) => and(counter(e, true), e.f.let(e.condition(4, true)))),
+	jumpRow("loop", "E2", "Jb", (e) => counter(e, true)),
+	jumpRow("jcxz", "E3", "Jb", (e) => eqz(counter(e, false))),
+	define("jmp", "EB", "Jb", (e) => emitGoto(e, relativeTarget(e)), {
+		attributes: ["f64", "ends"],
+		near: (e) => emitNear(e),
+	}),
+	define("jmp", "E9", "Jz", (e) => emitGoto(e, relativeTarget(e)), {
+		attributes: ["f64", "ends"],
+		near: (e) => emitNear(e),
+	}),
+	define("jmp", "FF /4", "Ev", jumpIndirect, { attributes: ["f64", "ends"] }),
+	define("call", "E8", "Jz", call, {
+		attributes: ["f64", "stack"],
+		near: callNear,
+		segmented: callSlow(relative),
+	}),
+	define("call", "FF /2", "Ev", callIndirect, {
+		attributes: ["f64", "stack"],
+		segmented: callSlow(indirect),
+	}),
+	define("ret", "C3", "", ret(false), { attributes: ["f64", "stack", "ends"], segmented: retSlow }),
+	define("ret", "C2", "Iw", ret(true), { attributes: ["f64", "stack", "ends"], segmented: retSlow }),
+];
