@@ -1,20 +1,18 @@
-import { canBeacon } from "../channel/beacon.ts";
-import { hwsimChannels } from "../channel/plan.ts";
-import { checkChannelDefinition } from "../channel/usable.ts";
 import { RegdomainError } from "../errors.ts";
 import { type Database, type Domain, isValidDomain } from "../model/domain.ts";
 import { ChannelFlag } from "../model/flags.ts";
-import type { Quirks } from "../rules/decide.ts";
 import { intersectDomains } from "../rules/intersect.ts";
 import type { RegulatoryEvent, TraceEntry } from "./events.ts";
-import { applyBeacon, applyCustom, applyRadioHt40, restoreCustom, updateRadio } from "./radio.ts";
+import { interfacesToLeave } from "./interfaces.ts";
+import { applyBeacon, applyCustom, applyRadioHt40, createRadio, restoreCustom, updateRadio } from "./radio.ts";
 import {
 	builtInWorld,
-	freshChannel,
 	type Initiator,
+	initialState,
 	isLetters,
 	isWorld,
-	NO_GAIN_LIMIT,
+	type KernelOptions,
+	NO_USER_ALPHA2,
 	type RadioOptions,
 	type RadioState,
 	type RegulatoryRequest,
@@ -32,26 +30,14 @@ export const ENFORCE_GRACE_MS = 60_000;
 const MAX_UNANSWERED = 10;
 
 /** How to start a regulatory core. */
-export interface RegulatoryOptions {
+export interface RegulatoryOptions extends KernelOptions {
 	/** The database the kernel loads; absent: none, or one it refuses, so that only the built-in world domain remains. */
 	database?: Database;
 	/** Radios present from the start, registered in order. */
 	radios?: readonly RadioOptions[];
-	/** Kernel behaviour with or without its bugs. @default "linux-7.2" */
-	quirks?: Quirks;
-	/** CONFIG_CFG80211_CRDA_SUPPORT: unknown countries are asked of user space. @default true */
-	crda?: boolean;
-	/** CONFIG_CFG80211_REG_CELLULAR_HINTS. @default false */
-	cellularHints?: boolean;
-	/** Module parameter ieee80211_regdom. @default "00" */
-	moduleAlpha2?: string;
-	/** Time to start at, ms. @default 0 */
-	nowMs?: number;
 	/** A state saved earlier, to continue from; the other options but `database` are then not used. */
 	state?: RegulatoryState;
 }
-
-const nobody = "97";
 
 /**
  * The regulatory core of cfg80211 in virtual time: takes hints from core, users, drivers, country elements and beacons,
@@ -70,23 +56,7 @@ export class RegulatoryCore {
 			this.state = structuredClone(options.state);
 			return;
 		}
-		this.state = {
-			nowMs: options.nowMs ?? 0,
-			quirks: options.quirks ?? "linux-7.2",
-			crda: options.crda ?? true,
-			cellularHints: options.cellularHints ?? false,
-			moduleAlpha2: options.moduleAlpha2 ?? "00",
-			global: builtInWorld,
-			last: worldRequest(),
-			queue: [],
-			userAlpha2: nobody,
-			unanswered: 0,
-			beacons: [],
-			indoor: false,
-			indoorOwner: 0,
-			interfaces: [],
-			radios: [],
-		};
+		this.state = initialState(options);
 		this.#hintCore();
 		if (!isWorld(this.state.moduleAlpha2)) this.#hintUser(this.state.moduleAlpha2, false);
 		this.#drain();
@@ -409,9 +379,9 @@ export class RegulatoryCore {
 		state.global = builtInWorld;
 		state.last = worldRequest();
 		delete state.answerDueMs;
-		let alpha2 = isWorld(state.moduleAlpha2) ? nobody : state.moduleAlpha2;
-		if (state.userAlpha2 !== nobody) {
-			if (resetUser) state.userAlpha2 = nobody;
+		let alpha2 = isWorld(state.moduleAlpha2) ? NO_USER_ALPHA2 : state.moduleAlpha2;
+		if (state.userAlpha2 !== NO_USER_ALPHA2) {
+			if (resetUser) state.userAlpha2 = NO_USER_ALPHA2;
 			else alpha2 = state.userAlpha2;
 		}
 		const stashed = state.queue;
@@ -461,28 +431,7 @@ export class RegulatoryCore {
 				field: "name",
 			});
 		}
-		const selfManaged = options.selfManaged ?? false;
-		const radio: RadioState = {
-			name,
-			strict: options.strict ?? false,
-			custom: options.custom !== undefined,
-			selfManaged,
-			ignoreCountryElement: selfManaged || (options.ignoreCountryElement ?? false),
-			disableBeaconHints: selfManaged || (options.disableBeaconHints ?? false),
-			followCountryElementPower: options.followCountryElementPower ?? false,
-			cellularHints: options.cellularHints ?? false,
-			connected: false,
-			channels: (options.channels ?? hwsimChannels).map(freshChannel),
-		};
-		if (options.custom !== undefined) {
-			applyCustom(radio, options.custom);
-			radio.domain = options.custom;
-			for (const channel of radio.channels) {
-				channel.origFlags = channel.flags;
-				channel.origPowerDbm = channel.powerDbm;
-				channel.origGainDbi = NO_GAIN_LIMIT;
-			}
-		}
+		const radio = createRadio(options);
 		this.state.radios.push(radio);
 		this.#update(radio, this.state.last.initiator);
 	}
@@ -546,18 +495,11 @@ export class RegulatoryCore {
 		state.nowMs = end;
 	}
 
-	/** `reg_leave_invalid_chans`. */
 	#checkInterfaces(): void {
-		this.state.interfaces = this.state.interfaces.filter((running) => {
-			const { channels } = this.radio(running.radio);
-			const { indoor } = this.state;
-			const stays =
-				running.type === "station" || running.type === "p2p-client"
-					? checkChannelDefinition(channels, running.definition).usable
-					: canBeacon(channels, running.definition, { type: running.type, indoor }).usable;
-			if (!stays) this.#log("left", `${running.name} on ${running.radio}`, "its channel is no longer allowed");
-			return stays;
-		});
+		for (const { name, radio } of interfacesToLeave(this.state)) {
+			this.#removeInterface(radio, name);
+			this.#log("left", `${name} on ${radio}`, "its channel is no longer allowed");
+		}
 	}
 }
 
