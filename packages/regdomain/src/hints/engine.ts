@@ -376,7 +376,7 @@ export class RegulatoryCore {
 			state.indoor = false;
 			this.#scheduleInterfaceCheck(true);
 		}
-		state.global = builtInWorld;
+		state.global = this.#restoredWorld(cached);
 		state.last = worldRequest();
 		delete state.answerDueMs;
 		let alpha2 = isWorld(state.moduleAlpha2) ? NO_USER_ALPHA2 : state.moduleAlpha2;
@@ -400,6 +400,15 @@ export class RegulatoryCore {
 			if (isLetters(alpha2)) this.#hintUser(alpha2, false);
 		}
 		state.queue.push(...stashed);
+	}
+
+	/**
+	 * The world domain right after a restore. After a disconnect the kernel means to take the one it read before, but has
+	 * just replaced that by the built-in one.
+	 */
+	#restoredWorld(cached: boolean): Domain {
+		const read = this.#database?.domains.get("00");
+		return cached && this.state.quirks === "none" && read !== undefined ? read : builtInWorld;
 	}
 
 	/** `regulatory_hint_disconnect`, once every radio is idle. */

@@ -108,6 +108,17 @@ describe("country elements", () => {
 	});
 });
 
+test("after a disconnect Linux falls back to its built-in world domain; the database's was meant", () => {
+	const worldOf = (quirks: "linux-7.2" | "none"): Domain => {
+		const core = start({ quirks });
+		core.apply({ kind: "country-element", radio: "wlan0", alpha2: "JP" });
+		core.apply({ kind: "disconnect", radio: "wlan0" });
+		return core.state.global;
+	};
+	expect(worldOf("linux-7.2")).toEqual(builtInWorld);
+	expect(worldOf("none")).toEqual(database.domains.get("00"));
+});
+
 test("a base station is trusted over users, by radios that take its word", () => {
 	const core = start({ cellularHints: true, radios: [{ name: "a", cellularHints: true }, { name: "b" }] });
 	core.apply({ kind: "user", alpha2: "JP", cellular: true });

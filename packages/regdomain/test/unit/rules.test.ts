@@ -17,6 +17,7 @@ import {
 	RuleFlag,
 	renderExplanation,
 	uniteDomains,
+	wmmRuleAt,
 } from "../../src/index.ts";
 import { fingerprint } from "../../src/signature/index.ts";
 
@@ -157,6 +158,7 @@ test("rules from JSON are checked field by field", () => {
 			return (error as { place: { field?: string } }).place.field;
 		}
 	};
+	expect(parseDomain({ alpha2: "QX", dfsRegion: "DFS-ETSI", rules: [good] }).dfsRegion).toBe(2);
 	expect(refused(null)).toBe("domain");
 	expect(refused({ alpha2: "Q", rules: [good] })).toBe("alpha2");
 	expect(refused({ alpha2: "QX", dfsRegion: "x", rules: [good] })).toBe("dfsRegion");
@@ -165,6 +167,13 @@ test("rules from JSON are checked field by field", () => {
 	expect(refused({ alpha2: "QX", rules: [{ ...good, maxEirpMbm: "20" }] })).toBe("rules[0].maxEirpMbm");
 	expect(refused({ alpha2: "QX", rules: [{ ...good, endKHz: 5_100_000 }] })).toBe("rules[0]");
 	expect(refused({ alpha2: "QX", rules: [{ ...good, flags: 2 ** 32 }] })).toBe("rules[0].flags");
+});
+
+test("WMM limits at a frequency", () => {
+	expect(wmmRuleAt(of("DE"), 5_180_000)?.client[0]).toEqual({ cwMin: 3, cwMax: 7, aifsn: 2, cotMs: 2 });
+	expect(wmmRuleAt(of("DE"), 2_437_000)).toBeUndefined();
+	const both = intersectDomains(of("DE"), of("US"))!;
+	expect(wmmRuleAt(both, 5_180_000)).toEqual(wmmRuleAt(of("DE"), 5_180_000));
 });
 
 test("dbm figures of db.txt survive as integers", () => {
