@@ -29,6 +29,9 @@ export const ENFORCE_GRACE_MS = 60_000;
 
 const MAX_UNANSWERED = 10;
 
+// A module parameter that names no known country makes the kernel wait and restore for ever.
+const MAX_TIMERS = 10_000;
+
 /** How to start a regulatory core. */
 export interface RegulatoryOptions extends KernelOptions {
 	/** The database the kernel loads; absent: none, or one it refuses, so that only the built-in world domain remains. */
@@ -478,13 +481,15 @@ export class RegulatoryCore {
 	// ---- time ----
 
 	#advance(ms: number): void {
-		if (!Number.isFinite(ms) || ms < 0) {
-			throw new RegdomainError("SCENARIO_SYNTAX", `time cannot advance by ${ms} ms`, ms, { field: "advanceMs" });
-		}
+		const tooFar = (why: string): RegdomainError =>
+			new RegdomainError("SCENARIO_SYNTAX", `time cannot advance by ${ms} ms: ${why}`, ms, { field: "advanceMs" });
+		if (!(ms >= 0 && this.state.nowMs + ms <= Number.MAX_SAFE_INTEGER))
+			throw tooFar("give 0 or more, up to 2^53 in all");
 		const { state } = this;
 		const end = state.nowMs + ms;
 		this.#drain();
-		for (;;) {
+		for (let fired = 0; ; fired++) {
+			if (fired > MAX_TIMERS) throw tooFar(`more than ${MAX_TIMERS} waits would end; advance in steps`);
 			const answer = state.answerDueMs ?? Number.POSITIVE_INFINITY;
 			const check = state.interfaceCheckMs ?? Number.POSITIVE_INFINITY;
 			const next = Math.min(answer, check);

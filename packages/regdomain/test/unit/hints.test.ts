@@ -73,6 +73,18 @@ describe("unknown countries", () => {
 		expect(core.state.global.alpha2).toBe("US");
 	});
 
+	test("as a module parameter keep the kernel restoring for ever; time that long is refused", () => {
+		const core = start({ moduleAlpha2: "QQ" });
+		core.apply({ kind: "advance", ms: 3142 * 3 });
+		expect(core.state).toMatchObject({ global: { alpha2: "00" }, answerDueMs: 3142 * 4 });
+		expect(() => core.apply({ kind: "advance", ms: 1e15 })).toThrow(
+			expect.objectContaining({ code: "SCENARIO_SYNTAX" }),
+		);
+		expect(() => core.apply({ kind: "advance", ms: 1e300 })).toThrow(
+			expect.objectContaining({ code: "SCENARIO_SYNTAX" }),
+		);
+	});
+
 	test("without a database the kernel gives up after eleven waits, with its built-in world", () => {
 		const core = createRegulatoryCore({ radios: [{ name: "wlan0" }] });
 		core.apply({ kind: "advance", ms: 3142 * 20 });
