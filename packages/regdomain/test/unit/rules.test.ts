@@ -140,6 +140,7 @@ describe("explanations", () => {
 			createChannelDefinition(5200, 20),
 		);
 		expect(quirk.quirks[0]).toContain("NO_HT40PLUS");
+		expect(explainChannel(of("00"), createChannelDefinition(903.5, 1)).quirks[0]).toContain("NO_IR in S1G");
 	});
 });
 
