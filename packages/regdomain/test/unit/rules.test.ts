@@ -109,6 +109,13 @@ describe("search", () => {
 		expect(common.some(({ channel }) => channel === 149)).toBe(false);
 	});
 
+	test("where nobody may start a network there is none to find, though one may join", () => {
+		expect(findChannels(of("00"), { band: "5" })).toEqual([]);
+		expect(findChannels(of("00"), { band: "5", use: "station" }).length).toBeGreaterThan(20);
+		expect(findChannels(of("00"), { band: "s1g" })).toEqual([]);
+		expect(findChannels(of("US"), { band: "s1g", widthMHz: 8 }).length).toBeGreaterThan(0);
+	});
+
 	test("without radar detection, outdoors", () => {
 		const found = findChannels(of("DE"), { band: "5", widthMHz: 20, withoutDfs: true, outdoors: true });
 		expect(found.map(({ channel }) => channel)).toEqual([149, 153, 157, 161, 165, 169, 173]);
