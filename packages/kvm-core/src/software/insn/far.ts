@@ -87,7 +87,10 @@ export const farRows: readonly Instruction[] = [
 		"int1",
 		"F1",
 		"",
-		(cpu) => enterHandler(cpu, { vector: DB, kind: "icebp", errorCode: -1, returnRip: cpu.nextRip }),
+		(cpu) => {
+			enterHandler(cpu, { vector: DB, kind: "icebp", errorCode: -1, returnRip: cpu.nextRip });
+			cpu.stepSuppressed = true;
+		},
 		{ attributes: ["ends"] },
 	),
 ];
