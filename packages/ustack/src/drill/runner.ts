@@ -39,6 +39,11 @@ const START_MS = 1_000;
 const DEFAULT_TOLERANCE_MS = 4;
 const REMOTE_ISN = 0x20000000;
 const LONGEST_MS = 3_600_000;
+/** Calls whose result is a new descriptor; scripts number those as they like. */
+const CREATES = new Set(["socket", "accept", "accept4", "epoll_create", "epoll_create1"]);
+
+/** What google's runner defines this name as: the cookie of the key in its `defaults.sh`. */
+const TFO_COOKIE = "3021b9d889017eeb";
 
 class Failure extends Error {
 	readonly line: number;
@@ -70,6 +75,7 @@ export function runScript(text: string, options: DrillOptions = {}): DrillResult
 }
 
 interface Blocked {
+	endsAt: number;
 	event: ScriptEvent & { kind: "syscall" };
 	attempt: () => Attempt;
 	startedAt: number;
@@ -90,6 +96,9 @@ class Run {
 	private localPort = 8080;
 	private remotePort = 33_000;
 	private localIsn = 0;
+	/** What the scripts call the initial sequence numbers; only SYN segments name them. */
+	private localName = 0;
+	private remoteName = 0;
 	private haveIsn = false;
 	private sawRemoteSyn = false;
 	/** Script's timestamp values of the tested host to live ones. */
@@ -154,6 +163,7 @@ class Run {
 			return;
 		}
 		const at = this.startOf(event.time);
+		const endsAt = event.kind === "syscall" && event.end !== undefined ? this.callEnd(event.end, event.time) : 0;
 		this.advance(at);
 		this.eventAt = Math.max(at, this.eventAt);
 		switch (event.kind) {
@@ -174,7 +184,7 @@ class Run {
 				break;
 			}
 			case "syscall":
-				this.syscall(event);
+				this.syscall(event, endsAt);
 				break;
 		}
 		this.settle();
@@ -200,7 +210,13 @@ class Run {
 		this.now = Math.max(this.now, to);
 	}
 
-	private syscall(event: ScriptEvent & { kind: "syscall" }): void {
+	/** When a blocking call is to return; start and end count from the same moment. */
+	private callEnd(end: EventTime, start: EventTime): number {
+		if (end.kind === "any") return LONGEST_MS;
+		return start.kind === "absolute" && end.kind === "absolute" ? this.startOf(end) : this.eventAt + end.at * 1000;
+	}
+
+	private syscall(event: ScriptEvent & { kind: "syscall" }, endsAt: number): void {
 		const attempt = this.sockets.prepare(event.name, event.args, () => this.now);
 		const result = attempt();
 		this.settle();
@@ -209,28 +225,19 @@ class Run {
 				// The expected result may need the frames the call itself sent.
 				this.fail(`${event.name}() blocks, and the script does not let it`);
 			}
-			this.blocked.push({ event, attempt, startedAt: this.now });
+			this.blocked.push({ event, attempt, startedAt: this.now, endsAt });
 			return;
 		}
-		if (event.end !== undefined && this.endTimeOf(event) - this.now > this.tolerance) {
-			this.fail(`${event.name}() should block until ${((this.endTimeOf(event) - START_MS) / 1000).toFixed(3)} s and returns at once`);
+		if (event.end !== undefined && endsAt - this.now > this.tolerance) {
+			this.fail(`${event.name}() should block until ${((endsAt - START_MS) / 1000).toFixed(3)} s and returns at once`);
 		}
 		this.compare(event, result);
 	}
 
-	private endTimeOf(event: ScriptEvent & { kind: "syscall" }): number {
-		const end = event.end!;
-		if (end.kind === "any") return LONGEST_MS;
-		return end.kind === "relative" ? this.eventAt + end.at * 1000 : START_MS + end.at * 1000;
-	}
-
-	private readonly ends = new Map<Blocked, number>();
-
 	private finishBlocked(last: boolean): void {
 		for (const blocked of [...this.blocked]) {
-			if (!this.ends.has(blocked)) this.ends.set(blocked, this.endTimeOf(blocked.event));
 			const result = blocked.attempt();
-			const end = this.ends.get(blocked)!;
+			const end = blocked.endsAt;
 			const { line } = this;
 			this.line = blocked.event.line;
 			if (result !== "blocked") {
@@ -263,7 +270,8 @@ class Run {
 			this.fail(`${event.name}() gave ${result.errno ?? result.value}, expected -1 ${errno}`);
 		}
 		if (expected !== undefined && expected.type === "number" && errno === undefined) {
-			if (expected.value !== result.value) this.fail(`${event.name}() gave ${result.errno ?? result.value}, expected ${expected.value}`);
+			if (CREATES.has(event.name) && expected.value > 0 && result.value > 0) this.sockets.rename(result.value, expected.value);
+			else if (expected.value !== result.value) this.fail(`${event.name}() gave ${result.errno ?? result.value}, expected ${expected.value}`);
 		}
 		const wrong = this.sockets.checkOutputs(event.name, event.args, result);
 		if (wrong !== undefined) this.fail(wrong);
@@ -279,7 +287,7 @@ class Run {
 				applyGoogleDefaults(config);
 				continue;
 			}
-			if (/^(ip tcp_metrics|nstat|\/tmp\/sysctl_restore|tc qdisc (add|del|delete) )/.test(line)) continue;
+			if (/^(ip tcp_metrics|nstat|\/tmp\/sysctl_restore|tc qdisc |ethtool -K |2>)/.test(line)) continue;
 			if (/^sleep /.test(line)) {
 				this.advance(this.now + Number(words[1]) * 1000);
 				this.eventAt = this.now;
@@ -288,8 +296,7 @@ class Run {
 			if (words[0] === "sysctl" || /set_sysctls\.py$/.test(words[0]!)) {
 				for (const match of line.matchAll(/((?:\/proc\/sys\/|net\.)[A-Za-z0-9_./]+)\s*=\s*("[^"]*"|'[^']*'|\S+)/g)) {
 					const value = match[2]!.replace(/^["']|["']$/g, "");
-					if (/tcp_fastopen_key$/.test(match[1]!)) continue;
-					if (!applySysctl(config, match[1]!, value)) this.fail(`the setting ${match[1]}=${value} has no meaning here`);
+						if (!applySysctl(config, match[1]!, value)) this.fail(`the setting ${match[1]}=${value} has no meaning here`);
 				}
 				continue;
 			}
@@ -314,17 +321,23 @@ class Run {
 				this.haveIsn = false;
 			}
 		}
-		if ((flags & SYN) !== 0) this.sawRemoteSyn = true;
+		if ((flags & SYN) !== 0) {
+			this.sawRemoteSyn = true;
+			this.remoteName = segment.seq;
+		}
 		const listening = this.sockets.listeningPort();
 		if (!this.haveIsn && listening !== undefined) this.localPort = listening;
 		const window = segment.win ?? 65_535;
-		const ack = segment.ack === undefined ? 0 : (segment.ack + this.localIsn) | 0;
-		const bytes = buildSegment(segment, [this.remotePort, this.localPort], (segment.seq + REMOTE_ISN) | 0, ack, window, (option) => this.inwards(option));
+		const syn = (flags & SYN) !== 0;
+		const ack = segment.ack === undefined ? 0 : (segment.ack - (syn ? this.localName : 0) + this.localIsn) | 0;
+		const seq = (REMOTE_ISN + (syn ? 0 : segment.seq)) | 0;
+		const bytes = buildSegment(segment, [this.remotePort, this.localPort], seq, ack, window, (option) => this.inwards(option));
 		this.stack.input(bytes, this.now);
 	}
 
 	private inwards(option: ScriptOption): ScriptOption {
 		if (option.kind === "sack") return { ...option, values: option.values.map((value) => (value + this.localIsn) | 0) };
+		if (option.cookie === "TFO_COOKIE") return { ...option, cookie: TFO_COOKIE };
 		if (option.kind === "TS") return { ...option, values: [option.values[0]!, this.stamps.get(option.values[1]!) ?? option.values[1]!] };
 		return option;
 	}
@@ -349,7 +362,10 @@ class Run {
 			if (live === undefined) this.fail(`nothing was sent, expected ${want}`);
 			if (first === undefined) {
 				first = live;
-				if ((live.flags & SYN) !== 0) this.remember(live);
+				if ((live.flags & SYN) !== 0) {
+					this.remember(live);
+					this.localName = segment.seq;
+				}
 			}
 			const seen = `sent ${describe(live, this.localIsn, this.sawRemoteSyn ? REMOTE_ISN : 0)}, expected ${want}`;
 			if (time.kind !== "any" && (live.at < earliest || live.at > latest)) {
@@ -367,8 +383,9 @@ class Run {
 
 	private differs(segment: ScriptSegment, live: LiveSegment, before: number, last: boolean, whole: boolean): string | undefined {
 		if (live.sourcePort !== this.localPort) return `from port ${live.sourcePort}`;
+		const syn = (live.flags & SYN) !== 0;
 		const seq = (live.seq - this.localIsn) | 0;
-		if (seq !== segment.seq + before) return "the sequence number differs";
+		if (seq !== segment.seq - (syn ? this.localName : 0) + before) return "the sequence number differs";
 		let expected = flagBits(segment.flags);
 		let flags = live.flags;
 		if (!whole) {
@@ -379,7 +396,7 @@ class Run {
 			if (before > 0) expected &= ~0x80;
 		}
 		if (flags !== expected) return "the flags differ";
-		if (segment.ack !== undefined && (live.flags & ACK) !== 0 && ((live.ack - REMOTE_ISN) | 0) !== segment.ack) return "the acknowledgement differs";
+		if (segment.ack !== undefined && (live.flags & ACK) !== 0 && ((live.ack - REMOTE_ISN) | 0) !== segment.ack - (syn ? this.remoteName : 0)) return "the acknowledgement differs";
 		if (segment.win !== undefined && live.window !== segment.win) return "the window differs";
 		if (segment.ecn !== undefined && segment.ecn !== "ect01") {
 			const names = ["noecn", "ect1", "ect0", "ce"];
@@ -401,7 +418,8 @@ class Run {
 				const edges = other.values.map((value) => (value - REMOTE_ISN) | 0);
 				if (edges.join() !== option.values.join()) return "the SACK blocks differ";
 			} else if (option.kind === "FO" || option.kind === "FOEXP") {
-				if (option.cookie !== "..." && option.cookie !== other.cookie) return "the Fast Open cookie differs";
+				const cookie = option.cookie === "TFO_COOKIE" ? TFO_COOKIE : option.cookie;
+				if (cookie !== "..." && cookie !== other.cookie) return "the Fast Open cookie differs";
 			} else if (option.values.join() !== other.values.join()) return `${option.kind} is ${other.values.join()}`;
 		}
 		return undefined;

@@ -144,7 +144,7 @@ class Parser {
 
 	private packet(line: number, time: EventTime, direction: "in" | "out"): ScriptEvent {
 		this.take(/^(?:ipv4|ipv6)\s+[^:]*:\s*/);
-		const icmp = this.take(/^icmp(?:v6)?\s+(\w+)(?:\s+(\w+))?(?:\s+mtu\s+(\d+))?(?:\s+\[(\d+)(?::\d+)?\((\d+)\)\])?/);
+		const icmp = this.take(/^icmp(?:v6)?\s+(\w+)(?:\s+(?!mtu\b)(\w+))?(?:\s+mtu\s+(\d+))?(?:\s+\[(\d+)(?::\d+)?\((\d+)\)\])?/);
 		if (icmp !== undefined) {
 			return { line, time, kind: "icmp", direction, type: icmp[1]!, code: icmp[2] ?? "", mtu: Number(icmp[3] ?? 0), seq: Number(icmp[4] ?? 1), length: Number(icmp[5] ?? 0) };
 		}
@@ -273,7 +273,7 @@ function parseOption(text: string): ScriptOption {
 	if (text.startsWith("wscale ")) return { kind: "wscale", values: numbers(text) };
 	if (text.startsWith("sack ")) return { kind: "sack", values: numbers(text) };
 	if (text.startsWith("TS val")) return { kind: "TS", values: numbers(text) };
-	const fast = /^(FO|FOEXP)(?:\s+([0-9a-fA-F]*|nil|\.\.\.))?$/.exec(text);
+	const fast = /^(FO|FOEXP)(?:\s+([0-9a-fA-F]*|nil|TFO_COOKIE|\.\.\.))?$/.exec(text);
 	if (fast !== null) return { kind: fast[1] as "FO" | "FOEXP", values: [], cookie: fast[2] === undefined || fast[2] === "nil" ? "" : fast[2] };
 	return { kind: "other", values: [], cookie: text };
 }

@@ -21,6 +21,8 @@ interface Socket {
 	epoll: Map<number, { events: number; data: number }> | undefined;
 	fastOpenQueue: number;
 	closedByError: boolean;
+	/** connect() left the SYN to the first write (TCP_FASTOPEN_CONNECT). */
+	deferred: boolean;
 }
 
 const POLL: Record<string, number> = { POLLIN: 1, POLLPRI: 2, POLLOUT: 4, POLLERR: 8, POLLHUP: 16, POLLRDHUP: 0x2000, EPOLLIN: 1, EPOLLPRI: 2, EPOLLOUT: 4, EPOLLERR: 8, EPOLLHUP: 16, EPOLLRDHUP: 0x2000, EPOLLET: 0x80000000 | 0, EPOLLONESHOT: 1 << 30 };
@@ -60,6 +62,15 @@ export class Sockets {
 		return undefined;
 	}
 
+	/** A script gave a descriptor another number. */
+	rename(from: number, to: number): void {
+		const socket = this.files.get(from);
+		if (socket === undefined || from === to) return;
+		this.files.delete(from);
+		socket.fd = to;
+		this.files.set(to, socket);
+	}
+
 	private fresh(): number {
 		let fd = 3;
 		while (this.files.has(fd)) fd++;
@@ -79,6 +90,7 @@ export class Sockets {
 			epoll: undefined,
 			fastOpenQueue: 0,
 			closedByError: false,
+			deferred: false,
 		};
 		this.files.set(fd, socket);
 		return socket;
@@ -192,7 +204,7 @@ export class Sockets {
 				configure: (c) => {
 					for (const apply of socket.configure) apply(c);
 				},
-				fastOpenQueue: socket.fastOpenQueue,
+				...(socket.fastOpenQueue > 0 ? { fastOpenQueue: socket.fastOpenQueue } : {}),
 			});
 		} catch (error) {
 			return { value: -1, errno: (error as StackError).code };
@@ -249,7 +261,12 @@ export class Sockets {
 				if (c !== undefined && c.state === SYN_SENT) return { value: -1, errno: "EALREADY" };
 				if (c !== undefined && c.state >= ESTABLISHED) return { value: -1, errno: "EISCONN" };
 				if (socket.error !== undefined) return this.takeError(socket);
-				const failed = this.open(socket);
+				const late = socket.options.get("TCP_FASTOPEN_CONNECT") === 1;
+				if (late && this.tcp.fastOpenCache.has(REMOTE)) {
+					socket.deferred = true;
+					return { value: 0 };
+				}
+				const failed = this.open(socket, late ? new Uint8Array(0) : undefined);
 				if (failed !== undefined) return failed;
 				return socket.nonBlocking ? { value: -1, errno: "EINPROGRESS" } : "blocked";
 			}
@@ -268,7 +285,9 @@ export class Sockets {
 		let left = length;
 		let waiting = false;
 		return () => {
-			if (flags.includes("MSG_FASTOPEN") && socket.connection === undefined && !waiting) {
+			if ((flags.includes("MSG_FASTOPEN") || socket.deferred) && socket.connection === undefined && !waiting) {
+				if ((this.tcp.config.fastOpen & 1) === 0) return { value: -1, errno: "EOPNOTSUPP" };
+				socket.deferred = false;
 				const before = new Uint8Array(length);
 				const failed = this.open(socket, before);
 				if (failed !== undefined) return failed;
@@ -285,9 +304,7 @@ export class Sockets {
 			if (c.connecting) return socket.nonBlocking ? { value: -1, errno: "EAGAIN" } : "blocked";
 			if (c.finQueued || c.state > CLOSE_WAIT || c.state === CLOSED) return { value: -1, errno: "EPIPE" };
 			const more = flags.includes("MSG_MORE");
-			if (more) c.setCork(true);
-			left -= c.write(new Uint8Array(left));
-			if (!more && socket.options.get("TCP_CORK") !== 1) c.setCork(false);
+			left -= c.write(new Uint8Array(left), more);
 			if (left === 0) return { value: length };
 			if (!socket.nonBlocking && !flags.includes("MSG_DONTWAIT")) return "blocked";
 			return left === length ? { value: -1, errno: "EAGAIN" } : { value: length - left };
@@ -356,6 +373,9 @@ export class Sockets {
 			case "TCP_FASTOPEN":
 				socket.fastOpenQueue = value;
 				return { value: 0 };
+			case "TCP_NOTSENT_LOWAT":
+			case "TCP_FASTOPEN_CONNECT":
+			case "IP_MTU_DISCOVER":
 			case "SO_REUSEADDR":
 			case "SO_REUSEPORT":
 			case "SO_PRIORITY":
@@ -372,7 +392,11 @@ export class Sockets {
 			socket.error = undefined;
 			return { value: 0, data: errno === undefined ? 0 : (ERRNO[errno] ?? -1) };
 		}
-		if (name === "TCP_MAXSEG") return { value: 0, data: socket.connection?.mss ?? 536 };
+		if (name === "TCP_MAXSEG") return { value: 0, data: socket.connection?.mss ?? socket.options.get(name) ?? 536 };
+		if (name === "SO_SNDBUF" || name === "SO_RCVBUF") {
+			const set = socket.options.get(name);
+			if (set !== undefined) return { value: 0, data: set * 2 };
+		}
 		const kept = socket.options.get(name);
 		if (kept !== undefined) return { value: 0, data: kept };
 		throw new StackError("ERR_BAD_SCRIPT", `the socket option ${name} is not known here`);
@@ -387,7 +411,9 @@ export class Sockets {
 		let events = 0;
 		if (c.readable > 0 || c.finReceived || c.state === CLOSED || c.receiveShut) events |= 1;
 		if (c.finReceived || c.state === CLOSED || c.receiveShut) events |= POLL["POLLRDHUP"]!;
-		if ((!c.connecting && (c.finQueued || c.sendRing.length <= (c.sendLimit * 2) / 3)) || c.state === CLOSED) events |= POLL["POLLOUT"]!;
+		const lowat = socket.options.get("TCP_NOTSENT_LOWAT") ?? Number.POSITIVE_INFINITY;
+		const room = c.sendRing.length <= (c.sendLimit * 2) / 3 && c.unsent < lowat;
+		if ((!c.connecting && (c.finQueued || room)) || c.state === CLOSED) events |= POLL["POLLOUT"]!;
 		if (c.state === CLOSED || (c.finReceived && c.finQueued)) events |= POLL["POLLHUP"]!;
 		if (socket.error !== undefined) events |= POLL["POLLERR"]!;
 		return events;

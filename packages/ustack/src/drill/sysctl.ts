@@ -80,6 +80,9 @@ export function applySysctl(config: TcpConfig, name: string, value: string): boo
 		case "net.ipv4.tcp_fastopen":
 			config.fastOpen = first;
 			return true;
+		case "net.ipv4.tcp_fastopen_key":
+			config.fastOpenKey = Uint8Array.from(value.replace(/[^0-9a-fA-F]/g, "").match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
+			return true;
 		case "net.ipv4.tcp_syncookies":
 			config.synCookies = first !== 0;
 			return true;
@@ -117,6 +120,7 @@ export function applyGoogleDefaults(config: TcpConfig): void {
 		["net.ipv4.tcp_recovery", "1"],
 		["net.ipv4.tcp_ecn", "0"],
 		["net.ipv4.tcp_fastopen", "0x70403"],
+		["net.ipv4.tcp_fastopen_key", "a1a1a1a1-b2b2b2b2-c3c3c3c3-d4d4d4d4"],
 	];
 	for (const [name, value] of set) applySysctl(config, name, value);
 }

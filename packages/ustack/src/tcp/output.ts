@@ -266,7 +266,8 @@ function resendLost(c: TcpConnection, now: number): void {
 
 /** Nagle (RFC 9293 3.7.4) as Minshall refined it: one small segment may be outstanding. */
 function nagleHolds(c: TcpConnection): boolean {
-	if (c.cork) return true;
+	if (c.pushNow) return false;
+	if (c.cork || c.more) return true;
 	if (c.noDelay || c.packetsOut === 0) return false;
 	return after(c.smallEnd, c.sndUna) && !after(c.smallEnd, c.sndNxt);
 }
@@ -284,7 +285,8 @@ function sendNew(c: TcpConnection, now: number): boolean {
 		const available = distance(dataEnd, c.sndNxt);
 		const finDue = c.finQueued && !c.finSent;
 		if (available <= 0 && !(finDue && available === 0)) break;
-		if (c.inFlight() >= c.cwnd) {
+		// A last FIN need not wait for the window (it is no load).
+		if (c.inFlight() >= c.cwnd && !(finDue && available <= mss)) {
 			limited = true;
 			break;
 		}
@@ -299,7 +301,7 @@ function sendNew(c: TcpConnection, now: number): boolean {
 		const lastOne = length === available;
 		if (length < mss && available > 0 && !finDue && nagleHolds(c)) break;
 		let flags = ACK;
-		if (lastOne && length > 0) flags |= PSH;
+		if (lastOne && length > 0 && c.pushEnd === ((c.sndNxt + length) | 0)) flags |= PSH;
 		let count = 1;
 		if (canSegment && length === mss && available >= 2 * mss) {
 			count = Math.min(
@@ -337,6 +339,7 @@ function sendNew(c: TcpConnection, now: number): boolean {
 		budget -= count;
 		sent = true;
 	}
+	c.pushNow = false;
 	afterSending(c, now, sent, limited);
 	return false;
 }
