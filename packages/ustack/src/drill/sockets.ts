@@ -25,8 +25,30 @@ interface Socket {
 	deferred: boolean;
 }
 
-const POLL: Record<string, number> = { POLLIN: 1, POLLPRI: 2, POLLOUT: 4, POLLERR: 8, POLLHUP: 16, POLLRDHUP: 0x2000, EPOLLIN: 1, EPOLLPRI: 2, EPOLLOUT: 4, EPOLLERR: 8, EPOLLHUP: 16, EPOLLRDHUP: 0x2000, EPOLLET: 0x80000000 | 0, EPOLLONESHOT: 1 << 30 };
-const CONSTANTS: Record<string, number> = { O_NONBLOCK: 0x800, O_RDWR: 2, SHUT_RD: 0, SHUT_WR: 1, SHUT_RDWR: 2, ...POLL };
+const POLL: Record<string, number> = {
+	POLLIN: 1,
+	POLLPRI: 2,
+	POLLOUT: 4,
+	POLLERR: 8,
+	POLLHUP: 16,
+	POLLRDHUP: 0x2000,
+	EPOLLIN: 1,
+	EPOLLPRI: 2,
+	EPOLLOUT: 4,
+	EPOLLERR: 8,
+	EPOLLHUP: 16,
+	EPOLLRDHUP: 0x2000,
+	EPOLLET: 0x80000000 | 0,
+	EPOLLONESHOT: 1 << 30,
+};
+const CONSTANTS: Record<string, number> = {
+	O_NONBLOCK: 0x800,
+	O_RDWR: 2,
+	SHUT_RD: 0,
+	SHUT_WR: 1,
+	SHUT_RDWR: 2,
+	...POLL,
+};
 const REMOTE = "192.0.2.1";
 
 /** The socket calls of a script, over one TCP layer. */
@@ -300,7 +322,8 @@ export class Sockets {
 			}
 			const c = socket.connection;
 			if (socket.error !== undefined && left === length) return this.takeError(socket);
-			if (c === undefined || (c.state === CLOSED && !socket.closedByError)) return { value: -1, errno: c === undefined ? "ENOTCONN" : "EPIPE" };
+			if (c === undefined || (c.state === CLOSED && !socket.closedByError))
+				return { value: -1, errno: c === undefined ? "ENOTCONN" : "EPIPE" };
 			if (c.connecting) return socket.nonBlocking ? { value: -1, errno: "EAGAIN" } : "blocked";
 			if (c.finQueued || c.state > CLOSE_WAIT || c.state === CLOSED) return { value: -1, errno: "EPIPE" };
 			const more = flags.includes("MSG_MORE");
@@ -475,7 +498,16 @@ export class Sockets {
 	}
 }
 
-const ERRNO: Record<string, number> = { EPIPE: 32, ECONNRESET: 104, ETIMEDOUT: 110, ECONNREFUSED: 111, EHOSTUNREACH: 113, ENETUNREACH: 101, ECONNABORTED: 103, EINPROGRESS: 115 };
+const ERRNO: Record<string, number> = {
+	EPIPE: 32,
+	ECONNRESET: 104,
+	ETIMEDOUT: 110,
+	ECONNREFUSED: 111,
+	EHOSTUNREACH: 113,
+	ENETUNREACH: 101,
+	ECONNABORTED: 103,
+	EINPROGRESS: 115,
+};
 
 function numberOf(expression: Expression | undefined): number {
 	if (expression === undefined) return 0;
@@ -511,4 +543,3 @@ function iovLength(expression: Expression | undefined): number {
 	if (expression.type === "list") return expression.items.reduce((sum, item) => sum + iovLength(item), 0);
 	return expression.type === "call" ? expression.args.reduce((sum, item) => sum + iovLength(item), 0) : 0;
 }
-

@@ -17,7 +17,11 @@ const NO_EFFECT =
  */
 export function applySysctl(config: TcpConfig, name: string, value: string): boolean {
 	const key = name.replace(/^\/proc\/sys\//, "").replace(/\//g, ".");
-	const numbers = value.replace(/^["']|["']$/g, "").trim().split(/\s+/).map(Number);
+	const numbers = value
+		.replace(/^["']|["']$/g, "")
+		.trim()
+		.split(/\s+/)
+		.map(Number);
 	const first = numbers[0]!;
 	switch (key) {
 		case "net.ipv4.tcp_rmem":
@@ -81,7 +85,9 @@ export function applySysctl(config: TcpConfig, name: string, value: string): boo
 			config.fastOpen = first;
 			return true;
 		case "net.ipv4.tcp_fastopen_key":
-			config.fastOpenKey = Uint8Array.from(value.replace(/[^0-9a-fA-F]/g, "").match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
+			config.fastOpenKey = Uint8Array.from(value.replace(/[^0-9a-fA-F]/g, "").match(/../g) ?? [], (pair) =>
+				Number.parseInt(pair, 16),
+			);
 			return true;
 		case "net.ipv4.tcp_syncookies":
 			config.synCookies = first !== 0;

@@ -53,7 +53,8 @@ export function readLive(packet: Uint8Array, at: number): LiveSegment | undefine
 			continue;
 		}
 		const length = packet[o + 1]!;
-		const hex = (from: number) => [...packet.subarray(from, o + length)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+		const hex = (from: number) =>
+			[...packet.subarray(from, o + length)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 		if (kind === 2) options.push({ kind: "mss", values: [get16(packet, o + 2)] });
 		else if (kind === 3) options.push({ kind: "wscale", values: [packet[o + 2]!] });
 		else if (kind === 4) options.push({ kind: "sackOK", values: [] });
@@ -91,7 +92,8 @@ export function buildSegment(
 	mapOption: (option: ScriptOption) => ScriptOption,
 ): Uint8Array {
 	const options: number[] = [];
-	const word = (value: number) => options.push((value >>> 24) & 255, (value >>> 16) & 255, (value >>> 8) & 255, value & 255);
+	const word = (value: number) =>
+		options.push((value >>> 24) & 255, (value >>> 16) & 255, (value >>> 8) & 255, value & 255);
 	for (const raw of segment.options ?? []) {
 		const option = mapOption(raw);
 		const { values } = option;
@@ -148,7 +150,14 @@ export function buildSegment(
 }
 
 /** Builds an ICMP error quoting a segment the tested host sent. */
-export function buildIcmp(type: number, code: number, mtu: number, ports: readonly [number, number], seq: number, length: number): Uint8Array {
+export function buildIcmp(
+	type: number,
+	code: number,
+	mtu: number,
+	ports: readonly [number, number],
+	seq: number,
+	length: number,
+): Uint8Array {
 	const bytes = new Uint8Array(20 + 8 + 20 + 20);
 	writeIp(bytes, 1, 0);
 	bytes[20] = type;
@@ -183,7 +192,11 @@ function writeIp(bytes: Uint8Array, protocol: number, tos: number): void {
 export function describe(live: LiveSegment, seqBase: number, ackBase: number): string {
 	const flags = [..."SFRP.UEW"].filter((char) => (live.flags & FLAG_BITS[char]!) !== 0).join("");
 	const seq = (live.seq - seqBase) | 0;
-	const options = live.options.map((option) => `${option.kind} ${option.values.map((value) => (option.kind === "sack" ? (value - ackBase) | 0 : value)).join(" ")}${option.cookie ?? ""}`.trim()).join(",");
+	const options = live.options
+		.map((option) =>
+			`${option.kind} ${option.values.map((value) => (option.kind === "sack" ? (value - ackBase) | 0 : value)).join(" ")}${option.cookie ?? ""}`.trim(),
+		)
+		.join(",");
 	const ack = (live.flags & ACK) !== 0 ? ` ack ${(live.ack - ackBase) | 0}` : "";
 	return `${flags} ${seq}:${seq + live.length}(${live.length})${ack} win ${live.window}${options === "" ? "" : ` <${options}>`}`;
 }
