@@ -343,7 +343,7 @@ export class ExecutionCore implements Core {
 			this.enterHandler(2, "nmi", -1);
 			return true;
 		}
-		if (cpu.get32(DEBUG_TRAP) !== 0) {
+		if (cpu.get32(DEBUG_TRAP) !== 0 && cpu.get32(L.SHADOW) !== SHADOW_MOV_SS) {
 			noteDebug(cpu, cpu.get32(DEBUG_TRAP));
 			cpu.set32(DEBUG_TRAP, 0);
 			// HLT's own trap ends it.
@@ -450,9 +450,10 @@ export class ExecutionCore implements Core {
 		if (this.u16[pc >>> 1] === plain) this.u16[pc >>> 1] = handler;
 		const finished = cpu.get32(EXCEPTION) === 0 && !this.requestPending;
 		if (!finished) cpu.set32(L.SHADOW, shadow);
-		if (stepped && finished && !cpu.stepSuppressed) cpu.set32(DEBUG_TRAP, cpu.get32(DEBUG_TRAP) | DR6_BS);
-		// What follows MOV SS takes no debug trap before it, and this one's is lost.
-		if (cpu.get32(L.SHADOW) === SHADOW_MOV_SS) cpu.set32(DEBUG_TRAP, 0);
+		// The single-step trap of MOV SS is lost, its data breakpoints wait for the instruction behind it.
+		if (stepped && finished && !cpu.stepSuppressed && cpu.get32(L.SHADOW) !== SHADOW_MOV_SS) {
+			cpu.set32(DEBUG_TRAP, cpu.get32(DEBUG_TRAP) | DR6_BS);
+		}
 		if (this.debug?.singleStep === true && finished) {
 			this.debugStatus = 0x4000;
 			this.stop ??= "debug";
@@ -583,8 +584,12 @@ export class ExecutionCore implements Core {
 
 	/** A fault (0) or a request (-1). */
 	private missed(result: number, pc: number): 0 {
-		if (result === 0) this.queueException(this.translator.faultVector, this.translator.faultCode);
-		else this.requestPending = true;
+		if (result === 0) {
+			const { translator } = this;
+			// What is not canonical is #SS through the stack segment, and 64-bit code names that only by its base register.
+			const stack = translator.faultVector === GP && ((this.physical.u8[pc + UOP_FLAGS]! >> 2) & 7) === L.SS;
+			this.queueException(stack ? SS_VECTOR : translator.faultVector, translator.faultCode);
+		} else this.requestPending = true;
 		return this.abandon(pc);
 	}
 

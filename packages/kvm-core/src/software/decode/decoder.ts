@@ -101,6 +101,8 @@ export class Decoder {
 		if (candidates[0]!.hasModrm) {
 			if (p >= limit) return this.fail(short, mode);
 			modrm = code[p++]!;
+			// MOV to and from control and debug registers takes any mod for 3.
+			if (map === 1 && byte >= 0x20 && byte <= 0x23) modrm |= 0xc0;
 		}
 		const candidate = pick(candidates, modrm, operandPrefix, repeat, long, (rex & 1) !== 0);
 		if (candidate === undefined) return this.fail("invalid", mode);

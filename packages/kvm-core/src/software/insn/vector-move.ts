@@ -181,7 +181,7 @@ function maskedStore(count: 8 | 16): SystemOperation {
 		const file = count === 8 ? L.X87 : L.XMM;
 		const data = file + insn.regOffset;
 		const mask = file + insn.rmOffset;
-		// The x87 registers become MMX's even when the store then faults.
+		// Becoming MMX comes before anything that can fault.
 		if (count === 8) {
 			cpu.set32(L.FTOP, 0);
 			cpu.set32(L.FTAG, 0xff);
@@ -189,7 +189,7 @@ function maskedStore(count: 8 | 16): SystemOperation {
 		const offset = BigInt.asUintN(insn.addressSize * 8, cpu.gpr(L.RDI));
 		const linear = linearAddress(cpu, insn.segment, offset, count, true);
 		const selected = Array.from({ length: count }, (_, i) => i).filter((i) => (cpu.u8[mask + i]! & 0x80) !== 0);
-		// All bytes must be there, selected or not.
+		// The address is checked whatever the mask selects.
 		cpu.memory.probe(linear, count, true);
 		for (const i of selected) cpu.memory.write(linear + BigInt(i), 1, cpu.u8[data + i]!);
 	};
