@@ -22,6 +22,7 @@ import { linearAddress } from "./cpu/operand.ts";
 import { SHADOW_MOV_SS } from "./cpu/segment-load.ts";
 import { type CodeArena, CodeCache, type CodePage } from "./decode/code-cache.ts";
 import { Decoder } from "./decode/decoder.ts";
+import { ALIGNED } from "./emit/emitter.ts";
 import { CROSSING, type HandlerPlan, JOIN, LEAVE, STALE } from "./emit/plan.ts";
 import { UOP_BYTES, UOP_FLAGS, UOP_IMM, UOP_META } from "./emit/uop.ts";
 import type { PhysicalMemory } from "./memory.ts";
@@ -388,6 +389,10 @@ export class ExecutionCore implements Core {
 	private lookUp(): number {
 		const { cpu, translator } = this;
 		const rip = cpu.get64(L.RIP);
+		if (cpu.get32(L.CODE_64) === 0 && rip > BigInt(cpu.segmentLimit(L.CS))) {
+			this.queueException(GP, 0);
+			return 0;
+		}
 		const base = cpu.get64(L.SEG_BASE + L.CS * 8);
 		const linear = this.cutRip(rip + base);
 		const lo = Number(linear & 0xffff_ffffn);
@@ -599,10 +604,15 @@ export class ExecutionCore implements Core {
 	private checkSegment(segment: number, offset: number, size: number, write: number, pc: number): number {
 		const { cpu } = this;
 		try {
-			linearAddress(cpu, segment, BigInt(offset >>> 0), size, write !== 0);
+			linearAddress(cpu, segment, BigInt(offset >>> 0), size & 0xff, write !== 0);
 			return 1;
 		} catch (error) {
 			if (!(error instanceof GuestFault)) throw error;
+			const misaligned = ((cpu.u32[(L.SEG_BASE + segment * 8) >> 2]! + offset) & 15) !== 0;
+			if ((size & ALIGNED) !== 0 && misaligned) {
+				this.queueFault(GP, 0, pc);
+				return 0;
+			}
 			this.queueFault(error.vector, error.errorCode, pc);
 			return 0;
 		}
