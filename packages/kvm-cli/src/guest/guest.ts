@@ -47,6 +47,8 @@ export interface GuestOptions {
 	readonly ports?: {
 		onOutput(port: PortName, bytes: Uint8Array): void;
 		onDrained(port: PortName): void;
+		/** The guest opened it: only from then on it keeps what is sent there. */
+		onOpen(port: PortName): void;
 	};
 }
 
@@ -78,6 +80,9 @@ export function startGuest(options: GuestOptions): Guest {
 			name: `xkvm.${name}`,
 			output: (bytes) => ports?.onOutput(name, bytes),
 			drained: () => ports?.onDrained(name),
+			onOpen: (open) => {
+				if (open) ports?.onOpen(name);
+			},
 		};
 	});
 	const virtioConsole = ports && new VirtioConsole(consolePorts as [ConsolePort, ...ConsolePort[]]);

@@ -175,6 +175,9 @@ class Session {
 					onDrained: (port: PortName) => {
 						if (port === "stdin") this.#pump?.drained();
 					},
+					onOpen: (port: PortName) => {
+						if (port === "stdin") this.#startInput();
+					},
 				},
 			}),
 		});

@@ -22,7 +22,7 @@ import { linearAddress } from "./cpu/operand.ts";
 import { SHADOW_MOV_SS } from "./cpu/segment-load.ts";
 import { type CodeArena, CodeCache, type CodePage } from "./decode/code-cache.ts";
 import { Decoder } from "./decode/decoder.ts";
-import { CROSSING, type Generated, JOIN, LEAVE, STALE } from "./emit/generate.ts";
+import { CROSSING, type HandlerPlan, JOIN, LEAVE, STALE } from "./emit/plan.ts";
 import { UOP_BYTES, UOP_FLAGS, UOP_IMM, UOP_META } from "./emit/uop.ts";
 import type { PhysicalMemory } from "./memory.ts";
 import { SystemInsn } from "./system-insn.ts";
@@ -69,6 +69,8 @@ export class ExecutionCore implements Core {
 	readonly cpu: Cpu;
 	readonly translator: Translator;
 	readonly code: CodeCache;
+	/** The VM's cores, this one among them: what one writes, the others may have decoded. */
+	peers: readonly ExecutionCore[] = [this];
 	interrupts: InterruptSource | undefined;
 	debug: DebugControl | undefined;
 	/** Ran into by `debug`: what stopped it, DR6 bits. */
@@ -81,7 +83,7 @@ export class ExecutionCore implements Core {
 	/** A request noted by the embedder's side waits: leave before the next access of that kind. */
 	requestPending = false;
 	private readonly physical: PhysicalMemory;
-	private readonly generated: Generated;
+	private readonly plan: HandlerPlan;
 	private readonly insn: SystemInsn;
 	private readonly u16: Uint16Array;
 	private readonly i32: Int32Array;
@@ -98,16 +100,16 @@ export class ExecutionCore implements Core {
 	/** Budget put aside to make generated code leave at once. */
 	private stolen = 0;
 
-	constructor(physical: PhysicalMemory, base: number, arena: CodeArena, generated: Generated, mmio: MmioHandler) {
+	constructor(physical: PhysicalMemory, base: number, arena: CodeArena, plan: HandlerPlan, mmio: MmioHandler) {
 		const { buffer } = physical.u8;
 		this.physical = physical;
-		this.generated = generated;
+		this.plan = plan;
 		this.cpu = new Cpu(buffer, base);
 		this.insn = new SystemInsn(this.cpu, buffer);
 		this.u16 = new Uint16Array(buffer);
 		this.i32 = new Int32Array(buffer);
 		this.translator = new Translator(this.cpu, physical, mmio, this);
-		this.code = new CodeCache(buffer, arena, new Decoder(generated), (page) => this.codeAppeared(page));
+		this.code = new CodeCache(buffer, arena, new Decoder(plan), (page) => this.codeAppeared(page));
 		this.cpu.memory = this.translator;
 		this.cpu.core = this;
 		this.cpu.set64(L.TWO_GIB, 0x8000_0000n);
@@ -436,8 +438,12 @@ export class ExecutionCore implements Core {
 		cpu.set32(L.SHADOW, 0);
 		cpu.stepSuppressed = false;
 		this.leaveAfter(pc);
+		const handler = this.u16[pc >>> 1]!;
+		const plain = this.plan.plain[handler]!;
+		this.u16[pc >>> 1] = plain;
 		this.enter(pc);
 		this.untrap();
+		if (this.u16[pc >>> 1] === plain) this.u16[pc >>> 1] = handler;
 		const finished = cpu.get32(EXCEPTION) === 0 && !this.requestPending;
 		if (!finished) cpu.set32(L.SHADOW, shadow);
 		// The single-step trap of MOV SS is lost, its data breakpoints wait for the instruction behind it.
@@ -637,7 +643,7 @@ export class ExecutionCore implements Core {
 	/** Executes a system instruction; returns the micro-op to go on with, or 0. */
 	private system(number: number, pc: number): number {
 		const { cpu } = this;
-		const handler = this.generated.systemHandlers[number]!;
+		const handler = this.plan.systemHandlers[number]!;
 		cpu.set32(L.PC, pc);
 		const meta = this.u16[(pc + UOP_META) >>> 1]!;
 		const rip = this.cutRip(cpu.get64(L.RIP_BASE) + BigInt(meta & 0xfff));
@@ -667,12 +673,23 @@ export class ExecutionCore implements Core {
 
 	// ---- decoded code and memory -------------------------------------------------------------------------------
 
-	/** Part of CodeWatcher: a store is about to change a page that holds decoded code. */
+	/** Part of CodeWatcher: a store of this or another vCPU is about to change a page that holds decoded code. */
 	codeWritten(physical: number, from: number, to: number): void {
-		if (!this.code.invalidate(physical, from, to)) return;
+		let held = false;
+		let covered = false;
+		for (const { code } of this.peers) {
+			held ||= code.holds(physical);
+			covered ||= code.covers(physical, from, to);
+		}
+		if (held && !covered) return;
+		for (const peer of this.peers) peer.dropPage(physical);
 		const slot = this.physical.slotAt(physical);
 		if (slot !== undefined) slot.code[(physical - slot.physical) / 4096] = 0;
-		// What was put back later must not bring the old code back; other pages' code stays as it was.
+	}
+
+	private dropPage(physical: number): void {
+		this.code.drop(physical);
+		// What was put back later must not bring the old code back.
 		if (this.trapped !== 0 && this.u16[this.trapped >>> 1] === STALE) this.trappedHandler = STALE;
 	}
 
@@ -689,6 +706,6 @@ export class ExecutionCore implements Core {
 		const page = (physical - slot.physical) / 4096;
 		if (slot.code[page] !== 0) return;
 		slot.code[page] = 1;
-		this.translator.protectPage(slot.host + page * 4096);
+		for (const { translator } of this.peers) translator.protectPage(slot.host + page * 4096);
 	}
 }

@@ -25,7 +25,7 @@ import { PAGE_MAY_WRITE, PAGE_USER, walk } from "./cpu/paging.ts";
 import * as registers from "./cpu/registers.ts";
 import { init, powerOn, startUp } from "./cpu/reset.ts";
 import type { CodeArena } from "./decode/code-cache.ts";
-import type { Generated } from "./emit/generate.ts";
+import type { HandlerPlan } from "./emit/plan.ts";
 import { ExitPort, type InternalDevices, type RequestGate } from "./exits.ts";
 import type { PhysicalMemory } from "./memory.ts";
 import type { SoftwareVm } from "./vm.ts";
@@ -43,7 +43,7 @@ export interface VcpuParts {
 	readonly physical: PhysicalMemory;
 	readonly base: number;
 	readonly arena: CodeArena;
-	readonly generated: Generated;
+	readonly plan: HandlerPlan;
 	readonly module: WebAssembly.Module;
 	readonly memory: WebAssembly.Memory;
 	readonly cpuid: readonly CpuidEntry[];
@@ -79,7 +79,7 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 			now: () => vm.now(),
 		};
 		this.port = new ExitPort(devices, this);
-		this.core = new ExecutionCore(parts.physical, parts.base, parts.arena, parts.generated, this.port);
+		this.core = new ExecutionCore(parts.physical, parts.base, parts.arena, parts.plan, this.port);
 		const { core } = this;
 		const { cpu } = core;
 		cpu.ports = this.port;

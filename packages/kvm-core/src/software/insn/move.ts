@@ -22,6 +22,7 @@ import {
 	xor,
 } from "../wasm/expr.ts";
 import { callExpr } from "../wasm/module.ts";
+import { conditionNames } from "./condition.ts";
 import { define, type Instruction } from "./define.ts";
 
 function move(e: Emitter): void {
@@ -88,8 +89,6 @@ function conditionalMove(code: number): (e: Emitter) => void {
 function setOnCondition(code: number): (e: Emitter) => void {
 	return (e) => e.set(0, e.condition(code, true));
 }
-
-export const conditions: readonly string[] = [..."o no b ae e ne be a s ns p np l ge le g".split(" ")];
 
 const nibble = (value: number): string => value.toString(16).toUpperCase();
 
@@ -171,8 +170,10 @@ export const moves: readonly Instruction[] = [
 	define("movnti", "NP 0F C3 /r", "My,Gy", move),
 	define("cbw", "98", "", convert, { attributes: ["sized"] }),
 	define("cwd", "99", "", convertDouble, { attributes: ["sized"] }),
-	...conditions.map((name, code) => define(`cmov${name}`, `0F 4${nibble(code)} /r`, "Gv,Ev", conditionalMove(code))),
-	...conditions.map((name, code) => define(`set${name}`, `0F 9${nibble(code)} /r`, "Eb", setOnCondition(code))),
+	...conditionNames.map((name, code) =>
+		define(`cmov${name}`, `0F 4${nibble(code)} /r`, "Gv,Ev", conditionalMove(code)),
+	),
+	...conditionNames.map((name, code) => define(`set${name}`, `0F 9${nibble(code)} /r`, "Eb", setOnCondition(code))),
 	define("sahf", "9E", "", setFlagsFromAh),
 	define("lahf", "9F", "", loadAh),
 	define("cmc", "F5", "", (e) => e.setCarry(e.f.let(xor(e.carry(), c32(1))))),
