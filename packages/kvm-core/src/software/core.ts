@@ -1,5 +1,5 @@
 import { TSC_KHZ } from "./clock.ts";
-import { type Core, Cpu, DB, ExitRequest, GuestFault, NM, UD } from "./cpu/cpu.ts";
+import { type Core, Cpu, DB, ExitRequest, GP, GuestFault, NM, SS_VECTOR, UD } from "./cpu/cpu.ts";
 import { breakpoints, DR6_BS, matchExecution, noteDebug } from "./cpu/debug.ts";
 import {
 	DEBUG_TRAP,
@@ -23,7 +23,7 @@ import { SHADOW_MOV_SS } from "./cpu/segment-load.ts";
 import { type CodeArena, CodeCache, type CodePage } from "./decode/code-cache.ts";
 import { Decoder } from "./decode/decoder.ts";
 import { CROSSING, type HandlerPlan, JOIN, LEAVE, STALE } from "./emit/plan.ts";
-import { UOP_BYTES, UOP_IMM, UOP_META } from "./emit/uop.ts";
+import { UOP_BYTES, UOP_FLAGS, UOP_IMM, UOP_META } from "./emit/uop.ts";
 import type { PhysicalMemory } from "./memory.ts";
 import { SystemInsn } from "./system-insn.ts";
 import { type MmioHandler, Translator } from "./translate.ts";
@@ -325,6 +325,7 @@ export class ExecutionCore implements Core {
 		const { cpu } = this;
 		if (cpu.get32(EXCEPTION) !== 0) {
 			cpu.set32(EXCEPTION, 0);
+			cpu.set32(L.FAULT_FLAG, 0);
 			// The instruction will be executed again, and meet its breakpoints again.
 			cpu.set32(DEBUG_TRAP, 0);
 			this.enterHandler(cpu.get32(EXCEPTION_VECTOR), "exception", cpu.i32[EXCEPTION_ERROR >> 2]!);
@@ -343,7 +344,7 @@ export class ExecutionCore implements Core {
 			this.enterHandler(2, "nmi", -1);
 			return true;
 		}
-		if (cpu.get32(DEBUG_TRAP) !== 0) {
+		if (cpu.get32(DEBUG_TRAP) !== 0 && cpu.get32(L.SHADOW) !== SHADOW_MOV_SS) {
 			noteDebug(cpu, cpu.get32(DEBUG_TRAP));
 			cpu.set32(DEBUG_TRAP, 0);
 			// HLT's own trap ends it.
@@ -446,9 +447,10 @@ export class ExecutionCore implements Core {
 		if (this.u16[pc >>> 1] === plain) this.u16[pc >>> 1] = handler;
 		const finished = cpu.get32(EXCEPTION) === 0 && !this.requestPending;
 		if (!finished) cpu.set32(L.SHADOW, shadow);
-		if (stepped && finished && !cpu.stepSuppressed) cpu.set32(DEBUG_TRAP, cpu.get32(DEBUG_TRAP) | DR6_BS);
-		// What follows MOV SS takes no debug trap before it, and this one's is lost.
-		if (cpu.get32(L.SHADOW) === SHADOW_MOV_SS) cpu.set32(DEBUG_TRAP, 0);
+		// The single-step trap of MOV SS is lost, its data breakpoints wait for the instruction behind it.
+		if (stepped && finished && !cpu.stepSuppressed && cpu.get32(L.SHADOW) !== SHADOW_MOV_SS) {
+			cpu.set32(DEBUG_TRAP, cpu.get32(DEBUG_TRAP) | DR6_BS);
+		}
 		if (this.debug?.singleStep === true && finished) {
 			this.debugStatus = 0x4000;
 			this.stop ??= "debug";
@@ -547,22 +549,44 @@ export class ExecutionCore implements Core {
 
 	private slowRead(lo: number, hi: number, size: number, pc: number): number {
 		this.cpu.set32(L.PC, pc);
-		const host = this.translator.readable(lo, hi, size & 0xff, (size & 0x100) !== 0);
+		if (this.passesEnd(lo, size, pc)) return 0;
+		const host = this.translator.readable(lo, hi, size & 0xff, this.usesStack(size, pc));
 		if (this.cpu.get32(DEBUG_TRAP) !== 0) this.leaveAfter(pc);
 		return host > 0 ? host : this.missed(host, pc);
 	}
 
 	private slowWrite(lo: number, hi: number, size: number, pc: number, modify: boolean): number {
 		this.cpu.set32(L.PC, pc);
-		const host = this.translator.writable(lo, hi, size & 0xff, (size & 0x100) !== 0, modify);
+		if (this.passesEnd(lo, size, pc)) return 0;
+		const host = this.translator.writable(lo, hi, size & 0xff, this.usesStack(size, pc), modify);
 		if (this.cpu.get32(DEBUG_TRAP) !== 0) this.leaveAfter(pc);
 		return host > 0 ? host : this.missed(host, pc);
 	}
 
+	/** Outside 64-bit code nothing reaches beyond the end of a flat segment, whose limit generated code does not check. */
+	private passesEnd(lo: number, size: number, pc: number): boolean {
+		const { cpu } = this;
+		if ((lo >>> 0) + (size & 0xff) <= 2 ** 32 || cpu.get32(L.CODE_64) !== 0) return false;
+		const stack = this.usesStack(size, pc);
+		const segment = stack ? L.SS : (this.physical.u8[pc + UOP_FLAGS]! >> 2) & 7;
+		if (cpu.get64(L.SEG_BASE + segment * 8) !== 0n) return false;
+		this.queueFault(stack ? SS_VECTOR : GP, 0, pc);
+		return true;
+	}
+
+	/** Whether an access goes through SS, implicitly or by its operand: a non-canonical address is #SS then. */
+	private usesStack(size: number, pc: number): boolean {
+		return (size & 0x100) !== 0 || ((this.physical.u8[pc + UOP_FLAGS]! >> 2) & 7) === L.SS;
+	}
+
 	/** A fault (0) or a request (-1). */
 	private missed(result: number, pc: number): 0 {
-		if (result === 0) this.queueException(this.translator.faultVector, this.translator.faultCode);
-		else this.requestPending = true;
+		if (result === 0) {
+			const { translator } = this;
+			// What is not canonical is #SS through the stack segment, and 64-bit code names that only by its base register.
+			const stack = translator.faultVector === GP && ((this.physical.u8[pc + UOP_FLAGS]! >> 2) & 7) === L.SS;
+			this.queueException(stack ? SS_VECTOR : translator.faultVector, translator.faultCode);
+		} else this.requestPending = true;
 		return this.abandon(pc);
 	}
 

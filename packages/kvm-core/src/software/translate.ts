@@ -327,7 +327,7 @@ export class Translator implements LinearMemory {
 		const first = PAGE - (lo & (PAGE - 1));
 		const physical = this.translate(lo, hi, access, stack);
 		if (physical < 0) return 0;
-		const [nextLo, nextHi] = nextPage(lo, hi, this.cpu.longMode);
+		const [nextLo, nextHi] = nextPage(lo, hi, this.cpu.code64);
 		const second = this.translate(nextLo, nextHi, access, stack);
 		if (second < 0) return 0;
 		if (!this.piece(physical + (lo & (PAGE - 1)), 0, first)) return -1;
@@ -351,7 +351,7 @@ export class Translator implements LinearMemory {
 		const first = PAGE - (lo & (PAGE - 1));
 		const physical = this.translate(lo, hi, access, stack);
 		if (physical < 0) return 0;
-		const [nextLo, nextHi] = nextPage(lo, hi, this.cpu.longMode);
+		const [nextLo, nextHi] = nextPage(lo, hi, this.cpu.code64);
 		const second = this.translate(nextLo, nextHi, access, stack);
 		if (second < 0) return 0;
 		if (modify) {

@@ -168,6 +168,8 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 				// Devices may have something for it by now; if not, the embedder waits.
 				vm.advanceTo(vm.now());
 				if (core.interrupts?.pending() === true && (core.cpu.systemFlags & L.IF) !== 0) continue;
+				// Without interrupt controllers in here, KVM keeps no halted state: the next run goes on behind the HLT.
+				if (vm.irqchip === undefined) core.cpu.set32(MP_STATE, MP_RUNNABLE);
 				return { reason: "hlt" };
 			}
 			return this.exitOf(stop);

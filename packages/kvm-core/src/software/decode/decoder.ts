@@ -101,6 +101,8 @@ export class Decoder {
 		if (candidates[0]!.hasModrm) {
 			if (p >= limit) return this.fail(short, mode);
 			modrm = code[p++]!;
+			// MOV to and from control and debug registers takes any mod for 3.
+			if (map === 1 && byte >= 0x20 && byte <= 0x23) modrm |= 0xc0;
 		}
 		const candidate = pick(candidates, modrm, operandPrefix, repeat, long, (rex & 1) !== 0);
 		if (candidate === undefined) return this.fail("invalid", mode);
@@ -323,7 +325,7 @@ function pick(
 			if (candidate.rm >= 0 && candidate.rm !== (modrm & 7)) continue;
 			if (candidate.mod === "register" && modrm < 0xc0) continue;
 			if (candidate.mod === "memory" && modrm >= 0xc0) continue;
-		} else if (candidate.row.insn.name === "nop" && rexB) continue;
+		} else if (rexB && (candidate.row.insn.name === "nop" || candidate.row.insn.name === "pause")) continue;
 		return candidate;
 	}
 	return undefined;
@@ -363,6 +365,9 @@ function fieldOf(number: number, file: OperandForm["file"], byte: boolean, rex: 
 		case "mmx":
 		case "x87":
 			return (number & 7) * 16;
+		case "segment":
+			// REX.R does not count.
+			return number & 7;
 		default:
 			return number;
 	}

@@ -246,6 +246,11 @@ export class Emitter {
 		return this.hostAddress(this.address(size, false), size, this.runtime.slowRead, L.TLB_READ);
 	}
 
+	/** Host address (in a local) of the memory operand's `size` bytes to be written; `commitBounce` behind the store. */
+	writable(size: number): Expr {
+		return this.hostAddress(this.address(size, true), size, this.runtime.slowWrite, L.TLB_WRITE);
+	}
+
 	/** Writes the memory operand; integers, floats and vectors by their type and `size`. */
 	storeMemory(size: Size | 16, value: Expr): void {
 		this.storeLinear(this.address(size, true), size, value);
