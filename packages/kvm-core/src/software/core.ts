@@ -171,8 +171,10 @@ export class ExecutionCore implements Core {
 	}
 
 	private ripOf(pc: number): bigint {
-		const rip = this.cpu.get64(L.RIP_BASE) + BigInt(this.u16[(pc + UOP_META) >>> 1]! & 0xfff);
-		return this.cutRip(rip);
+		// What ends a page after an instruction across its boundary stands beyond the offsets a page has.
+		const end = this.isPageEnd(this.u16[pc >>> 1]!);
+		const offset = end ? this.i32[(pc + UOP_IMM) >>> 2]! : this.u16[(pc + UOP_META) >>> 1]! & 0xfff;
+		return this.cutRip(this.cpu.get64(L.RIP_BASE) + BigInt(offset));
 	}
 
 	private cutRip(rip: bigint): bigint {
