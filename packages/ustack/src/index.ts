@@ -3,4 +3,52 @@
  *
  * @packageDocumentation
  */
-export {};
+
+export { DhcpClient, type DhcpClientOptions, type DhcpConfiguration } from "./dhcp/client.ts";
+export { DnsClient, type DnsClientOptions } from "./dns/client.ts";
+export { StackError, type StackErrorCode } from "./errors.ts";
+export { type DhcpLease, DhcpServer, type DhcpServerOptions } from "./gateway/dhcp-server.ts";
+export { DnsForwarder, type DnsForwarderOptions } from "./gateway/dns-forwarder.ts";
+export {
+	type AuditEvent,
+	createGateway,
+	type Forward,
+	Gateway,
+	type GatewayOptions,
+	type PublishOptions,
+} from "./gateway/gateway.ts";
+export type { Outbound, OutboundDatagrams, OutboundListener, OutboundStream } from "./gateway/outbound.ts";
+export {
+	EgressPolicy,
+	type EgressRequest,
+	type PolicyOptions,
+	type PolicyProtocol,
+	type PolicyRule,
+	parseRule,
+	type Verdict,
+} from "./gateway/policy.ts";
+export { RouterAdvertiser, type RouterAdvertiserOptions } from "./gateway/ra-server.ts";
+export type { EchoReply, EchoUser, IcmpErrorKind } from "./ip/icmp.ts";
+export type { Packet } from "./ip/packet.ts";
+export type { Route } from "./ip/route.ts";
+export { type CoreOptions, type ProtocolHandler, Stack, type StackEvent, type StackStats } from "./ip/stack.ts";
+export type { Interface, InterfaceAddress, InterfaceOptions, InterfaceStats } from "./link/interface.ts";
+export { type Clock, Driver, hostClock } from "./socket/driver.ts";
+export { type AttachOptions, createHost, Host, type HostOptions, type Lookup, literalLookup } from "./socket/host.ts";
+export { type CongestionName, DEFAULT_TCP_CONFIG, type TcpConfig } from "./tcp/config.ts";
+export { TcpConnection, type TcpHandlers, type TcpInfo } from "./tcp/connection.ts";
+export { type ConnectOptions, TcpLayer } from "./tcp/layer.ts";
+export { Listener, type ListenOptions } from "./tcp/listener.ts";
+export type { TcpState } from "./tcp/state.ts";
+export { UdpLayer, type UdpOptions, UdpSocket, type UdpSource } from "./udp/layer.ts";
+export {
+	type AddressLike,
+	Cidr,
+	IpAddress,
+	type IpFamily,
+	parseAddress,
+	parseCidr,
+	toAddress,
+	toCidr,
+} from "./wire/address.ts";
+export { formatMac, parseMac } from "./wire/mac.ts";

@@ -5,17 +5,14 @@ import type { GuestMemory, Ioevent, IrqRoute, MemoryRegion, Msi, Vm } from "../k
 import { TSC_KHZ } from "./clock.ts";
 import { defaultCpuid } from "./cpu/cpuid.ts";
 import * as L from "./cpu/layout.ts";
-import { generate } from "./emit/generate.ts";
 import type { IoeventEntry } from "./exits.ts";
-import { table } from "./insn/table.ts";
+import { FIRST_VCPU, interpreter } from "./interpreter.ts";
 import type { SoftwareKvm, SoftwareKvmOptions } from "./kvm.ts";
 import { PAGE, PhysicalMemory, type Slot } from "./memory.ts";
 import { SoftwareVcpu } from "./vcpu.ts";
 
 const WASM_PAGE = 65_536;
 const MAX_WASM_PAGES = 65_536;
-/** The first vCPU's area; below it nothing lies, so that address 0 means nothing. */
-const FIRST_VCPU = WASM_PAGE;
 /** Room for micro-ops and for entry tables, per vCPU. */
 const ARENA_BYTES = 48 << 20;
 const TABLES_BYTES = 64 << 20;
@@ -356,7 +353,7 @@ export class SoftwareVm implements Vm {
 		if (index >= this.maxVcpus) fail("EINVAL", `the VM was made for ${this.maxVcpus} vCPU(s); see createVm's vcpus`);
 		const base = FIRST_VCPU + index * L.VCPU_BYTES;
 		const arena = FIRST_VCPU + this.maxVcpus * L.VCPU_BYTES + index * (ARENA_BYTES + TABLES_BYTES);
-		const { generated, module } = compile(base);
+		const { plan, module } = interpreter(base);
 		const vcpu = new SoftwareVcpu({
 			vm: this,
 			id,
@@ -368,7 +365,7 @@ export class SoftwareVm implements Vm {
 				tables: arena + ARENA_BYTES,
 				tablesEnd: arena + ARENA_BYTES + TABLES_BYTES,
 			},
-			generated,
+			plan,
 			module,
 			memory,
 			cpuid: defaultCpuid({ apicId: id, vcpus: this.maxVcpus, tscKhz: TSC_KHZ }),
@@ -394,19 +391,4 @@ export class SoftwareVm implements Vm {
 		if (this.memory === undefined) throw new KvmError("ENODEV", syscall, "the VM is closed");
 		return this.memory;
 	}
-}
-
-type Compiled = { generated: ReturnType<typeof generate>; module: WebAssembly.Module };
-const compiled = new Map<number, Compiled>();
-
-/** The interpreter for a vCPU at `base`: generated and compiled once, whatever the memory's size. */
-function compile(base: number): Compiled {
-	let known = compiled.get(base);
-	if (known === undefined) {
-		// A module takes any memory that is at least as large as its initial size and has no larger maximum.
-		const generated = generate(table, base, { initial: 1, maximum: MAX_WASM_PAGES });
-		known = { generated, module: new WebAssembly.Module(generated.bytes) };
-		compiled.set(base, known);
-	}
-	return known;
 }

@@ -1,4 +1,3 @@
-import type { Generated } from "./generate.ts";
 import { END_SYSCALL, END_TIMEOUT, FX, type Outcome } from "./protocol.ts";
 
 const HIGH_HALF = 1n << 63n;
@@ -7,9 +6,19 @@ const PAGE_FAULT = 14;
 const PRESENT = 1;
 const hex = (value: bigint | number): string => value.toString(16);
 
+/** Instructions that access a few neighbouring words: which one first, and so which one faults, is the processor's choice. */
+const SEVERAL = /\b(retf|iret.?|call|jmp|l[defgs]s|pusha|popa|enter|bound)\b/;
+
+/** Whether the address of a page fault may be the one or the other. */
+function mayFaultAt(name: string, want: bigint, got: bigint): boolean {
+	if (/\bcmps\b/.test(name)) return true;
+	const distance = want > got ? want - got : got - want;
+	return SEVERAL.test(name) && distance < 64n;
+}
+
 /** What differs between two outcomes of a case, in words; empty when they agree. */
 export function compare(
-	{ one, undefinedFlags }: Pick<Generated, "one" | "undefinedFlags">,
+	{ name, undefinedFlags }: { name: string; undefinedFlags: number },
 	want: Outcome,
 	got: Outcome,
 ): string[] {
@@ -21,7 +30,7 @@ export function compare(
 	expect("vector", want.trap, got.trap);
 	const kernelHalf = want.trap === PAGE_FAULT && want.cr2 >= HIGH_HALF;
 	expect("error code", kernelHalf ? want.error | PRESENT : want.error, kernelHalf ? got.error | PRESENT : got.error);
-	if (want.trap === PAGE_FAULT) expect("cr2", want.cr2, got.cr2);
+	if (want.trap === PAGE_FAULT && !mayFaultAt(name, want.cr2, got.cr2)) expect("cr2", want.cr2, got.cr2);
 	expect("rip", want.rip, got.rip);
 	const defined = ~BigInt(undefinedFlags);
 	expect("rflags", want.rflags & defined, got.rflags & defined);
@@ -31,8 +40,10 @@ export function compare(
 		const cut = is64 ? 64 : i < 8 ? 32 : 0;
 		expect(`r${i}`, BigInt.asUintN(cut, want.gpr[i]!), BigInt.asUintN(cut, got.gpr[i]!));
 	}
+	// The kernel's IRET to the signal handler has made every null selector 0.
+	const plain = (selector: number): number => (selector < 4 ? 0 : selector);
 	want.selectors.forEach((selector, i) => {
-		expect(["cs", "ss", "ds", "es", "fs", "gs"][i]!, selector, got.selectors[i] ?? -1);
+		expect(["cs", "ss", "ds", "es", "fs", "gs"][i]!, plain(selector), plain(got.selectors[i] ?? -1));
 	});
 	expect("first byte written", want.dirtyOffset, got.dirtyOffset);
 	if (Buffer.compare(want.dirty, got.dirty) !== 0) {
@@ -41,7 +52,6 @@ export function compare(
 		);
 	}
 	compareFx(want.fx, got.fx, differences);
-	void one;
 	return differences;
 }
 

@@ -35,6 +35,18 @@ export interface LinkFeatures {
 	readonly uso: boolean;
 }
 
+/** Counters of a link since it was opened; bytes are frame bytes, without the transport's own framing. */
+export interface LinkStats {
+	readonly txFrames: number;
+	readonly txBytes: number;
+	/** Frames that were accepted but could not be sent: no carrier, or shorter than a header. */
+	readonly txDropped: number;
+	readonly rxFrames: number;
+	readonly rxBytes: number;
+	/** Frames that arrived while `onFrame` was undefined, over the MTU, or that the kernel dropped for want of room. */
+	readonly rxDropped: number;
+}
+
 /**
  * Called once per frame. `frame` is the link's own memory and valid only during the call: copy what is kept.
  */
@@ -61,8 +73,19 @@ export interface Link {
 	onFrame: FrameReceiver | undefined;
 	/** Called once after a `send` returned false, when there is room again. */
 	onWritable: (() => void) | undefined;
-	/** Called when the link failed by itself; it is closed by then. */
+	/**
+	 * Called when the link failed by itself: it is closed by then. A callback of yours that throws ends here too, as a
+	 * LinkError `ERR_LINK_CALLBACK` with the error as its cause; the link goes on then.
+	 */
 	onError: ((error: Error) => void) | undefined;
+	/** What went through, where the link counts. */
+	stats?(): LinkStats;
+	/** Whether the frames it delivers lie in memory shared with the kernel. */
+	readonly mapped?: boolean;
+	/** Whether somebody is at the other end, where the link can know. Frames sent without are dropped and counted. */
+	readonly carrier?: boolean;
+	/** Called when {@link carrier} changes. */
+	onCarrier?: ((up: boolean) => void) | undefined;
 	/** Gives everything back; idempotent, calls nothing afterwards. */
 	close(): void;
 }

@@ -117,7 +117,7 @@ export const TLB_BYTES: number = TLB_ENTRIES * TLB_ENTRY_BYTES;
 /**
  * Data TLBs, by who accesses: user, supervisor, supervisor with AC set (SMAP lifted); each for reads, then for writes.
  */
-export const TLBS: number = STATE_BYTES;
+export const TLBS = 4096;
 export const TLB_COUNT = 6;
 /** Entries of each code TLB: tag i64, address of the page's entry table i32, flags i32. User, then supervisor. */
 export const CODE_TLB_ENTRIES = 512;

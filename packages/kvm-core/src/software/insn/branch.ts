@@ -3,27 +3,13 @@ import * as L from "../cpu/layout.ts";
 import { memoryOperand, readSized } from "../cpu/operand.ts";
 import { stackCursor } from "../cpu/stack.ts";
 import type { DecodedInsn, SystemOperation } from "../cpu/system-operation.ts";
+import { emitGoto, emitNear } from "../emit/branch.ts";
 import type { Emitter } from "../emit/emitter.ts";
 import { UOP_FLAGS, UOP_IMM } from "../emit/uop.ts";
-import {
-	add,
-	and,
-	c32,
-	c64,
-	type Expr,
-	eq,
-	eqz,
-	extU,
-	leS,
-	load32,
-	load64S,
-	ne,
-	shrU,
-	sub,
-	wrap,
-} from "../wasm/expr.ts";
+import { add, and, c32, c64, type Expr, eq, eqz, extU, load64S, ne, shrU, sub, wrap } from "../wasm/expr.ts";
+import { conditionNames } from "./condition.ts";
 import { define, type Instruction } from "./define.ts";
-import { conditions } from "./move.ts";
+
 import { emitDrop, emitPush, emitTop } from "./stack.ts";
 
 /** A RIP cut to the operand size: 16-bit branches keep IP below 64 KiB. */
@@ -35,27 +21,6 @@ function cutRip(e: Emitter, rip: Expr): Expr {
 /** RIP behind this instruction plus the immediate. */
 function relativeTarget(e: Emitter): Expr {
 	return cutRip(e, add(e.rip(true), load64S(4, e.pc, UOP_IMM)));
-}
-
-/** Leaves for a RIP by way of the code TLB. */
-export function emitGoto(e: Emitter, rip: Expr): void {
-	e.f.returnCall(e.runtime.goto, rip, e.pc);
-}
-
-/**
- * Goes on at the micro-op in the immediate and settles the budget; when that is spent, leaves generated code with PC
- * there.
- */
-export function emitNear(e: Emitter, from: Expr = e.pc): void {
-	const { f } = e;
-	const target = f.let(load32(4, from, UOP_IMM));
-	const left = f.let(sub(sub(e.word(L.BUDGET), shrU(from, c32(4))), c32(1)));
-	e.setWord(L.BUDGET, add(left, shrU(target, c32(4))));
-	f.if(leS(left, c32(0)), () => {
-		e.setWord(L.PC, target);
-		f.return();
-	});
-	e.dispatch(target);
 }
 
 function conditional(test: (e: Emitter) => Expr): { emit: (e: Emitter) => void; near: (e: Emitter) => void } {
@@ -168,7 +133,7 @@ const nibble = (value: number): string => value.toString(16).toUpperCase();
 
 /** Near control transfer. */
 export const branches: readonly Instruction[] = [
-	...conditions.flatMap((name, code) => [
+	...conditionNames.flatMap((name, code) => [
 		jumpRow(`j${name}`, `7${nibble(code)}`, "Jb", (e) => e.condition(code)),
 		jumpRow(`j${name}`, `0F 8${nibble(code)}`, "Jz", (e) => e.condition(code)),
 	]),

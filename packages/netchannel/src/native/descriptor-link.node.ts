@@ -1,0 +1,38 @@
+import { LinkBase, type LinkOptions } from "../link/base.ts";
+import type { LinkFeatures } from "../link/link.ts";
+import { type Libc, releaseDescriptor } from "./libc.node.ts";
+import { type Watch, watchDescriptor } from "./readiness.node.ts";
+
+/** A link over a descriptor this thread watches. Implementations read and write it. */
+export abstract class DescriptorLink extends LinkBase {
+	protected readonly libc: Libc;
+	protected readonly fd: number;
+	private readonly watch: Watch;
+
+	/** @param fd - from `holdDescriptor`; the link closes it */
+	constructor(libc: Libc, fd: number, options: LinkOptions, features?: LinkFeatures) {
+		super(options, features);
+		this.libc = libc;
+		this.fd = fd;
+		this.watch = watchDescriptor(libc, this.fd, {
+			readable: () => {
+				if (!this.closed) this.drain();
+			},
+			writable: () => this.writable(),
+		});
+	}
+
+	/** Takes what waits, up to a budget that leaves the event loop its turn. */
+	protected abstract drain(): void;
+
+	/** The descriptor took no more: `onWritable` follows. */
+	protected awaitWritable(): false {
+		this.watch.wantWritable();
+		return false;
+	}
+
+	protected override shutdown(): void {
+		this.watch.close();
+		releaseDescriptor(this.fd);
+	}
+}

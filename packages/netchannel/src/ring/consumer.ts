@@ -1,0 +1,278 @@
+import { RingError } from "./errors.ts";
+import { RECORD_HEADER, Stat, Word, WRAP } from "./layout.ts";
+import type { RingView } from "./memory.ts";
+import { type RingStats, readStats } from "./producer.ts";
+
+/** Options of a wait. */
+export interface WaitOptions {
+	/** Milliseconds; without it the wait has no end. */
+	timeoutMs?: number;
+	/** Ends the wait early with the signal's reason. */
+	signal?: AbortSignal;
+}
+
+/** Options of a consumer's end. */
+export interface ConsumerOptions {
+	/** Looks at the producer's index before sleeping. @default 1000 */
+	spin?: number;
+}
+
+/**
+ * The reading end of a ring: one per ring, in one thread. `recv` copies a record out; `next` and `release` read in
+ * place.
+ */
+export class RingConsumer {
+	/** The whole memory the ring lies in; {@link offset} points into it. */
+	readonly bytes: Uint8Array;
+	/** Memory beside the ring that {@link copyToScratch} fills at full speed; nobody else writes here. */
+	readonly scratch: Uint8Array;
+	/** Where the payload of the record that {@link next} found starts. */
+	offset = 0;
+	/** Its length. */
+	length = 0;
+	/** Its meta word. */
+	meta = 0;
+	private readonly view: RingView;
+	private readonly spin: number;
+	private readonly mask: number;
+	private readonly scratchStart: number;
+	private position: number;
+	private released: number;
+	private seenHead: number;
+	private packets: number;
+	private pendingRecords = 0;
+	private pendingBytes = 0;
+
+	constructor(view: RingView, options: ConsumerOptions = {}) {
+		this.view = view;
+		this.bytes = view.bytes;
+		this.spin = options.spin ?? 1000;
+		this.mask = view.capacity - 1;
+		this.scratchStart = view.scratchOffset + view.scratch;
+		this.scratch = view.bytes.subarray(this.scratchStart, this.scratchStart + view.scratch);
+		const { words, base } = view;
+		this.position = this.released = this.seenHead = Atomics.load(words, base + Word.tail);
+		this.packets = Atomics.load(words, base + Word.received);
+	}
+
+	/** Whether the producer closed; records published before are still to be read. */
+	get peerClosed(): boolean {
+		return Atomics.load(this.view.words, this.view.base + Word.producerClosed) !== 0;
+	}
+
+	/** Changes whenever the producer publishes or beats; one that stands still for long is gone or stuck. */
+	get peerBeat(): number {
+		return Atomics.load(this.view.words, this.view.base + Word.producerBeat) >>> 0;
+	}
+
+	/** Says "alive" without receiving. */
+	beat(): void {
+		Atomics.add(this.view.words, this.view.base + Word.consumerBeat, 1);
+	}
+
+	stats(): RingStats {
+		return readStats(this.view);
+	}
+
+	/**
+	 * Moves to the next record: {@link offset}, {@link length} and {@link meta} describe it, and its bytes stay valid
+	 * until {@link release}.
+	 *
+	 * @returns false when there is none now
+	 * @throws RingError `ERR_RING_CORRUPT` when the memory holds what no producer writes
+	 */
+	next(): boolean {
+		if (this.position === this.seenHead && !this.refresh()) return false;
+		const { words, data, capacity } = this.view;
+		let at = this.position & this.mask;
+		let length = words[(data + at) >> 2]!;
+		if (length === WRAP) {
+			this.position = (this.position + capacity - at) | 0;
+			at = 0;
+			if (this.position === this.seenHead && !this.refresh()) return false;
+			length = words[data >> 2]!;
+		}
+		if (length < 0 || length > capacity) throw this.corrupt(at, length);
+		const size = (RECORD_HEADER + length + 7) & ~7;
+		if (at + size > capacity || size > (this.seenHead - this.position) >>> 0) throw this.corrupt(at, length);
+		this.offset = data + at + RECORD_HEADER;
+		this.length = length;
+		this.meta = words[((data + at) >> 2) + 1]!;
+		this.position = (this.position + size) | 0;
+		this.pendingRecords++;
+		this.pendingBytes += length;
+		return true;
+	}
+
+	/** The record that {@link next} found, in place: valid until {@link release}. */
+	record(): Uint8Array {
+		return this.bytes.subarray(this.offset, this.offset + this.length);
+	}
+
+	/** Copies the record that {@link next} found into {@link scratch} at `offset`. Returns its length. */
+	copyToScratch(offset = 0): number {
+		const { length } = this;
+		if (offset < 0 || offset + length > this.view.scratch) {
+			throw new RingError(
+				"ERR_RING_MISUSE",
+				`a record of ${length} bytes does not fit the scratch area of ${this.view.scratch} bytes at ${offset}`,
+			);
+		}
+		const to = this.scratchStart + offset;
+		if (this.view.copier !== undefined) this.view.copier.copy(to, this.offset, length);
+		else this.bytes.copyWithin(to, this.offset, this.offset + length);
+		return length;
+	}
+
+	/** Gives the room of every record seen so far back to the producer, and wakes it if it sleeps. */
+	release(): void {
+		if (this.position === this.released) return;
+		const { words, floats, base, producerBell } = this.view;
+		this.released = this.position;
+		this.packets = (this.packets + this.pendingRecords) | 0;
+		Atomics.store(words, base + Word.received, this.packets);
+		Atomics.store(words, base + Word.tail, this.position);
+		const stat = base >> 1;
+		floats[stat + Stat.received]! += this.pendingRecords;
+		floats[stat + Stat.receivedBytes]! += this.pendingBytes;
+		words[base + Word.consumerBeat]!++;
+		this.pendingRecords = 0;
+		this.pendingBytes = 0;
+		if (Atomics.load(words, producerBell) === 1 && Atomics.compareExchange(words, producerBell, 1, 0) === 1) {
+			this.view.sleeper.wake(producerBell);
+		}
+	}
+
+	/** Copies the next record out, or returns undefined when there is none now. */
+	recv(): Uint8Array | undefined {
+		if (!this.next()) return undefined;
+		const copy = new Uint8Array(this.length);
+		copy.set(this.record());
+		this.release();
+		return copy;
+	}
+
+	/**
+	 * Copies the next record to the start of `target`.
+	 *
+	 * @returns its length, or -1 when there is none now; a record longer than `target` is cut, as recv(2) does
+	 */
+	recvInto(target: Uint8Array): number {
+		if (!this.next()) return -1;
+		const { length, offset } = this;
+		const kept = Math.min(length, target.length);
+		if (this.view.copier !== undefined && target.buffer === this.bytes.buffer) {
+			this.view.copier.copy(target.byteOffset, offset, kept);
+		} else target.set(this.bytes.subarray(offset, offset + kept));
+		this.release();
+		return length;
+	}
+
+	/**
+	 * Calls `receive` with each waiting record in place, up to `budget` of them, and releases them together.
+	 *
+	 * @returns how many there were
+	 */
+	drain(receive: (payload: Uint8Array, meta: number) => void, budget = 64): number {
+		let count = 0;
+		try {
+			while (count < budget && this.next()) {
+				count++;
+				receive(this.record(), this.meta);
+			}
+		} finally {
+			this.release();
+		}
+		return count;
+	}
+
+	/** Whether a record waits. */
+	get readable(): boolean {
+		return this.position !== this.seenHead || this.refresh();
+	}
+
+	/**
+	 * Stops this thread until a record waits.
+	 *
+	 * @returns false after `timeoutMs` milliseconds, or when the producer closed and everything was read
+	 * @throws RingError `ERR_RING_CANNOT_BLOCK` where threads must not stop
+	 */
+	wait(timeoutMs: number = Number.POSITIVE_INFINITY): boolean {
+		const { words, doorbell, sleeper } = this.view;
+		this.release();
+		for (let look = 0; look <= this.spin; look++) if (this.readable) return true;
+		if (!sleeper.canBlock) {
+			throw new RingError(
+				"ERR_RING_CANNOT_BLOCK",
+				"this thread cannot stop to wait: use waitAsync or the async iterator",
+			);
+		}
+		Atomics.store(words, doorbell, 1);
+		if (!this.readable && !this.peerClosed) sleeper.wait(doorbell, timeoutMs);
+		Atomics.store(words, doorbell, 0);
+		return this.readable;
+	}
+
+	/** As {@link wait}, for an event loop. */
+	async waitAsync(options: WaitOptions = {}): Promise<boolean> {
+		const { words, doorbell, sleeper } = this.view;
+		const { timeoutMs = Number.POSITIVE_INFINITY, signal } = options;
+		signal?.throwIfAborted();
+		this.release();
+		if (this.readable) return true;
+		Atomics.store(words, doorbell, 1);
+		if (!this.readable && !this.peerClosed) {
+			const stop = (): void => {
+				Atomics.store(words, doorbell, 0);
+				sleeper.wake(doorbell);
+			};
+			signal?.addEventListener("abort", stop, { once: true });
+			await sleeper.waitAsync(doorbell, timeoutMs);
+			signal?.removeEventListener("abort", stop);
+		}
+		Atomics.store(words, doorbell, 0);
+		signal?.throwIfAborted();
+		return this.readable;
+	}
+
+	/** Copies of the records as they come, until the producer closes. */
+	async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array, void, undefined> {
+		for (;;) {
+			const record = this.recv();
+			if (record !== undefined) yield record;
+			else if (!(await this.waitAsync()) && this.peerClosed && !this.readable) return;
+		}
+	}
+
+	/** Tells the producer that nobody reads any more. Idempotent. */
+	close(): void {
+		this.release();
+		const { words, base, producerBell, sleeper } = this.view;
+		Atomics.store(words, base + Word.consumerClosed, 1);
+		Atomics.store(words, producerBell, 0);
+		sleeper.wake(producerBell);
+	}
+
+	[Symbol.dispose](): void {
+		this.close();
+	}
+
+	private refresh(): boolean {
+		const head = Atomics.load(this.view.words, this.view.base + Word.head);
+		if ((head - this.released) >>> 0 > this.view.capacity) {
+			throw new RingError(
+				"ERR_RING_CORRUPT",
+				`the producer's index is ${(head - this.released) >>> 0} bytes ahead in a ring of ${this.view.capacity}`,
+			);
+		}
+		this.seenHead = head;
+		return head !== this.position;
+	}
+
+	private corrupt(at: number, length: number): RingError {
+		return new RingError(
+			"ERR_RING_CORRUPT",
+			`the record at ${at} says ${length} bytes: something else wrote into the ring, open a new one`,
+		);
+	}
+}

@@ -1,0 +1,380 @@
+import { RingError } from "./errors.ts";
+import { RECORD_HEADER, Stat, Word, WRAP } from "./layout.ts";
+import type { RingView } from "./memory.ts";
+
+/** What a producer does with a record that does not fit. */
+export type OverflowPolicy = "fail" | "drop-newest" | "block";
+
+/** Options of a producer's end. */
+export interface ProducerOptions {
+	/**
+	 * `fail`: `send` returns false. `drop-newest`: `send` counts the record as dropped and returns true. `block`: `send`
+	 * sleeps until there is room (workers and Node only).
+	 * @default "fail"
+	 */
+	overflow?: OverflowPolicy;
+	/** Looks at the consumer's index before `block` sleeps. @default 1000 */
+	spin?: number;
+}
+
+/** Counters of a ring, from either end. */
+export interface RingStats {
+	/** Records published since the ring was made. */
+	readonly sent: number;
+	readonly sentBytes: number;
+	readonly received: number;
+	readonly receivedBytes: number;
+	/** Records refused under `drop-newest`. */
+	readonly dropped: number;
+	/** Times the producer had to wake a sleeping consumer. */
+	readonly wakeups: number;
+	/** Most bytes that were unreleased at a publish. */
+	readonly maxDepth: number;
+	/** Bytes unreleased now. */
+	readonly depth: number;
+}
+
+/** Reads a ring's counters. */
+export function readStats(view: RingView): RingStats {
+	const { words, floats, base } = view;
+	const at = base >> 1;
+	return {
+		sent: floats[at + Stat.sent]!,
+		sentBytes: floats[at + Stat.sentBytes]!,
+		received: floats[at + Stat.received]!,
+		receivedBytes: floats[at + Stat.receivedBytes]!,
+		dropped: floats[at + Stat.dropped]!,
+		wakeups: floats[at + Stat.wakeups]!,
+		maxDepth: floats[at + Stat.maxDepth]!,
+		depth: (Atomics.load(words, base + Word.head) - Atomics.load(words, base + Word.tail)) >>> 0,
+	};
+}
+
+/**
+ * The writing end of a ring: one per ring, in one thread. `send` is the easy way; `reserve`, `commit` and `publish`
+ * write records in place and hand over many at once.
+ */
+export class RingProducer {
+	/** The whole memory the ring lies in; `reserve` returns offsets into it. */
+	readonly bytes: Uint8Array;
+	/** Longest payload a record can have. */
+	readonly maxLength: number;
+	/** Memory beside the ring that payloads are copied from at full speed; nobody else writes here. */
+	readonly scratch: Uint8Array;
+	private readonly view: RingView;
+	private readonly overflow: OverflowPolicy;
+	private readonly spin: number;
+	private readonly mask: number;
+	private readonly scratchStart: number;
+	private readonly buffer: ArrayBufferLike;
+	private readonly limit: number;
+	/** Next byte to write, modulo 2^32. */
+	private position: number;
+	private published: number;
+	/** What the consumer had released when it was last asked. */
+	private seenTail: number;
+	private packets: number;
+	private seenReceived: number;
+	private pendingRecords = 0;
+	private pendingBytes = 0;
+	private reservedAt = -1;
+	private reservedLength = 0;
+
+	constructor(view: RingView, options: ProducerOptions = {}) {
+		this.view = view;
+		this.bytes = view.bytes;
+		this.buffer = view.bytes.buffer;
+		this.overflow = options.overflow ?? "fail";
+		this.spin = options.spin ?? 1000;
+		this.mask = view.capacity - 1;
+		this.maxLength = (view.capacity >> 1) - RECORD_HEADER;
+		this.limit = view.packetLimit;
+		this.scratchStart = view.scratchOffset;
+		this.scratch = view.bytes.subarray(view.scratchOffset, view.scratchOffset + view.scratch);
+		const { words, base } = view;
+		this.position = this.published = Atomics.load(words, base + Word.head);
+		this.seenTail = Atomics.load(words, base + Word.tail);
+		this.packets = Atomics.load(words, base + Word.sent);
+		this.seenReceived = Atomics.load(words, base + Word.received);
+	}
+
+	/** Whether the consumer's end was closed. */
+	get peerClosed(): boolean {
+		return Atomics.load(this.view.words, this.view.base + Word.consumerClosed) !== 0;
+	}
+
+	/** Changes whenever the consumer releases or beats; one that stands still for long is gone or stuck. */
+	get peerBeat(): number {
+		return Atomics.load(this.view.words, this.view.base + Word.consumerBeat) >>> 0;
+	}
+
+	/** Says "alive" without sending. */
+	beat(): void {
+		Atomics.add(this.view.words, this.view.base + Word.producerBeat, 1);
+	}
+
+	stats(): RingStats {
+		return readStats(this.view);
+	}
+
+	/**
+	 * Finds room for a payload of up to `length` bytes.
+	 *
+	 * @returns its byte offset in {@link bytes}, 8-aligned, or -1 when there is no room now
+	 * @throws RingError `ERR_RING_TOO_LONG`
+	 */
+	reserve(length: number): number {
+		if (length > this.maxLength || length < 0) throw this.tooLong(length);
+		const need = (RECORD_HEADER + length + 7) & ~7;
+		const at = this.position & this.mask;
+		const toEnd = this.view.capacity - at;
+		const take = need <= toEnd ? need : toEnd + need;
+		if (((this.position - this.seenTail) >>> 0) + take > this.view.capacity && !this.refresh(take)) return -1;
+		if (this.limit !== 0 && (this.packets - this.seenReceived) >>> 0 >= this.limit && !this.refreshPackets()) return -1;
+		let start = this.view.data + at;
+		if (need > toEnd) {
+			this.view.words[start >> 2] = WRAP;
+			this.position = (this.position + toEnd) | 0;
+			start = this.view.data;
+		}
+		this.reservedAt = start;
+		this.reservedLength = length;
+		return start + RECORD_HEADER;
+	}
+
+	/**
+	 * Finishes the reserved record; the consumer sees it after the next {@link publish}.
+	 *
+	 * @param length - bytes really written, at most what was reserved
+	 * @param meta - a 32-bit word of the caller's own
+	 */
+	commit(length: number = this.reservedLength, meta = 0): void {
+		const start = this.reservedAt;
+		if (start < 0 || length > this.reservedLength || length < 0) {
+			throw new RingError("ERR_RING_MISUSE", `commit(${length}) needs a reserve of at least as many bytes before it`);
+		}
+		const { words } = this.view;
+		words[start >> 2] = length;
+		words[(start >> 2) + 1] = meta;
+		this.advance(length);
+	}
+
+	/** Forgets the reserved record. */
+	abort(): void {
+		this.reservedAt = -1;
+	}
+
+	/** Hands everything committed so far to the consumer and wakes it if, and only if, it sleeps. */
+	publish(): void {
+		if (this.position === this.published) return;
+		const { words, floats, base, doorbell } = this.view;
+		this.published = this.position;
+		Atomics.store(words, base + Word.sent, this.packets);
+		Atomics.store(words, base + Word.head, this.position);
+		const stat = base >> 1;
+		floats[stat + Stat.sent]! += this.pendingRecords;
+		floats[stat + Stat.sentBytes]! += this.pendingBytes;
+		words[base + Word.producerBeat]!++;
+		const depth = (this.position - this.seenTail) >>> 0;
+		if (depth > floats[stat + Stat.maxDepth]!) floats[stat + Stat.maxDepth] = depth;
+		this.pendingRecords = 0;
+		this.pendingBytes = 0;
+		if (Atomics.load(words, doorbell) === 1 && Atomics.compareExchange(words, doorbell, 1, 0) === 1) {
+			floats[stat + Stat.wakeups]! += 1;
+			this.view.sleeper.wake(doorbell);
+		}
+	}
+
+	/**
+	 * Copies one record in and publishes it.
+	 *
+	 * @param meta - a 32-bit word that travels with it
+	 * @returns false when it was not taken (policy `fail`)
+	 * @throws RingError `ERR_RING_TOO_LONG`; `ERR_RING_CLOSED` when it is full and the consumer is gone
+	 */
+	send(payload: Uint8Array, meta = 0): boolean {
+		const taken = this.push(payload, meta);
+		this.publish();
+		return taken;
+	}
+
+	/** Copies one record in without publishing it: for batches that end in {@link publish}. Returns as {@link send}. */
+	push(payload: Uint8Array, meta = 0): boolean {
+		const length = payload.length;
+		const at = this.make(length);
+		if (at < 0) return this.overflow === "drop-newest";
+		this.place(payload, at, meta);
+		return true;
+	}
+
+	/**
+	 * Copies a record in from {@link scratch}: the fastest way, with no view made per record.
+	 *
+	 * @param offset - where it starts in `scratch`
+	 */
+	pushScratch(offset: number, length: number, meta = 0): boolean {
+		if (offset < 0 || offset + length > this.view.scratch) {
+			throw new RingError(
+				"ERR_RING_MISUSE",
+				`${length} bytes at ${offset} are not in the scratch area of ${this.view.scratch} bytes`,
+			);
+		}
+		const at = this.make(length);
+		if (at < 0) return this.overflow === "drop-newest";
+		const from = this.scratchStart + offset;
+		const { copier, words } = this.view;
+		const start = at - RECORD_HEADER;
+		if (copier !== undefined) copier.put(start, from, length, meta);
+		else {
+			words[start >> 2] = length;
+			words[(start >> 2) + 1] = meta;
+			this.bytes.copyWithin(at, from, from + length);
+		}
+		this.advance(length);
+		return true;
+	}
+
+	/** Sends all of `payloads` or, when they do not fit together, none. Returns whether they were sent. */
+	sendBulk(payloads: readonly Uint8Array[], meta = 0): boolean {
+		const { position, packets } = this;
+		const { pendingRecords, pendingBytes } = this;
+		for (const payload of payloads) {
+			const at = this.reserve(payload.length);
+			if (at < 0) {
+				Object.assign(this, { position, packets, pendingRecords, pendingBytes, reservedAt: -1 });
+				return false;
+			}
+			this.place(payload, at, meta);
+		}
+		this.publish();
+		return true;
+	}
+
+	/** Sends as many of `payloads` as fit, from the first on. Returns how many. */
+	sendBurst(payloads: readonly Uint8Array[], meta = 0): number {
+		let count = 0;
+		for (const payload of payloads) {
+			const at = this.reserve(payload.length);
+			if (at < 0) break;
+			this.place(payload, at, meta);
+			count++;
+		}
+		this.publish();
+		return count;
+	}
+
+	/**
+	 * Stops this thread until a record of `length` bytes fits.
+	 *
+	 * @returns false after `timeoutMs` milliseconds, or when the consumer closed
+	 * @throws RingError `ERR_RING_CANNOT_BLOCK` where threads must not stop
+	 */
+	waitWritable(length: number, timeoutMs: number = Number.POSITIVE_INFINITY): boolean {
+		const { words, producerBell, sleeper } = this.view;
+		this.publish();
+		for (let look = 0; look < this.spin; look++) if (this.hasRoom(length)) return true;
+		if (!sleeper.canBlock) {
+			throw new RingError("ERR_RING_CANNOT_BLOCK", "this thread cannot stop to wait: use waitWritableAsync");
+		}
+		Atomics.store(words, producerBell, 1);
+		if (!this.hasRoom(length) && !this.peerClosed) sleeper.wait(producerBell, timeoutMs);
+		Atomics.store(words, producerBell, 0);
+		return this.hasRoom(length);
+	}
+
+	/** As {@link waitWritable}, for an event loop. */
+	async waitWritableAsync(length: number, timeoutMs: number = Number.POSITIVE_INFINITY): Promise<boolean> {
+		const { words, producerBell, sleeper } = this.view;
+		this.publish();
+		if (this.hasRoom(length)) return true;
+		Atomics.store(words, producerBell, 1);
+		if (!this.hasRoom(length) && !this.peerClosed) await sleeper.waitAsync(producerBell, timeoutMs);
+		Atomics.store(words, producerBell, 0);
+		return this.hasRoom(length);
+	}
+
+	/** Publishes what is committed and tells the consumer that nothing follows. Idempotent. */
+	close(): void {
+		this.publish();
+		const { words, base, doorbell, sleeper } = this.view;
+		Atomics.store(words, base + Word.producerClosed, 1);
+		Atomics.store(words, doorbell, 0);
+		sleeper.wake(doorbell);
+	}
+
+	[Symbol.dispose](): void {
+		this.close();
+	}
+
+	/** Room under the policy; counts a drop. -1 when there is none. */
+	private make(length: number): number {
+		let at = this.reserve(length);
+		if (at >= 0) return at;
+		if (this.peerClosed) throw this.closedByPeer();
+		if (this.overflow === "drop-newest") {
+			this.view.floats[(this.view.base >> 1) + Stat.dropped]! += 1;
+			return -1;
+		}
+		while (at < 0 && this.overflow === "block") {
+			this.waitWritable(length);
+			if (this.peerClosed) throw this.closedByPeer();
+			at = this.reserve(length);
+		}
+		return at;
+	}
+
+	/** Writes a whole record where room was reserved. */
+	private place(payload: Uint8Array, at: number, meta: number): void {
+		const { copier, words } = this.view;
+		const { length } = payload;
+		const start = at - RECORD_HEADER;
+		if (copier !== undefined && payload.buffer === this.buffer) {
+			copier.put(start, payload.byteOffset, length, meta);
+		} else {
+			words[start >> 2] = length;
+			words[(start >> 2) + 1] = meta;
+			this.bytes.set(payload, at);
+		}
+		this.advance(length);
+	}
+
+	private advance(length: number): void {
+		this.position = (this.position + ((RECORD_HEADER + length + 7) & ~7)) | 0;
+		this.packets = (this.packets + 1) | 0;
+		this.pendingRecords++;
+		this.pendingBytes += length;
+		this.reservedAt = -1;
+	}
+
+	private refresh(take: number): boolean {
+		this.seenTail = Atomics.load(this.view.words, this.view.base + Word.tail);
+		const used = (this.position - this.seenTail) >>> 0;
+		if (used > this.view.capacity) {
+			throw new RingError("ERR_RING_CORRUPT", `the consumer's index says ${used} bytes are in use: open a new ring`);
+		}
+		return used + take <= this.view.capacity;
+	}
+
+	private refreshPackets(): boolean {
+		this.seenReceived = Atomics.load(this.view.words, this.view.base + Word.received);
+		return (this.packets - this.seenReceived) >>> 0 < this.limit;
+	}
+
+	private hasRoom(length: number): boolean {
+		const need = (RECORD_HEADER + length + 7) & ~7;
+		const toEnd = this.view.capacity - (this.position & this.mask);
+		if (!this.refresh(need <= toEnd ? need : toEnd + need)) return false;
+		return this.limit === 0 || this.refreshPackets();
+	}
+
+	private closedByPeer(): RingError {
+		return new RingError("ERR_RING_CLOSED", "the ring is full and its consumer closed it: open a new one");
+	}
+
+	private tooLong(length: number): RingError {
+		return new RingError(
+			"ERR_RING_TOO_LONG",
+			`a record of ${length} bytes does not fit: half the capacity less a header, ${this.maxLength} bytes, is the most`,
+		);
+	}
+}

@@ -1,0 +1,114 @@
+/** How one side of a ring sleeps and is woken. Words are indices into the ring memory's Int32Array. */
+export interface Sleeper {
+	/** Whether {@link wait} may stop this thread. */
+	readonly canBlock: boolean;
+	/** Sleeps while the word is 1, at most `timeoutMs`. */
+	wait(word: number, timeoutMs: number): void;
+	/** The same without stopping the thread; settles when woken, never rejects. */
+	waitAsync(word: number, timeoutMs: number): Promise<void>;
+	/** Wakes whoever sleeps on the word, in any thread. */
+	wake(word: number): void;
+}
+
+type AsyncWait = (
+	words: Int32Array,
+	index: number,
+	value: number,
+	timeoutMs?: number,
+) => { async: false; value: string } | { async: true; value: Promise<string> };
+
+/** Longest single sleep: browsers and Node clamp timers near 2^31 ms. */
+const LONGEST_MS = 2 ** 30;
+
+// A pending Atomics.waitAsync does not keep Node's event loop alive; a timer does. One serves every sleeper of a thread.
+let sleepers = 0;
+let keepAlive: ReturnType<typeof setInterval> | undefined;
+
+function holdLoop(): void {
+	if (sleepers++ === 0) keepAlive = setInterval(() => {}, LONGEST_MS);
+}
+
+function releaseLoop(): void {
+	if (--sleepers === 0) clearInterval(keepAlive);
+}
+
+/** Memory shared between threads: futexes of the language. */
+export function createSharedSleeper(words: Int32Array): Sleeper {
+	const waitAsync = (Atomics as unknown as { waitAsync?: AsyncWait }).waitAsync;
+	let canBlock: boolean | undefined;
+	return {
+		get canBlock(): boolean {
+			if (canBlock === undefined) {
+				try {
+					// Times out at once where waiting is allowed, throws on a browser's main thread.
+					Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 0);
+					canBlock = true;
+				} catch {
+					canBlock = false;
+				}
+			}
+			return canBlock;
+		},
+		wait(word, timeoutMs) {
+			Atomics.wait(words, word, 1, timeoutMs);
+		},
+		async waitAsync(word, timeoutMs) {
+			holdLoop();
+			try {
+				if (waitAsync !== undefined) {
+					const outcome = waitAsync(words, word, 1, Math.min(timeoutMs, LONGEST_MS));
+					if (outcome.async) await outcome.value;
+				} else {
+					await pollWord(words, word, timeoutMs);
+				}
+			} finally {
+				releaseLoop();
+			}
+		},
+		wake(word) {
+			Atomics.notify(words, word);
+		},
+	};
+}
+
+/** Engines without `Atomics.waitAsync` look again every millisecond; the sleeping flag is cleared by whoever wakes. */
+function pollWord(words: Int32Array, word: number, timeoutMs: number): Promise<void> {
+	return new Promise((resolve) => {
+		let waited = 0;
+		const timer = setInterval(() => {
+			if (Atomics.load(words, word) === 1 && ++waited < timeoutMs) return;
+			clearInterval(timer);
+			resolve();
+		}, 1);
+	});
+}
+
+const localWaiters = new WeakMap<ArrayBufferLike, Map<number, Set<() => void>>>();
+
+/** Memory of one thread: both sides live on the same event loop, so waking is a call. */
+export function createLocalSleeper(words: Int32Array): Sleeper {
+	let byWord = localWaiters.get(words.buffer);
+	if (byWord === undefined) localWaiters.set(words.buffer, (byWord = new Map()));
+	const waiters = byWord;
+	return {
+		canBlock: false,
+		wait() {},
+		waitAsync(word, timeoutMs) {
+			if (words[word] !== 1) return Promise.resolve();
+			return new Promise((resolve) => {
+				let timer: ReturnType<typeof setTimeout> | undefined;
+				const wake = (): void => {
+					clearTimeout(timer);
+					waiters.get(word)?.delete(wake);
+					resolve();
+				};
+				if (timeoutMs < LONGEST_MS) timer = setTimeout(wake, timeoutMs);
+				const set = waiters.get(word) ?? new Set();
+				waiters.set(word, set.add(wake));
+			});
+		},
+		wake(word) {
+			for (const waiter of [...(waiters.get(word) ?? [])]) waiter();
+		},
+	};
+}

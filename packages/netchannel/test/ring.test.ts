@@ -1,0 +1,282 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import {
+	createFanIn,
+	createRing,
+	openConsumer,
+	openFanIn,
+	openProducer,
+	RingError,
+	type RingOptions,
+} from "../src/index.ts";
+
+const bytes = (...values: number[]): Uint8Array => Uint8Array.from(values);
+const filled = (length: number, seed: number): Uint8Array =>
+	Uint8Array.from({ length }, (_, i) => (seed * 31 + i * 7) & 255);
+
+function open(options: RingOptions = {}) {
+	const handle = createRing({ capacity: 1024, ...options });
+	return { handle, producer: openProducer(handle), consumer: openConsumer(handle) };
+}
+
+describe.each([true, false])("a ring (shared: %s)", (shared) => {
+	test("keeps records, their order and their meta words", () => {
+		const { producer, consumer } = open({ shared });
+		expect(producer.send(bytes(1, 2, 3), 7)).toBe(true);
+		expect(producer.send(bytes(), -1)).toBe(true);
+		expect(consumer.next()).toBe(true);
+		expect([...consumer.record()]).toEqual([1, 2, 3]);
+		expect(consumer.meta).toBe(7);
+		expect(consumer.next()).toBe(true);
+		expect([consumer.length, consumer.meta]).toEqual([0, -1]);
+		expect(consumer.next()).toBe(false);
+	});
+
+	test("is what a queue is, for any script and any starting counter", () => {
+		const action = fc.oneof(
+			{
+				weight: 4,
+				arbitrary: fc.record({ do: fc.constant("send" as const), length: fc.integer({ min: 0, max: 500 }) }),
+			},
+			{ weight: 2, arbitrary: fc.record({ do: fc.constant("recv" as const) }) },
+			{
+				weight: 2,
+				arbitrary: fc.record({ do: fc.constant("drain" as const), budget: fc.integer({ min: 1, max: 5 }) }),
+			},
+			{
+				weight: 1,
+				arbitrary: fc.record({
+					do: fc.constant("bulk" as const),
+					lengths: fc.array(fc.integer({ min: 0, max: 300 }), { maxLength: 5 }),
+				}),
+			},
+			{
+				weight: 1,
+				arbitrary: fc.record({ do: fc.constant("abort" as const), length: fc.integer({ min: 0, max: 500 }) }),
+			},
+			{
+				weight: 1,
+				arbitrary: fc.record({ do: fc.constant("scratch" as const), length: fc.integer({ min: 0, max: 128 }) }),
+			},
+		);
+		fc.assert(
+			fc.property(
+				fc.array(action, { maxLength: 200 }),
+				fc.constantFrom(0, 2 ** 31 - 64, 2 ** 32 - 1000, 2 ** 32 - 8),
+				fc.constantFrom(0, 1, 3),
+				(script, position, packetLimit) => {
+					const { producer, consumer } = open({ shared, position, packetLimit, scratch: 128, capacity: 1024 });
+					const queue: Uint8Array[] = [];
+					let seed = 0;
+					let taken = 0;
+					for (const step of script) {
+						if (step.do === "send") {
+							const record = filled(step.length, ++seed);
+							if (producer.send(record)) queue.push(record);
+							else expect(queue.length).toBeGreaterThan(0);
+						} else if (step.do === "bulk") {
+							const records = step.lengths.map((length) => filled(length, ++seed));
+							if (producer.sendBulk(records)) queue.push(...records);
+						} else if (step.do === "abort") {
+							if (producer.reserve(step.length) >= 0) producer.abort();
+						} else if (step.do === "scratch") {
+							const record = filled(step.length, ++seed);
+							producer.scratch.set(record);
+							if (producer.pushScratch(0, step.length)) queue.push(record);
+							producer.publish();
+						} else if (step.do === "recv") {
+							expect(consumer.recv()).toEqual(queue.shift());
+							taken++;
+						} else {
+							consumer.drain((payload) => expect([...payload]).toEqual([...queue.shift()!]), step.budget);
+						}
+					}
+					for (let record = consumer.recv(); record !== undefined; record = consumer.recv())
+						expect(record).toEqual(queue.shift());
+					expect(queue).toEqual([]);
+					const stats = consumer.stats();
+					expect(stats.received).toBe(stats.sent);
+					expect(stats.depth).toBe(0);
+					expect(taken).toBeGreaterThanOrEqual(0);
+				},
+			),
+			{ seed: 41, numRuns: 300 },
+		);
+	});
+
+	test("wakes an asynchronous consumer, and ends its iteration when the producer closes", async () => {
+		const { producer, consumer } = open({ shared });
+		const got: number[] = [];
+		const reading = (async () => {
+			for await (const record of consumer) got.push(record[0]!);
+		})();
+		for (let value = 1; value <= 5; value++) {
+			await new Promise((resolve) => setTimeout(resolve, 2));
+			producer.send(bytes(value));
+		}
+		producer.close();
+		await reading;
+		expect(got).toEqual([1, 2, 3, 4, 5]);
+	});
+
+	test("wakes an asynchronous producer when there is room", async () => {
+		const { producer, consumer } = open({ shared, capacity: 256 });
+		while (producer.send(filled(100, 1)));
+		const room = producer.waitWritableAsync(100);
+		await Promise.resolve();
+		consumer.recv();
+		expect(await room).toBe(true);
+		expect(producer.send(filled(100, 2))).toBe(true);
+	});
+
+	test("a wait ends by timeout and by signal", async () => {
+		const { consumer } = open({ shared });
+		expect(await consumer.waitAsync({ timeoutMs: 5 })).toBe(false);
+		const stop = new AbortController();
+		const waiting = consumer.waitAsync({ signal: stop.signal });
+		stop.abort(new Error("enough"));
+		await expect(waiting).rejects.toThrow("enough");
+	});
+});
+
+test("overflow policies: fail, drop-newest with a count, and a packet limit", () => {
+	const handle = createRing({ capacity: 256, packetLimit: 2 });
+	const producer = openProducer(handle, { overflow: "drop-newest" });
+	const consumer = openConsumer(handle);
+	for (let value = 0; value < 5; value++) expect(producer.send(bytes(value))).toBe(true);
+	expect(producer.stats()).toMatchObject({ sent: 2, dropped: 3 });
+	expect([consumer.recv(), consumer.recv(), consumer.recv()]).toEqual([bytes(0), bytes(1), undefined]);
+	const plain = openProducer(createRing({ capacity: 256, packetLimit: 1 }));
+	expect([plain.send(bytes(1)), plain.send(bytes(2))]).toEqual([true, false]);
+});
+
+test("nobody is woken who is awake", async () => {
+	const { producer, consumer } = open();
+	for (let value = 0; value < 10; value++) producer.send(bytes(value));
+	expect(producer.stats().wakeups).toBe(0);
+	while (consumer.recv());
+	const waiting = consumer.waitAsync();
+	producer.send(bytes(1));
+	producer.send(bytes(2));
+	expect(await waiting).toBe(true);
+	expect(producer.stats().wakeups).toBe(1);
+});
+
+test("reserve and commit write in place, shorter than reserved", () => {
+	const { producer, consumer } = open();
+	const at = producer.reserve(100);
+	producer.bytes.set([9, 8, 7], at);
+	producer.commit(3, 5);
+	expect(consumer.next()).toBe(false);
+	producer.publish();
+	expect(consumer.recv()).toEqual(bytes(9, 8, 7));
+	expect(() => producer.commit(1)).toThrowError(expect.objectContaining({ code: "ERR_RING_MISUSE" }));
+});
+
+test("a consumer's callback that throws loses nothing but its own record", () => {
+	const { producer, consumer } = open();
+	producer.sendBurst([bytes(1), bytes(2)]);
+	expect(() =>
+		consumer.drain(() => {
+			throw new Error("mine");
+		}),
+	).toThrow("mine");
+	expect(consumer.recv()).toEqual(bytes(2));
+});
+
+test("a fan-in takes from every producer and starves none", async () => {
+	const handles = createFanIn(3, { capacity: 1024 });
+	const producers = handles.map((handle) => openProducer(handle));
+	const fanIn = openFanIn(handles);
+	const waiting = fanIn.waitAsync();
+	producers[2]!.send(bytes(2));
+	expect(await waiting).toBe(true);
+	for (let round = 0; round < 20; round++) producers[0]!.send(bytes(0));
+	producers[1]!.send(bytes(1));
+	const seen: number[] = [];
+	expect(fanIn.drain((_payload, _meta, producer) => seen.push(producer), 4)).toBe(6);
+	expect(new Set(seen)).toEqual(new Set([0, 1, 2]));
+	for (const producer of producers) producer.close();
+	expect(fanIn.ended).toBe(true);
+});
+
+describe("refuses", () => {
+	const code = (run: () => unknown): string => {
+		try {
+			run();
+		} catch (error) {
+			if (error instanceof RingError) return error.code;
+			throw error;
+		}
+		return "none";
+	};
+
+	test("options that make no ring", () => {
+		for (const options of [
+			{ capacity: 1000 },
+			{ capacity: 128 },
+			{ packetLimit: -1 },
+			{ scratch: 100 },
+			{ position: 3 },
+		]) {
+			expect(code(() => createRing(options))).toBe("ERR_RING_OPTION");
+		}
+	});
+
+	test("records that can never fit", () => {
+		const { producer } = open({ capacity: 256 });
+		expect(producer.maxLength).toBe(120);
+		expect(code(() => producer.send(new Uint8Array(121)))).toBe("ERR_RING_TOO_LONG");
+	});
+
+	test("memory without a ring, a damaged header, and a ring of a future version", () => {
+		expect(code(() => openConsumer({ memory: new ArrayBuffer(65536), offset: 0 }))).toBe("ERR_RING_FORMAT");
+		expect(code(() => openConsumer({ memory: new ArrayBuffer(65536), offset: 4 }))).toBe("ERR_RING_FORMAT");
+		const { handle, producer } = open({ shared: false });
+		producer.send(bytes(1));
+		const words = new Int32Array(handle.memory as ArrayBuffer);
+		words[1] = 2;
+		expect(code(() => openConsumer(handle))).toBe("ERR_RING_VERSION");
+		words[1] = 1;
+		expect(openConsumer(handle).recv()).toEqual(bytes(1));
+		words[2] = 2 ** 29;
+		expect(code(() => openConsumer(handle))).toBe("ERR_RING_FORMAT");
+	});
+
+	test("whatever hostile words another process writes, with a typed error and no other", () => {
+		fc.assert(
+			fc.property(
+				fc.array(fc.tuple(fc.constantFrom(32, 64, ...Array.from({ length: 64 }, (_, i) => 160 + i)), fc.integer()), {
+					maxLength: 20,
+				}),
+				(writes) => {
+					const { handle, producer, consumer } = open({ shared: false, capacity: 256 });
+					const words = new Int32Array(handle.memory as ArrayBuffer);
+					producer.send(filled(50, 1));
+					for (const [index, value] of writes) words[index] = value;
+					try {
+						for (let step = 0; step < 50 && consumer.next(); step++) {
+							expect(consumer.offset + consumer.length).toBeLessThanOrEqual(640 + 256);
+							consumer.release();
+						}
+						producer.send(filled(20, 2));
+					} catch (error) {
+						expect(error).toBeInstanceOf(RingError);
+					}
+				},
+			),
+			{ seed: 7, numRuns: 2000 },
+		);
+	});
+
+	test("a full ring whose consumer is gone", () => {
+		const { producer, consumer } = open({ capacity: 256 });
+		consumer.close();
+		expect(producer.peerClosed).toBe(true);
+		expect(
+			code(() => {
+				while (producer.send(filled(100, 1)));
+			}),
+		).toBe("ERR_RING_CLOSED");
+	});
+});

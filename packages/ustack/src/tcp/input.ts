@@ -1,0 +1,350 @@
+import type { Packet } from "../ip/packet.ts";
+import { get16 } from "../wire/bytes.ts";
+import { ECN_CE, ECN_MASK } from "../wire/constants.ts";
+import { ACK, CWR, ECE, FIN, RST, SYN, type TcpOptions } from "../wire/tcp.ts";
+import type { TcpConnection } from "./connection.ts";
+import { EVENT_CONNECT, EVENT_WRITABLE } from "./connection.ts";
+import { syncMss } from "./output.ts";
+import { clearQueue } from "./queue.ts";
+import { stampOf } from "./rack.ts";
+import { quickAck, receiveData } from "./receive.ts";
+import { acknowledge } from "./recovery.ts";
+import { rttSample } from "./rtt.ts";
+import { after, before, distance } from "./seq.ts";
+import { CLOSED, CLOSING, ESTABLISHED, FIN_WAIT_1, LAST_ACK, SYN_RECEIVED, SYN_SENT } from "./state.ts";
+import { setRetransmit } from "./timers.ts";
+
+/** RFC 7323 5.5: a timestamp this old says nothing any more. */
+const PAWS_IDLE_MS = 24 * 24 * 3600 * 1000;
+/** Least time between answers to segments out of the window (RFC 5961 section 7 asks for a limit). */
+const OUT_OF_WINDOW_MS = 500;
+
+/** A parsed segment's numbers; reused. */
+export interface SegmentIn {
+	seq: number;
+	ack: number;
+	flags: number;
+	window: number;
+	/** Offset and length of the payload. */
+	at: number;
+	length: number;
+	options: TcpOptions;
+}
+
+/** RFC 9293 section 3.10.7 for everything but CLOSED, LISTEN and TIME-WAIT, with RFC 5961's and 7323's changes. */
+export function segmentArrives(c: TcpConnection, packet: Packet, s: SegmentIn): void {
+	const { now } = packet;
+	c.segsIn++;
+	if (c.state === SYN_SENT) {
+		synSent(c, packet, s);
+		return;
+	}
+	const { flags, options } = s;
+	const { seq } = s;
+	// PAWS (RFC 7323 5.3).
+	if (
+		c.tsOk &&
+		options.hasTimestamp &&
+		((options.tsVal - c.tsRecent) | 0) < 0 &&
+		now - c.tsRecentAt < PAWS_IDLE_MS &&
+		(flags & RST) === 0
+	) {
+		if ((flags & SYN) === 0 || c.state !== SYN_RECEIVED) {
+			duplicateSegment(c, s, now);
+			return;
+		}
+	}
+	const span = s.length + ((flags & SYN) !== 0 ? 1 : 0) + ((flags & FIN) !== 0 ? 1 : 0);
+	const end = (seq + span) | 0;
+	const windowEnd = (c.rcvWup + c.rcvWnd) | 0;
+	const right = after(c.rcvNxt, windowEnd) ? c.rcvNxt : windowEnd;
+	if (before(end, c.rcvWup) || after(seq, right)) {
+		if ((flags & RST) !== 0) return;
+		if (c.state === SYN_RECEIVED && (flags & SYN) !== 0 && seq === c.irs) {
+			c.ackNow = 1;
+			c.layer.wantOutput(c);
+			return;
+		}
+		duplicateSegment(c, s, now);
+		return;
+	}
+	if ((flags & RST) !== 0) {
+		reset(c, s, now);
+		return;
+	}
+	if ((flags & SYN) !== 0) {
+		if (c.state === SYN_RECEIVED && seq === c.irs) {
+			// Our SYN-ACK was lost; or a simultaneous open's SYN-ACK, whose acknowledgement is taken below.
+			if ((flags & ACK) === 0) {
+				c.ackNow = 1;
+				c.layer.wantOutput(c);
+				return;
+			}
+		} else {
+			challenge(c, now);
+			return;
+		}
+	}
+	if ((flags & ACK) === 0) return;
+	if (!checkAck(c, packet, s)) return;
+	if (c.tsOk && options.hasTimestamp && !after(seq, c.rcvWup) && ((options.tsVal - c.tsRecent) | 0) >= 0) {
+		c.tsRecent = options.tsVal;
+		c.tsRecentAt = now;
+	}
+	c.lastReceivedAt = now;
+	if (c.keepAliveSent > 0) c.keepAliveSent = 0;
+	if (c.ecnOk) explicitCongestion(c, packet, s);
+	const { ack } = s;
+	const window = s.window << c.sndWscale;
+	let windowUpdate = false;
+	if (after(ack, c.sndUna) || after(seq, c.sndWl1) || (seq === c.sndWl1 && window > c.sndWnd)) {
+		windowUpdate = window !== c.sndWnd;
+		c.sndWnd = window;
+		c.sndWl1 = seq;
+		if (window > c.maxWindow) c.maxWindow = window;
+	}
+	if (windowUpdate && c.retransmitTimer === "persist") windowOpened(c);
+	if (ack !== c.sndUna || c.packetsOut > 0 || c.sndUna !== c.sndNxt) {
+		const pure = s.length === 0 && !windowUpdate && (flags & (SYN | FIN)) === 0;
+		if (ack === c.sndNxt && c.sndNxt === c.sndUna) c.probesOut = 0;
+		acknowledge(c, ack, options, (flags & ECE) !== 0, pure, now);
+		if (c.wantsWritable && c.sendRing.length <= c.sendLimit >> 1) c.layer.notify(c, EVENT_WRITABLE);
+	} else c.probesOut = 0;
+	const finAcked = c.finSent && c.sndUna === c.sndNxt;
+	if (finAcked) {
+		if (c.state === FIN_WAIT_1) c.layer.enterFinWait2(c, now);
+		else if (c.state === CLOSING) {
+			c.layer.enterTimeWait(c, now);
+			return;
+		} else if (c.state === LAST_ACK) {
+			c.layer.finished(c, undefined);
+			return;
+		}
+	}
+	if ((s.length > 0 || (flags & FIN) !== 0) && !c.finReceived) {
+		receiveData(c, packet.bytes, s.at, seq, s.length, (flags & FIN) !== 0, now);
+	} else if (s.length > 0 || (flags & FIN) !== 0) {
+		c.ackNow = Math.max(1, c.ackNow);
+	}
+	c.layer.wantOutput(c);
+}
+
+/** The ACK field's checks; false when the segment ends here. */
+function checkAck(c: TcpConnection, packet: Packet, s: SegmentIn): boolean {
+	const { now } = packet;
+	const { ack } = s;
+	if (c.state === SYN_RECEIVED) {
+		if (!after(ack, c.iss) || after(ack, c.sndNxt)) {
+			c.layer.sendReset(packet, s);
+			return false;
+		}
+		establish(c, s, now);
+		return true;
+	}
+	if (after(ack, c.sndNxt)) {
+		// RFC 5961 section 5: neither accepted nor ignored.
+		challenge(c, now);
+		return false;
+	}
+	if (before(ack, (c.sndUna - Math.max(c.maxWindow, 1)) | 0)) {
+		challenge(c, now);
+		return false;
+	}
+	return true;
+}
+
+function explicitCongestion(c: TcpConnection, packet: Packet, s: SegmentIn): void {
+	if ((s.flags & CWR) !== 0 && s.length > 0) c.ecnEcho = false;
+	const mark = packet.tos & ECN_MASK;
+	if (mark === 0) return;
+	c.ecnSeen = true;
+	if (mark === ECN_CE) {
+		c.deliveredCe++;
+		if (!c.ecnEcho) quickAck(c, 2);
+		c.ecnEcho = true;
+	}
+}
+
+function windowOpened(c: TcpConnection): void {
+	if (distance((c.sndUna + c.sndWnd) | 0, c.sndNxt) <= 0) return;
+	c.backoff = 0;
+	c.probesOut = 0;
+	setRetransmit(c, "none", 0);
+}
+
+/** RFC 5961 section 3: a reset counts only at the exact next sequence number. */
+function reset(c: TcpConnection, s: SegmentIn, now: number): void {
+	if (s.seq !== c.rcvNxt) {
+		challenge(c, now);
+		return;
+	}
+	if (c.state === SYN_RECEIVED && c.listener !== undefined) {
+		c.layer.finished(c, "silent");
+		return;
+	}
+	c.layer.finished(
+		c,
+		c.state === SYN_RECEIVED ? "ECONNREFUSED" : c.finReceived && c.finQueued ? "EPIPE" : "ECONNRESET",
+	);
+}
+
+function challenge(c: TcpConnection, now: number): void {
+	if (now - c.lastOutOfWindowAckAt < OUT_OF_WINDOW_MS && c.segsIn > 64) return;
+	c.lastOutOfWindowAckAt = now;
+	c.ackNow = Math.max(1, c.ackNow);
+	c.layer.wantOutput(c);
+}
+
+/** Unacceptable: answered with where we are, at a limited rate when it carries no data of its own. */
+function duplicateSegment(c: TcpConnection, s: SegmentIn, now: number): void {
+	if (s.length === 0 && now - c.lastOutOfWindowAckAt < OUT_OF_WINDOW_MS && (s.flags & (SYN | FIN)) === 0) return;
+	if (s.length === 0) c.lastOutOfWindowAckAt = now;
+	if (s.length > 0 && before(s.seq, c.rcvNxt) && c.sackOk && c.layer.config.dsack && c.state >= ESTABLISHED) {
+		c.hasDsack = true;
+		c.dsackStart = s.seq;
+		c.dsackEnd = after((s.seq + s.length) | 0, c.rcvNxt) ? c.rcvNxt : (s.seq + s.length) | 0;
+		quickAck(c, 16);
+	}
+	c.ackNow = Math.max(1, c.ackNow);
+	c.layer.wantOutput(c);
+}
+
+/** Takes a SYN's options into the connection; `offered` says which of them we had sent or would answer. */
+export function takeSynOptions(c: TcpConnection, s: SegmentIn, packet: Packet): void {
+	const { options } = s;
+	const { config } = c.layer;
+	c.irs = s.seq;
+	c.rcvNxt = (s.seq + 1) | 0;
+	c.rcvWup = c.rcvNxt;
+	c.copiedSeq = c.rcvNxt;
+	c.tuneSeq = c.rcvNxt;
+	c.tuneAt = packet.now;
+	c.peerMss = options.mss > 0 ? options.mss : packet.ops.family === 4 ? 536 : 1220;
+	c.tsOk = config.timestamps && options.hasTimestamp && !c.plainSyn;
+	c.sackOk = config.sack && options.sackPermitted && !c.plainSyn;
+	c.wscaleOk = config.windowScaling && options.wscale >= 0 && !c.plainSyn;
+	if (c.wscaleOk) c.sndWscale = options.wscale;
+	else c.rcvWscale = 0;
+	if (c.tsOk) {
+		c.tsRecent = options.tsVal;
+		c.tsRecentAt = packet.now;
+	}
+	syncMss(c);
+	c.rcvMss = Math.min(c.advertisedMss, Math.max(c.mss, 88));
+	// SYN segments' windows are never scaled (RFC 7323 2.2).
+	c.sndWnd = s.window;
+	c.maxWindow = s.window;
+	c.sndWl1 = s.seq;
+}
+
+/** SYN-RECEIVED becomes ESTABLISHED. */
+export function establish(c: TcpConnection, s: SegmentIn, now: number): void {
+	const { layer } = c;
+	c.sndWnd = s.window << c.sndWscale;
+	c.maxWindow = Math.max(c.maxWindow, c.sndWnd);
+	c.sndWl1 = s.seq;
+	c.lastReceivedAt = now;
+	startTransfer(c, now);
+	layer.setState(c, ESTABLISHED);
+	if (c.finQueued) layer.finState(c);
+	layer.accepted(c);
+}
+
+function startTransfer(c: TcpConnection, now: number): void {
+	syncMss(c);
+	// RFC 5681 3.1: after a lost SYN, start small.
+	c.cwnd = c.totalRetrans > 1 ? 1 : c.layer.config.initialWindowSegments;
+	c.lastSentAt = now;
+	c.maxPacketsOut = 0;
+	c.cwndUsedEnd = c.sndNxt;
+	c.highestSacked = c.sndUna;
+	c.rackTime = -1;
+	c.tuneSpace = Math.min(c.rcvWnd, 10 * c.advertisedMss);
+	if (c.keepAlive) c.layer.keepAliveChanged(c);
+}
+
+function synSent(c: TcpConnection, packet: Packet, s: SegmentIn): void {
+	const { now } = packet;
+	const { flags, ack, options } = s;
+	const acked = (flags & ACK) !== 0;
+	if (acked && (!after(ack, c.iss) || after(ack, c.sndNxt))) {
+		if ((flags & RST) === 0) c.layer.sendReset(packet, s);
+		return;
+	}
+	if (acked && c.layer.config.timestamps && !c.plainSyn && options.hasTimestamp && options.tsEcr !== 0) {
+		// An echo we cannot have sent is an old duplicate (RFC 7323 and Linux's PAWSACTIVEREJECTED).
+		if (distance(stampOf(c, now), options.tsEcr) < 0 && (flags & RST) === 0) {
+			c.layer.sendReset(packet, s);
+			return;
+		}
+	}
+	if ((flags & RST) !== 0) {
+		if (acked) c.layer.finished(c, "ECONNREFUSED");
+		return;
+	}
+	if ((flags & SYN) === 0) return;
+	takeSynOptions(c, s, packet);
+	if (!acked) {
+		// Simultaneous open (RFC 9293 figure 7).
+		c.layer.setState(c, SYN_RECEIVED);
+		c.ecnOk = c.synEcn && (flags & (ECE | CWR)) === (ECE | CWR);
+		c.ackNow = 1;
+		c.layer.wantOutput(c);
+		return;
+	}
+	c.ecnOk = c.synEcn && (flags & (ECE | CWR)) === ECE;
+	const head = c.firstSegment;
+	const clean = head !== undefined && head.retransmissions === 0;
+	const sentAt = head?.sentAt ?? now;
+	const acknowledgedData = distance(ack, c.iss) - 1;
+	clearQueue(c);
+	c.sndUna = ack;
+	const wasSynData = c.synData;
+	if (acknowledgedData > 0) {
+		c.sendRing.discard(Math.min(acknowledgedData, c.sendRing.length), false);
+		c.dataSeq = (c.dataSeq + acknowledgedData) | 0;
+		c.bytesAcked += acknowledgedData;
+	}
+	c.delivered++;
+	// Data of a Fast Open SYN that was not taken is sent again as new data.
+	c.sndNxt = ack;
+	c.retransmits = 0;
+	c.troubleSince = -1;
+	setRetransmit(c, "none", 0);
+	if (clean) rttSample(c, now - sentAt, now);
+	else if (c.tsOk && options.hasTimestamp && options.tsEcr !== 0)
+		rttSample(c, Math.max(1, distance(stampOf(c, now), options.tsEcr)), now);
+	else c.rto = Math.max(c.rto, 3 * c.layer.config.initialRtoMs);
+	c.backoff = 0;
+	c.hasRetransStamp = false;
+	startTransfer(c, now);
+	c.layer.setState(c, ESTABLISHED);
+	c.layer.fastOpenAnswered(c, packet, s, wasSynData, acknowledgedData);
+	if (c.finQueued) c.layer.finState(c);
+	c.layer.notify(c, EVENT_CONNECT | EVENT_WRITABLE);
+	if (s.length > 0 || (flags & FIN) !== 0)
+		receiveData(c, packet.bytes, s.at, c.rcvNxt, s.length, (flags & FIN) !== 0, now);
+	if (c.state !== CLOSED) {
+		c.ackNow = Math.max(1, c.ackNow);
+		c.layer.wantOutput(c);
+	}
+}
+
+/** Reads a header whose checksum has been verified; false when its data offset is impossible. */
+export function readSegment(
+	packet: Packet,
+	into: SegmentIn,
+	parse: (bytes: Uint8Array, start: number, end: number, into: TcpOptions) => void,
+): boolean {
+	const { bytes, l4, end } = packet;
+	const offset = (bytes[l4 + 12]! >>> 4) << 2;
+	if (offset < 20 || l4 + offset > end) return false;
+	into.seq = (bytes[l4 + 4]! << 24) | (bytes[l4 + 5]! << 16) | (bytes[l4 + 6]! << 8) | bytes[l4 + 7]!;
+	into.ack = (bytes[l4 + 8]! << 24) | (bytes[l4 + 9]! << 16) | (bytes[l4 + 10]! << 8) | bytes[l4 + 11]!;
+	into.flags = bytes[l4 + 13]!;
+	into.window = get16(bytes, l4 + 14);
+	into.at = l4 + offset;
+	into.length = end - into.at;
+	parse(bytes, l4 + 20, into.at, into.options);
+	return true;
+}

@@ -1,0 +1,911 @@
+import { type StackErrorCode, socketError } from "../errors.ts";
+import type { IcmpErrorKind } from "../ip/icmp.ts";
+import type { Packet } from "../ip/packet.ts";
+import type { Path } from "../ip/path.ts";
+import type { Pollable, ProtocolHandler, Stack } from "../ip/stack.ts";
+import { TX_L4 } from "../ip/tx.ts";
+import type { Interface } from "../link/interface.ts";
+import { type AddressLike, ANY4, type IpAddress, toAddress } from "../wire/address.ts";
+import { get16, get32, put16, put32 } from "../wire/bytes.ts";
+import { foldSum, sumBytes } from "../wire/checksum.ts";
+import { PROTO_TCP } from "../wire/constants.ts";
+import { ACK, FIN, parseTcpOptions, putTimestamp, RST, SYN, TCP_HEADER, TcpOptions } from "../wire/tcp.ts";
+import { DEFAULT_TCP_CONFIG, type TcpConfig } from "./config.ts";
+import { type Congestion, createCongestion } from "./congestion.ts";
+import {
+	EVENT_CLOSE,
+	EVENT_CONNECT,
+	EVENT_END,
+	EVENT_READABLE,
+	EVENT_WRITABLE,
+	TcpConnection,
+	type TcpHandlers,
+} from "./connection.ts";
+import { establish, readSegment, type SegmentIn, segmentArrives, takeSynOptions } from "./input.ts";
+import { Listener, type ListenOptions } from "./listener.ts";
+import { offeredWindow, output, sendConnectionReset, sendSyn, syncMss } from "./output.ts";
+import { clearQueue, markLost, splitSegment } from "./queue.ts";
+import { BufferPool } from "./ring.ts";
+import { SegmentPool } from "./segment.ts";
+import { after, before, distance } from "./seq.ts";
+import { siphash, siphash64 } from "./siphash.ts";
+import {
+	CA_LOSS,
+	CLOSE_WAIT,
+	CLOSED,
+	ESTABLISHED,
+	FIN_WAIT_1,
+	FIN_WAIT_2,
+	LAST_ACK,
+	STATE_NAMES,
+	SYN_RECEIVED,
+	SYN_SENT,
+	TIME_WAIT,
+} from "./state.ts";
+import { SynCookies } from "./syncookie.ts";
+import { ConnectionTable } from "./table.ts";
+import { keepAliveDeadline, onTimer } from "./timeouts.ts";
+import { rearm } from "./timers.ts";
+import { type TimeWait, TimeWaitTable } from "./timewait.ts";
+import { tuneReceive } from "./tune.ts";
+
+/** Options of {@link TcpLayer.connect}. */
+export interface ConnectOptions {
+	/** Source address; chosen by the routes when absent. */
+	localAddress?: AddressLike;
+	localPort?: number;
+	iface?: Interface;
+	noDelay?: boolean;
+	/** Sets options before the SYN leaves. */
+	configure?: (connection: TcpConnection) => void;
+	/** Data that may ride on the SYN (RFC 7413), when a cookie is known. */
+	fastOpen?: Uint8Array;
+}
+
+const CHECKSUM_AT = 16;
+/** Least age of a TIME-WAIT whose tuple may be used again (RFC 6191); our timestamps count milliseconds. */
+const REUSE_AFTER_MS = 250;
+const MAX_ACCEPT_ROUNDS = 8;
+
+/** TCP over a stack: the demultiplexer, listeners, and what connections share. */
+export class TcpLayer implements ProtocolHandler, Pollable {
+	readonly stack: Stack;
+	readonly config: TcpConfig;
+	readonly buffers: BufferPool = new BufferPool();
+	readonly segments: SegmentPool = new SegmentPool();
+	readonly table: ConnectionTable;
+	readonly timeWaits: TimeWaitTable;
+	private readonly listeners = new Map<number, Listener[]>();
+	private readonly cookies: SynCookies;
+	private readonly secret: Uint8Array;
+	private outputs: TcpConnection[] = [];
+	private eventful: TcpConnection[] = [];
+	private readonly stalled = new Set<TcpConnection>();
+	private nextPort: number;
+	private readonly segment: SegmentIn = {
+		seq: 0,
+		ack: 0,
+		flags: 0,
+		window: 0,
+		at: 0,
+		length: 0,
+		options: new TcpOptions(),
+	};
+	/** Asked about a SYN for which nothing listens: a listener takes it, true swallows it, false refuses it. For gateways. */
+	onOrphanSyn: ((packet: Packet, localPort: number, remotePort: number) => Listener | boolean) | undefined = undefined;
+	/** Told of an answer to a Fast Open SYN. */
+	fastOpenCache: Map<string, { cookie: Uint8Array; mss: number; experimental: boolean }> = new Map();
+	/** Counters. */
+	readonly stats = {
+		activeOpens: 0,
+		passiveOpens: 0,
+		resetsSent: 0,
+		checksumErrors: 0,
+		synCookiesSent: 0,
+		synCookiesTaken: 0,
+		synDropped: 0,
+	};
+
+	constructor(stack: Stack, config: Partial<TcpConfig> = {}) {
+		this.stack = stack;
+		this.config = { ...DEFAULT_TCP_CONFIG, ...config };
+		this.secret = stack.randomBytes(16);
+		this.cookies = new SynCookies(stack.randomBytes(16));
+		this.table = new ConnectionTable(stack.randomInt());
+		this.timeWaits = new TimeWaitTable(stack.timers, this.config.maxTimeWait);
+		const [first, last] = this.config.ephemeralPorts;
+		this.nextPort = first + ((stack.randomInt() >>> 0) % (last - first + 1));
+		stack.protocols[PROTO_TCP] = this;
+		stack.pollables.push(this);
+	}
+
+	createCongestion(): Congestion {
+		return createCongestion(this.config);
+	}
+
+	/**
+	 * Opens a connection; `onConnect` or `onClose` tells how it went.
+	 *
+	 * @throws StackError `ENETUNREACH` without a route, `EADDRINUSE`, `EADDRNOTAVAIL`
+	 */
+	connect(address: AddressLike, port: number, handlers?: TcpHandlers, options: ConnectOptions = {}): TcpConnection {
+		let remote = toAddress(address);
+		if (remote.isUnspecified) remote = toAddress(remote.family === 4 ? "127.0.0.1" : "::1");
+		const source = options.localAddress === undefined ? undefined : toAddress(options.localAddress);
+		if (source !== undefined && !source.isUnspecified && !this.stack.isLocal(source)) {
+			throw socketError("EADDRNOTAVAIL", "bind", source.toString(), options.localPort ?? 0);
+		}
+		if (source !== undefined && source.family !== remote.family)
+			throw socketError("EINVAL", "connect", remote.toString(), port);
+		if (remote.isMulticast || remote.isBroadcast) throw socketError("ENETUNREACH", "connect", remote.toString(), port);
+		const path = this.stack.path(remote, source?.isUnspecified === true ? undefined : source, options.iface);
+		if (path === undefined || path.source.isUnspecified)
+			throw socketError("ENETUNREACH", "connect", remote.toString(), port);
+		const localPort = options.localPort || this.pickPort(path, port);
+		if (
+			options.localPort &&
+			(this.table.has(path.source, localPort, remote, port) || !this.tupleFree(path, localPort, port))
+		) {
+			throw socketError("EADDRINUSE", "connect", remote.toString(), port);
+		}
+		const c = new TcpConnection(this, path, localPort, port, handlers);
+		this.prepare(c);
+		c.noDelay = options.noDelay ?? false;
+		options.configure?.(c);
+		c.synEcn = this.config.ecn === "request";
+		this.offer(c);
+		if (options.fastOpen !== undefined && (this.config.fastOpen & 1) !== 0) this.offerFastOpen(c, options.fastOpen);
+		this.table.add(c);
+		this.stats.activeOpens++;
+		this.setState(c, SYN_SENT);
+		this.wantOutput(c);
+		return c;
+	}
+
+	private tupleFree(path: Path, localPort: number, remotePort: number): boolean {
+		if (this.table.has(path.source, localPort, path.destination, remotePort)) return false;
+		const waiting = this.timeWaits.find(path.source, localPort, path.destination, remotePort);
+		if (waiting === undefined) return true;
+		return waiting.tsOk && this.stack.now - waiting.since >= REUSE_AFTER_MS;
+	}
+
+	/** RFC 6056's random start, then the next free. */
+	private pickPort(path: Path, remotePort: number): number {
+		const [first, last] = this.config.ephemeralPorts;
+		const count = last - first + 1;
+		for (let tries = 0; tries < count; tries++) {
+			const port = this.nextPort;
+			this.nextPort = port >= last ? first : port + 1;
+			if (this.listeners.has(port)) continue;
+			if (this.tupleFree(path, port, remotePort)) return port;
+		}
+		throw socketError("EADDRNOTAVAIL", "connect", path.destination.toString(), remotePort);
+	}
+
+	/** What every new connection gets: sequence number, timestamp offset, MSS and window scale to announce. */
+	private prepare(c: TcpConnection): void {
+		const { source, destination } = c.path;
+		const words = [
+			source.a,
+			source.b,
+			source.d,
+			destination.a,
+			destination.b,
+			destination.d,
+			(c.localPort << 16) | c.remotePort,
+		];
+		const waiting = this.timeWaits.find(source, c.localPort, destination, c.remotePort);
+		const hash = siphash(this.secret, words);
+		// RFC 6528: a clock of 4 microseconds and a secret per tuple.
+		c.iss = (hash + Math.floor((this.stack.now * 250) % 0x100000000)) | 0;
+		c.tsOffset = siphash(this.secret, [source.a, source.b, source.d, destination.a, destination.b, destination.d]);
+		if (waiting !== undefined) {
+			// RFC 6191 and RFC 1122 4.2.2.13: beyond everything the old connection sent.
+			if (!after(c.iss, waiting.sndNxt)) c.iss = (waiting.sndNxt + 65_535 + 2) | 0;
+			this.timeWaits.remove(waiting);
+		}
+		c.sndUna = c.sndNxt = c.iss;
+		c.dataSeq = (c.iss + 1) | 0;
+		c.smallEnd = c.iss;
+		c.highestSacked = c.iss;
+		c.cwndUsedEnd = c.iss;
+		const { path } = c;
+		const announced = path.iface.mtu - path.ops.headerLength - TCP_HEADER;
+		c.advertisedMss = this.config.maxSegmentSize > 0 ? Math.min(this.config.maxSegmentSize, announced) : announced;
+	}
+
+	private offer(c: TcpConnection): void {
+		if (!this.config.windowScaling) return;
+		let scale = 0;
+		const most = c.receiveFixed ? c.receiveLimit : Math.max(this.config.maxReceiveBuffer, c.receiveLimit);
+		while (scale < 14 && most / 2 ** scale > 65_535) scale++;
+		c.rcvWscale = scale;
+	}
+
+	private offerFastOpen(c: TcpConnection, data: Uint8Array): void {
+		const known = this.fastOpenCache.get(c.remoteAddress.toString());
+		c.fastOpenExperimental = known?.experimental ?? false;
+		c.sendRing.write(0, data, 0, data.length);
+		c.sendRing.length = data.length;
+		c.fastOpenCookie = known?.cookie ?? new Uint8Array(0);
+		if (known === undefined) return;
+		c.synData = true;
+		c.fastOpenMss = Math.min(known.mss, c.path.mtu - c.path.ops.headerLength - TCP_HEADER) - 40;
+	}
+
+	/** The server's word on Fast Open: a cookie to keep. */
+	fastOpenAnswered(c: TcpConnection, packet: Packet, s: SegmentIn, hadData: boolean, acknowledged: number): void {
+		const { options } = s;
+		if (c.fastOpenCookie !== undefined && options.cookieLength >= 4 && options.cookieLength <= 16) {
+			if (this.fastOpenCache.size >= 1024) this.fastOpenCache.delete(this.fastOpenCache.keys().next().value!);
+			this.fastOpenCache.set(c.remoteAddress.toString(), {
+				cookie: packet.bytes.slice(options.cookieAt, options.cookieAt + options.cookieLength),
+				mss: c.peerMss,
+				experimental: options.cookieExperimental,
+			});
+		}
+		c.synData = hadData && acknowledged > 0;
+		c.fastOpenCookie = undefined;
+	}
+
+	/**
+	 * Listens on a port.
+	 *
+	 * @throws StackError `EADDRINUSE`, `EADDRNOTAVAIL`
+	 */
+	listen(options: ListenOptions): Listener {
+		const { address } = options;
+		if (address !== undefined && !address.isUnspecified && !this.stack.isLocal(address)) {
+			throw socketError("EADDRNOTAVAIL", "listen", address.toString(), options.port);
+		}
+		let { port } = options;
+		if (port === 0) {
+			const [first, last] = this.config.ephemeralPorts;
+			const start = (this.stack.randomInt() >>> 0) % (last - first + 1);
+			for (let i = 0; i <= last - first; i++) {
+				const candidate = first + ((start + i) % (last - first + 1));
+				if (this.listeners.has(candidate) || this.table.portInUse(candidate)) continue;
+				port = candidate;
+				break;
+			}
+			if (port === 0) throw socketError("EADDRINUSE", "listen", address?.toString(), 0);
+		}
+		const listener = new Listener(this, port, options);
+		const others = this.listeners.get(port) ?? [];
+		if (others.some((other) => overlap(other, listener)))
+			throw socketError("EADDRINUSE", "listen", (address ?? ANY4).toString(), port);
+		others.push(listener);
+		this.listeners.set(port, others);
+		return listener;
+	}
+
+	unlisten(listener: Listener): void {
+		if (listener.closed) return;
+		listener.closed = true;
+		const others = this.listeners.get(listener.port)?.filter((other) => other !== listener) ?? [];
+		if (others.length === 0) this.listeners.delete(listener.port);
+		else this.listeners.set(listener.port, others);
+		for (const c of listener.queue.splice(0)) this.abort(c);
+		for (const c of [...this.table.all()])
+			if (c.listener === listener && c.state === SYN_RECEIVED) this.finished(c, "silent");
+	}
+
+	private listenerFor(packet: Packet, port: number): Listener | undefined {
+		const candidates = this.listeners.get(port);
+		if (candidates === undefined) return undefined;
+		const destination = packet.destination();
+		let best: Listener | undefined;
+		let bestFit = -1;
+		for (const candidate of candidates) {
+			const fit = candidate.fits(destination);
+			if (fit > bestFit) {
+				best = candidate;
+				bestFit = fit;
+			}
+		}
+		return best;
+	}
+
+	input(packet: Packet): void {
+		const { bytes, l4, end } = packet;
+		const length = end - l4;
+		if (length < TCP_HEADER) {
+			this.stack.drop(packet, "tcp-malformed");
+			return;
+		}
+		if (!packet.checked && foldSum(packet.pseudoSum(length) + sumBytes(bytes, l4, length)) !== 0xffff) {
+			this.stats.checksumErrors++;
+			this.stack.drop(packet, "tcp-checksum");
+			return;
+		}
+		if (packet.groupcast || packet.linkBroadcast) {
+			this.stack.drop(packet, "tcp-group");
+			return;
+		}
+		const s = this.segment;
+		if (!readSegment(packet, s, parseTcpOptions)) {
+			this.stack.drop(packet, "tcp-malformed");
+			return;
+		}
+		const remotePort = get16(bytes, l4);
+		const localPort = get16(bytes, l4 + 2);
+		const c = this.table.find(packet, localPort, remotePort, false);
+		if (c !== undefined) {
+			segmentArrives(c, packet, s);
+			return;
+		}
+		const waiting = this.timeWaits.findFor(packet, localPort, remotePort);
+		if (waiting !== undefined && !this.timeWaitIn(waiting, packet, s, localPort)) return;
+		const listener = this.listenerFor(packet, localPort);
+		if (listener !== undefined) {
+			this.listenIn(listener, packet, s, localPort, remotePort);
+			return;
+		}
+		if ((s.flags & (SYN | ACK | RST)) === SYN && this.onOrphanSyn !== undefined) {
+			const taken = this.onOrphanSyn(packet, localPort, remotePort);
+			if (taken === true) return;
+			if (taken !== false) {
+				this.listenIn(taken, packet, s, localPort, remotePort);
+				return;
+			}
+		}
+		if ((s.flags & RST) === 0) this.sendReset(packet, s);
+	}
+
+	private listenIn(listener: Listener, packet: Packet, s: SegmentIn, localPort: number, remotePort: number): void {
+		const { flags } = s;
+		if ((flags & RST) !== 0) return;
+		if ((flags & ACK) !== 0) {
+			if ((flags & SYN) === 0 && this.cookieIn(listener, packet, s, localPort, remotePort)) return;
+			this.sendReset(packet, s);
+			return;
+		}
+		if ((flags & SYN) === 0) return;
+		if (packet.source().isUnspecified) return;
+		const verdict = listener.options.onSyn?.(packet.source(), remotePort, packet.destination(), localPort) ?? true;
+		if (verdict !== true) {
+			if (verdict === "reset") this.sendReset(packet, s);
+			return;
+		}
+		const full = listener.queue.length >= listener.backlog + 1;
+		const crowded = listener.halfOpen >= Math.max(listener.backlog, 8);
+		if (full || (crowded && !this.config.synCookies)) {
+			listener.overflowedAt = packet.now;
+			this.stats.synDropped++;
+			return;
+		}
+		const path = this.stack.pathFor(
+			packet.da,
+			packet.db,
+			packet.dc,
+			packet.dd,
+			packet.sa,
+			packet.sb,
+			packet.sc,
+			packet.sd,
+		);
+		if (path === undefined) {
+			this.stack.drop(packet, "ip-no-route");
+			return;
+		}
+		const c = new TcpConnection(this, path, localPort, remotePort, undefined);
+		this.prepare(c);
+		c.listener = listener;
+		listener.options.configure?.(c);
+		this.offer(c);
+		takeSynOptions(c, s, packet);
+		c.ecnOk = this.config.ecn !== "off" && (flags & 0xc0) === 0xc0;
+		c.state = SYN_RECEIVED;
+		if (crowded) {
+			listener.overflowedAt = packet.now;
+			this.sendCookie(c, packet);
+			return;
+		}
+		listener.halfOpen++;
+		this.table.add(c);
+		this.stats.passiveOpens++;
+		if ((this.config.fastOpen & 2) !== 0) this.fastOpenIn(listener, c, packet, s);
+		this.stack.trace("tcp-state", `${c.localPort}<-${c.remotePort} SYN-RECEIVED`);
+		this.wantOutput(c);
+	}
+
+	/** RFC 7413 section 4.2: data on a SYN with a good cookie is taken at once. */
+	private fastOpenIn(listener: Listener, c: TcpConnection, packet: Packet, s: SegmentIn): void {
+		const { options } = s;
+		const blind = (this.config.fastOpen & 0x200) !== 0 && s.length > 0;
+		if (options.cookieLength < 0 && !blind) return;
+		const most = listener.options.fastOpenQueue ?? ((this.config.fastOpen & 0x400) !== 0 ? listener.backlog : 0);
+		if (most === 0) return;
+		const cookie = this.fastOpenCookie(c.path);
+		let good = options.cookieLength === cookie.length;
+		for (let i = 0; good && i < cookie.length; i++) good = packet.bytes[options.cookieAt + i] === cookie[i];
+		c.fastOpenExperimental = options.cookieExperimental;
+		if (!(good || blind) || listener.fastOpenPending >= most) {
+			if (options.cookieLength >= 0) c.fastOpenCookie = cookie;
+			return;
+		}
+		c.synData = true;
+		listener.fastOpenPending++;
+		if (s.length > 0) {
+			c.recvRing.write(0, packet.bytes, s.at, s.at + s.length);
+			c.recvRing.length = s.length;
+			c.rcvNxt = (c.rcvNxt + s.length) | 0;
+			c.rcvWup = c.rcvNxt;
+			c.bytesReceived = s.length;
+			c.rcvWnd = 65_535;
+		}
+		this.deliverAccepted(c, listener);
+		if (s.length > 0) this.notify(c, EVENT_READABLE);
+	}
+
+	/** The cookie a client gets: both addresses under a key, so that the server keeps nothing (RFC 7413 4.1.2). */
+	private fastOpenCookie(path: Path): Uint8Array {
+		const { source, destination } = path;
+		const words =
+			path.ops.family === 4
+				? [destination.d, source.d]
+				: [destination.a, destination.b, destination.c, destination.d, source.a, source.b, source.c, source.d];
+		const hash = siphash64(this.config.fastOpenKey ?? this.secret, words.map(swap));
+		const cookie = new Uint8Array(8);
+		put32(cookie, 0, swap(hash[0]));
+		put32(cookie, 4, swap(hash[1]));
+		return cookie;
+	}
+
+	private sendCookie(c: TcpConnection, packet: Packet): void {
+		c.iss = this.cookies.make(c, packet.now);
+		c.sndUna = c.sndNxt = c.iss;
+		c.dataSeq = (c.iss + 1) | 0;
+		if (c.tsOk) c.cookieStamp = this.cookies.stamp(c, packet.now);
+		else {
+			// Without timestamps there is nowhere to keep the options.
+			c.wscaleOk = c.sackOk = c.ecnOk = false;
+			c.rcvWscale = 0;
+		}
+		this.stats.synCookiesSent++;
+		sendSyn(c, packet.now);
+		clearQueue(c);
+		this.stack.timers.cancel(c);
+	}
+
+	/** The last packet of a handshake nobody remembers: the cookie in it says that it was ours. */
+	private cookieIn(listener: Listener, packet: Packet, s: SegmentIn, localPort: number, remotePort: number): boolean {
+		if (
+			!this.config.synCookies ||
+			packet.now - listener.overflowedAt > 120_000 ||
+			listener.queue.length >= listener.backlog + 1
+		)
+			return false;
+		const path = this.stack.pathFor(
+			packet.da,
+			packet.db,
+			packet.dc,
+			packet.dd,
+			packet.sa,
+			packet.sb,
+			packet.sc,
+			packet.sd,
+		);
+		if (path === undefined) return false;
+		const c = new TcpConnection(this, path, localPort, remotePort, undefined);
+		this.prepare(c);
+		c.listener = listener;
+		listener.options.configure?.(c);
+		this.offer(c);
+		const mss = this.cookies.check(c, (s.ack - 1) | 0, (s.seq - 1) | 0, packet.now);
+		if (mss === 0) return false;
+		const { options } = s;
+		options.mss = mss;
+		const kept = options.hasTimestamp ? this.cookies.optionsOf(c, options.tsEcr) : undefined;
+		options.sackPermitted = kept?.sack ?? false;
+		options.wscale = kept?.wscale ?? -1;
+		const { seq, window } = s;
+		s.seq = (seq - 1) | 0;
+		takeSynOptions(c, s, packet);
+		s.seq = seq;
+		s.window = window;
+		c.ecnOk = (kept?.ecn ?? false) && this.config.ecn !== "off";
+		c.iss = (s.ack - 1) | 0;
+		c.sndUna = c.sndNxt = s.ack;
+		c.dataSeq = s.ack;
+		c.rcvWnd = Math.min(c.receiveLimit, 65_535);
+		c.state = SYN_RECEIVED;
+		this.table.add(c);
+		this.stats.synCookiesTaken++;
+		this.stats.passiveOpens++;
+		listener.halfOpen++;
+		establish(c, s, packet.now);
+		segmentArrives(c, packet, s);
+		return true;
+	}
+
+	/** TIME-WAIT's answers (RFC 9293 3.10.7.4); true when a new SYN may go on to the listener. */
+	private timeWaitIn(entry: TimeWait, packet: Packet, s: SegmentIn, localPort: number): boolean {
+		const { flags, options } = s;
+		if ((flags & RST) !== 0) {
+			// RFC 1337: TIME-WAIT is not to be assassinated.
+			return false;
+		}
+		const stale = entry.tsOk && options.hasTimestamp && before(options.tsVal, entry.tsRecent);
+		if ((flags & (SYN | ACK)) === SYN && !stale) {
+			const newer =
+				after(s.seq, entry.rcvNxt) || (entry.tsOk && options.hasTimestamp && after(options.tsVal, entry.tsRecent));
+			if (newer && this.listeners.has(localPort)) return true;
+		}
+		if ((flags & FIN) !== 0 && !stale) this.timeWaits.restart(entry, packet.now, this.config.timeWaitMs);
+		if (packet.now - entry.lastAckAt >= 500 || (flags & FIN) !== 0 || (flags & SYN) !== 0) {
+			entry.lastAckAt = packet.now;
+			this.sendBare(packet, s, entry.sndNxt, entry.rcvNxt, ACK, entry);
+		}
+		return false;
+	}
+
+	/** RFC 9293 3.10.7.1: what a segment for nobody gets. */
+	sendReset(packet: Packet, s: SegmentIn): void {
+		this.stats.resetsSent++;
+		if ((s.flags & ACK) !== 0) this.sendBare(packet, s, s.ack, 0, RST, undefined);
+		else {
+			const span = s.length + ((s.flags & SYN) !== 0 ? 1 : 0) + ((s.flags & FIN) !== 0 ? 1 : 0);
+			this.sendBare(packet, s, 0, (s.seq + span) | 0, RST | ACK, undefined);
+		}
+	}
+
+	private sendBare(
+		packet: Packet,
+		s: SegmentIn,
+		seq: number,
+		ack: number,
+		flags: number,
+		entry: TimeWait | undefined,
+	): void {
+		const { stack } = this;
+		const path = stack.pathFor(packet.da, packet.db, packet.dc, packet.dd, packet.sa, packet.sb, packet.sc, packet.sd);
+		if (path === undefined) return;
+		const { bytes, l4 } = packet;
+		const { tx } = stack;
+		const options = entry?.tsOk === true && s.options.hasTimestamp ? 12 : 0;
+		put16(tx, TX_L4, get16(bytes, l4 + 2));
+		put16(tx, TX_L4 + 2, get16(bytes, l4));
+		put32(tx, TX_L4 + 4, seq);
+		put32(tx, TX_L4 + 8, ack);
+		tx[TX_L4 + 12] = ((TCP_HEADER + options) >> 2) << 4;
+		tx[TX_L4 + 13] = flags;
+		put16(tx, TX_L4 + 14, entry === undefined ? 0 : Math.min(0xffff, Math.floor(entry.rcvWnd / 2 ** entry.rcvWscale)));
+		put32(tx, TX_L4 + 16, 0);
+		if (options > 0)
+			putTimestamp(tx, TX_L4 + TCP_HEADER, (Math.floor(packet.now) + entry!.tsOffset) | 0, entry!.tsRecent);
+		stack.transmit(path, PROTO_TCP, TCP_HEADER + options, 0, packet.tos & ~3, true, CHECKSUM_AT, 0);
+	}
+
+	/** RFC 9293 3.9.2.2, RFC 5927: an ICMP error counts only for a sequence number in flight. */
+	error(quoted: Packet, kind: IcmpErrorKind, mtu: number): void {
+		const { bytes, l4 } = quoted;
+		const localPort = get16(bytes, l4);
+		const remotePort = get16(bytes, l4 + 2);
+		const c = this.table.find(quoted, localPort, remotePort, true);
+		if (c === undefined) return;
+		const seq = get32(bytes, l4 + 4);
+		if (before(seq, c.sndUna) || after(seq, c.sndNxt)) return;
+		if (kind === "too-big") {
+			this.pathMtu(c, mtu);
+			return;
+		}
+		const code = errorOf(kind);
+		if (code === undefined) return;
+		if (c.state === SYN_SENT || c.state === SYN_RECEIVED)
+			this.finished(c, c.state === SYN_RECEIVED && c.listener !== undefined ? "silent" : code);
+		else c.softError = code;
+	}
+
+	/** RFC 1191, RFC 8201: smaller segments from now on, and again what was too large. */
+	private pathMtu(c: TcpConnection, mtu: number): void {
+		if (mtu >= c.path.mtu && mtu !== 0) return;
+		const learned = this.stack.learnMtu(c.path.destination, mtu === 0 ? Math.max(552, c.path.mtu >> 1) : mtu);
+		if (learned >= c.path.mtu) return;
+		this.refresh(c);
+		const oldMss = c.mss;
+		syncMss(c);
+		if (c.mss >= oldMss || c.packetsOut === 0) return;
+		for (let segment = c.firstSegment; segment !== undefined; segment = segment.next) {
+			if (distance(segment.end, segment.seq) <= c.mss || segment.sacked) continue;
+			splitSegment(c, segment, (segment.seq + c.mss) | 0);
+			markLost(c, segment);
+			markLost(c, segment.next!);
+		}
+		if (c.lostOut > 0 && c.caState !== CA_LOSS) {
+			// Not congestion: the window stays (RFC 8201 section 5.4).
+			c.highSeq = c.sndNxt;
+			c.undoActive = false;
+			c.caState = CA_LOSS;
+			c.ssthresh = Math.min(c.ssthresh, Math.max(c.cwnd, 2));
+		}
+		this.wantOutput(c);
+	}
+
+	/** Looks the connection's path up again after routes or MTUs changed. */
+	private refresh(c: TcpConnection): void {
+		const path = this.stack.path(c.path.destination, c.path.source);
+		if (path?.source.equals(c.path.source)) c.path = path;
+	}
+
+	setState(c: TcpConnection, state: number): void {
+		if (c.state === SYN_RECEIVED && c.listener !== undefined) c.listener.halfOpen--;
+		c.state = state;
+		if (this.stack.onEvent !== undefined)
+			this.stack.trace("tcp-state", `${c.localPort}->${c.remotePort} ${STATE_NAMES[state]}`);
+	}
+
+	/** A passive connection is established: to its user, or into the queue. */
+	accepted(c: TcpConnection): void {
+		const { listener } = c;
+		if (listener === undefined) {
+			this.notify(c, EVENT_CONNECT | EVENT_WRITABLE);
+			return;
+		}
+		if (c.synData) {
+			listener.fastOpenPending--;
+			c.listener = undefined;
+			c.synData = true;
+			return;
+		}
+		c.listener = undefined;
+		this.deliverAccepted(c, listener);
+	}
+
+	private deliverAccepted(c: TcpConnection, listener: Listener): void {
+		if (listener.closed) {
+			this.abort(c);
+			return;
+		}
+		c.owner = listener;
+		if (listener.options.onConnection === undefined) listener.queue.push(c);
+		this.notify(c, EVENT_CONNECT);
+	}
+
+	/** The user's close of the sending side has met an established connection. */
+	finState(c: TcpConnection): void {
+		if (c.state === ESTABLISHED) this.setState(c, FIN_WAIT_1);
+		else if (c.state === CLOSE_WAIT) this.setState(c, LAST_ACK);
+	}
+
+	enterFinWait2(c: TcpConnection, now: number): void {
+		this.setState(c, FIN_WAIT_2);
+		if (c.orphan) {
+			c.keepAliveAt = now + this.config.finWait2Ms;
+			rearm(c);
+		}
+	}
+
+	enterTimeWait(c: TcpConnection, now: number): void {
+		// The last acknowledgement must leave before the connection is only a memory.
+		if (c.ackNow > 0 || c.ackPending) {
+			c.ackNow = 1;
+			output(c, now);
+		}
+		this.table.remove(c);
+		this.timeWaits.add(c, now, this.config.timeWaitMs);
+		this.release(c);
+		this.setState(c, TIME_WAIT);
+		this.notify(c, EVENT_CLOSE);
+	}
+
+	private release(c: TcpConnection): void {
+		clearQueue(c);
+		c.sendRing.release();
+		c.retransmitAt = c.delayedAckAt = c.keepAliveAt = Number.POSITIVE_INFINITY;
+		this.stack.timers.cancel(c);
+		this.stalled.delete(c);
+		c.ahead.length = 0;
+	}
+
+	/** The connection is over: by both FINs, or by an error. `silent` tells nobody. */
+	finished(c: TcpConnection, code: StackErrorCode | "silent" | undefined): void {
+		if (c.state === CLOSED) return;
+		const connecting = c.state === SYN_SENT || c.state === SYN_RECEIVED;
+		if (code !== undefined && code !== "silent") {
+			c.error = socketError(
+				code,
+				connecting ? "connect" : "read",
+				connecting ? c.remoteAddress.toString() : undefined,
+				connecting ? c.remotePort : undefined,
+			);
+		}
+		if (this.table.remove(c)) this.release(c);
+		this.setState(c, CLOSED);
+		if (code !== "silent") this.notify(c, EVENT_CLOSE);
+	}
+
+	close(c: TcpConnection): void {
+		if (c.orphan) return;
+		c.orphan = true;
+		c.handlers = undefined;
+		const unread = c.recvRing.length > 0;
+		c.recvRing.release();
+		c.receiveShut = true;
+		c.copiedSeq = c.rcvNxt;
+		if (c.state === CLOSED || c.state === TIME_WAIT) return;
+		if (c.state === SYN_SENT) {
+			this.finished(c, "silent");
+			return;
+		}
+		if ((unread && c.state !== SYN_RECEIVED) || c.lingerMs === 0) {
+			this.reset(c);
+			return;
+		}
+		if (c.state === FIN_WAIT_2) {
+			c.keepAliveAt = this.stack.now + this.config.finWait2Ms;
+			rearm(c);
+		} else {
+			c.finQueued = true;
+			this.finState(c);
+			this.wantOutput(c);
+		}
+	}
+
+	abort(c: TcpConnection): void {
+		c.orphan = true;
+		c.handlers = undefined;
+		this.reset(c);
+	}
+
+	private reset(c: TcpConnection): void {
+		c.recvRing.release();
+		if (c.state >= SYN_RECEIVED && c.state !== TIME_WAIT) {
+			this.refreshIfStale(c);
+			sendConnectionReset(c, this.stack.now);
+		}
+		this.finished(c, "silent");
+	}
+
+	/** Data for a connection whose user has gone (RFC 9293 3.6.1). */
+	resetOrphan(c: TcpConnection, _now: number): void {
+		this.reset(c);
+	}
+
+	private refreshIfStale(c: TcpConnection): void {
+		if (c.path.generation !== this.stack.generation) {
+			this.refresh(c);
+			syncMss(c);
+		}
+	}
+
+	keepAliveChanged(c: TcpConnection): void {
+		c.keepAliveAt = keepAliveDeadline(c);
+		rearm(c);
+	}
+
+	/** New data was acknowledged: the send buffer may grow with the window (RFC 9293 leaves its size to us). */
+	acknowledged(c: TcpConnection): void {
+		const wanted = 2 * c.cwnd * c.mss;
+		if (wanted > c.sendLimit) c.sendLimit = Math.min(wanted, this.config.maxSendBuffer);
+	}
+
+	/** The user took bytes: tune the buffer, and open the window when it is worth a segment. */
+	consumed(c: TcpConnection): void {
+		tuneReceive(c, this.stack.now);
+		if (c.state < ESTABLISHED || c.finReceived || c.state === TIME_WAIT) return;
+		const offered = Math.max(0, distance((c.rcvWup + c.rcvWnd) | 0, c.rcvNxt));
+		const window = offeredWindow(c);
+		if (window > offered && (window >= 2 * offered || window - offered >= c.receiveLimit >> 1)) {
+			c.ackNow = Math.max(1, c.ackNow);
+			this.wantOutput(c);
+		}
+	}
+
+	notify(c: TcpConnection, events: number): void {
+		if (c.events === 0) {
+			this.eventful.push(c);
+			this.stack.onWork?.();
+		}
+		c.events |= events;
+	}
+
+	wantOutput(c: TcpConnection): void {
+		if (c.needsOutput) return;
+		c.needsOutput = true;
+		this.outputs.push(c);
+		this.stack.onWork?.();
+	}
+
+	/** A link has room again. */
+	unstall(): void {
+		for (const c of this.stalled) this.wantOutput(c);
+		this.stalled.clear();
+	}
+
+	timerFired(c: TcpConnection, now: number): void {
+		this.refreshIfStale(c);
+		onTimer(c, now);
+		rearm(c);
+	}
+
+	wants(): boolean {
+		return this.outputs.length > 0 || this.eventful.length > 0;
+	}
+
+	poll(now: number): void {
+		for (let round = 0; round < MAX_ACCEPT_ROUNDS && this.eventful.length > 0; round++) {
+			const batch = this.eventful;
+			this.eventful = [];
+			for (const c of batch) this.deliver(c);
+		}
+		if (this.outputs.length === 0) return;
+		const batch = this.outputs;
+		this.outputs = [];
+		for (const c of batch) {
+			c.needsOutput = false;
+			if (c.path.iface.blocked) {
+				this.stalled.add(c);
+				continue;
+			}
+			this.refreshIfStale(c);
+			if (output(c, now)) this.wantOutput(c);
+		}
+	}
+
+	private deliver(c: TcpConnection): void {
+		const { events } = c;
+		c.events = 0;
+		if ((events & EVENT_CONNECT) !== 0) {
+			const listener = c.owner;
+			if (listener instanceof Listener) {
+				if (listener.options.onConnection !== undefined) {
+					c.owner = undefined;
+					c.handlers = listener.options.onConnection(c);
+				}
+			} else c.handlers?.onConnect?.(c);
+		}
+		if ((events & EVENT_READABLE) !== 0 && c.recvRing.length > 0) c.handlers?.onReadable?.(c);
+		if ((events & EVENT_END) !== 0) c.handlers?.onEnd?.(c);
+		if ((events & EVENT_WRITABLE) !== 0 && c.wantsWritable && c.sendRing.length < c.sendLimit) {
+			c.wantsWritable = false;
+			c.handlers?.onWritable?.(c);
+		}
+		if ((events & EVENT_CLOSE) !== 0 && !c.closeDelivered) {
+			c.closeDelivered = true;
+			c.handlers?.onClose?.(c, c.error);
+		}
+	}
+
+	/** Every connection that is not in TIME-WAIT. */
+	connections(): Iterable<TcpConnection> {
+		return this.table.all();
+	}
+}
+
+/** The same bytes in the other order: SipHash reads its input little-endian. */
+function swap(word: number): number {
+	return (word << 24) | ((word & 0xff00) << 8) | ((word >>> 8) & 0xff00) | (word >>> 24);
+}
+
+function overlap(x: Listener, y: Listener): boolean {
+	const a = x.address;
+	const b = y.address;
+	const anyOf = (address: IpAddress | undefined) => address === undefined || address.isUnspecified;
+	const familyOf = (listener: Listener) =>
+		listener.address === undefined ||
+		(listener.address.isUnspecified && listener.address.family === 6 && !listener.ipv6Only)
+			? 0
+			: listener.address.family;
+	const sameFamily = familyOf(x) === 0 || familyOf(y) === 0 || familyOf(x) === familyOf(y);
+	if (!sameFamily) return false;
+	if (anyOf(a) || anyOf(b)) return true;
+	return a!.equals(b!);
+}
+
+function errorOf(kind: IcmpErrorKind): StackErrorCode | undefined {
+	switch (kind) {
+		case "net-unreachable":
+			return "ENETUNREACH";
+		case "host-unreachable":
+		case "prohibited":
+		case "time-exceeded":
+			return "EHOSTUNREACH";
+		case "port-unreachable":
+			return "ECONNREFUSED";
+		case "protocol-unreachable":
+			return "ENOPROTOOPT";
+		default:
+			return undefined;
+	}
+}

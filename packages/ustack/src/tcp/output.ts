@@ -1,0 +1,463 @@
+import { TX_L4 } from "../ip/tx.ts";
+import { put16, put32 } from "../wire/bytes.ts";
+import { ECN_ECT0, PROTO_TCP } from "../wire/constants.ts";
+import { ACK, CWR, ECE, FIN, PSH, putFastOpen, putTimestamp, RST, SYN, TCP_HEADER } from "../wire/tcp.ts";
+import type { TcpConnection } from "./connection.ts";
+import { appendSegment, splitSegment } from "./queue.ts";
+import { stampOf } from "./rack.ts";
+import { currentRto } from "./rtt.ts";
+import type { Segment } from "./segment.ts";
+import { after, before, distance } from "./seq.ts";
+import { CA_CWR, CA_LOSS, CA_RECOVERY, CLOSED, ESTABLISHED, SYN_RECEIVED, SYN_SENT, TIME_WAIT } from "./state.ts";
+import { armLossProbe, armRto, setRetransmit } from "./timers.ts";
+
+const MAX_PACKET = 65_535;
+const CHECKSUM_AT = 16;
+/** What one connection sends per poll at most: little enough to stay in the processor's cache on both sides. */
+const BURST_BYTES = 262_144;
+
+/** Bytes of payload a segment carries: the path's and the peer's limit without options, and half of a small window. */
+export function effectiveMss(c: TcpConnection): number {
+	const { maxWindow, mss } = c;
+	if (maxWindow === 0) return mss;
+	const cutoff = maxWindow > 536 ? maxWindow >> 1 : maxWindow;
+	return mss > cutoff ? Math.max(cutoff, 48) : mss;
+}
+
+/** Takes the path's MTU and the peer's MSS into `mss` (RFC 9293 3.7.1, RFC 6691). */
+export function syncMss(c: TcpConnection): void {
+	const { path } = c;
+	let mss = Math.min(c.peerMss, path.mtu - path.ops.headerLength - TCP_HEADER);
+	if (c.probedMss > 0) mss = Math.min(mss, c.probedMss);
+	c.mss = Math.max(mss - (c.tsOk ? 12 : 0), 36);
+}
+
+/** The window to offer, in bytes (RFC 9293 3.8.6.2.2: never in silly steps, never taken back). */
+export function offeredWindow(c: TcpConnection): number {
+	const offered = Math.max(0, distance((c.rcvWup + c.rcvWnd) | 0, c.rcvNxt));
+	const free = Math.max(0, c.receiveLimit - c.recvRing.length);
+	const step = Math.min(c.receiveLimit >> 1, c.rcvMss);
+	let window = free - offered >= step ? free : offered;
+	const scale = c.rcvWscale;
+	const most = 0xffff << scale;
+	if (scale > 0) {
+		// Rounded up what was promised, down what is new.
+		const unit = (1 << scale) - 1;
+		const promised = (offered + unit) & ~unit;
+		window = window > offered ? Math.max(window & ~unit, promised) : (window + unit) & ~unit;
+	}
+	if (window > most) window = most;
+	return window;
+}
+
+/** Writes header and options at TX_L4; returns the header's length. */
+function header(c: TcpConnection, seq: number, flags: number, now: number): number {
+	const { tx } = c.layer.stack;
+	let options = 0;
+	let at = TX_L4 + TCP_HEADER;
+	if ((flags & SYN) !== 0) options = synOptions(c, flags, at, now);
+	else {
+		if (c.tsOk) {
+			putTimestamp(tx, at, stampOf(c, now), c.tsRecent);
+			at += 12;
+			options = 12;
+		}
+		const ranges = c.sackBlocks.length >> 1;
+		if (c.sackOk && (ranges > 0 || c.hasDsack)) {
+			const dsack = c.hasDsack ? 1 : 0;
+			const count = Math.min(ranges + dsack, c.tsOk ? 3 : 4);
+			put32(tx, at, 0x01010500 | (2 + count * 8));
+			at += 4;
+			if (dsack) {
+				put32(tx, at, c.dsackStart);
+				put32(tx, at + 4, c.dsackEnd);
+				at += 8;
+			}
+			for (let i = 0; i < count - dsack; i++) {
+				put32(tx, at, c.sackBlocks[i * 2]!);
+				put32(tx, at + 4, c.sackBlocks[i * 2 + 1]!);
+				at += 8;
+			}
+			options += 4 + count * 8;
+		}
+	}
+	put16(tx, TX_L4, c.localPort);
+	put16(tx, TX_L4 + 2, c.remotePort);
+	put32(tx, TX_L4 + 4, seq);
+	put32(tx, TX_L4 + 8, (flags & ACK) !== 0 ? c.rcvNxt : 0);
+	let window: number;
+	if ((flags & SYN) !== 0) {
+		window = Math.min(Math.max(0, c.receiveLimit - c.recvRing.length), 0xffff);
+		c.rcvWnd = window;
+	} else {
+		const bytes = offeredWindow(c);
+		c.rcvWnd = bytes;
+		window = bytes >>> c.rcvWscale;
+	}
+	tx[TX_L4 + 12] = ((TCP_HEADER + options) >> 2) << 4;
+	tx[TX_L4 + 13] = flags;
+	put16(tx, TX_L4 + 14, window);
+	put32(tx, TX_L4 + 16, 0);
+	if ((flags & ACK) !== 0) acknowledged(c);
+	return TCP_HEADER + options;
+}
+
+/** An acknowledgement is on its way: nothing is owed any more. */
+function acknowledged(c: TcpConnection): void {
+	c.rcvWup = c.rcvNxt;
+	c.hasDsack = false;
+	c.ackPending = false;
+	c.ackNow = 0;
+	c.delayedAckAt = Number.POSITIVE_INFINITY;
+	if (c.quickAcks > 0) c.quickAcks--;
+	if (c.quickAcks === 0 && c.ato > c.layer.config.delayedAckMs) c.ato = c.layer.config.delayedAckMs;
+}
+
+function synOptions(c: TcpConnection, flags: number, start: number, now: number): number {
+	const { tx } = c.layer.stack;
+	const answer = (flags & ACK) !== 0;
+	let at = start;
+	put32(tx, at, 0x02040000 | c.advertisedMss);
+	at += 4;
+	const timestamps = answer ? c.tsOk : c.layer.config.timestamps && !c.plainSyn;
+	const sack = answer ? c.sackOk : c.layer.config.sack && !c.plainSyn;
+	if (timestamps) {
+		put32(tx, at, sack ? 0x0402080a : 0x0101080a);
+		put32(tx, at + 4, c.cookieStamp === undefined ? stampOf(c, now) : c.cookieStamp);
+		put32(tx, at + 8, answer ? c.tsRecent : 0);
+		at += 12;
+	} else if (sack) {
+		put32(tx, at, 0x01010402);
+		at += 4;
+	}
+	if (answer ? c.wscaleOk : c.layer.config.windowScaling && !c.plainSyn) {
+		put32(tx, at, 0x01030300 | c.rcvWscale);
+		at += 4;
+	}
+	if (c.fastOpenCookie !== undefined && at - start + c.fastOpenCookie.length + 4 <= 40) {
+		at += putFastOpen(tx, at, c.fastOpenCookie, c.fastOpenExperimental);
+	}
+	return at - start;
+}
+
+/**
+ * Sends one segment. The payload is `length` bytes of the send buffer from `seq` on; with `gsoSize` the link cuts it.
+ */
+function transmit(
+	c: TcpConnection,
+	seq: number,
+	length: number,
+	flags: number,
+	now: number,
+	fresh: boolean,
+	gsoSize: number,
+): void {
+	const { stack } = c.layer;
+	let tos = c.tos;
+	if (c.ecnOk && (flags & SYN) === 0) {
+		if (c.ecnEcho) flags |= ECE;
+		if (fresh && length > 0) {
+			tos = (tos & ~3) | ECN_ECT0;
+			if (c.ecnCwr) {
+				flags |= CWR;
+				c.ecnCwr = false;
+			}
+		}
+	}
+	const headerLength = header(c, seq, flags, now);
+	if (length > 0) {
+		const dataStart = (flags & SYN) !== 0 ? seq + 1 : seq;
+		c.sendRing.copyTo(distance(dataStart | 0, c.dataSeq), stack.tx, TX_L4 + headerLength, length);
+	}
+	c.segsOut++;
+	if (length > 0) {
+		c.dataSegsOut++;
+		c.bytesSent += length;
+	}
+	c.lastSentAt = now;
+	stack.transmit(c.path, PROTO_TCP, headerLength + length, c.ttl, tos, true, CHECKSUM_AT, gsoSize, headerLength);
+}
+
+function dataLength(segment: Segment): number {
+	return (
+		distance(segment.end, segment.seq) - ((segment.flags & SYN) !== 0 ? 1 : 0) - ((segment.flags & FIN) !== 0 ? 1 : 0)
+	);
+}
+
+/** An acknowledgement without data. */
+export function sendAck(c: TcpConnection, now: number): void {
+	transmit(c, c.sndNxt, 0, ACK, now, false, 0);
+}
+
+/** A probe the peer must answer: a sequence number it has seen already (as Linux does it; RFC 9293 3.8.4 allows it). */
+export function sendProbe(c: TcpConnection, now: number): void {
+	transmit(c, (c.sndUna - 1) | 0, 0, ACK, now, false, 0);
+}
+
+export function sendConnectionReset(c: TcpConnection, now: number): void {
+	transmit(c, c.sndNxt, 0, RST | ACK, now, false, 0);
+}
+
+/** The opening segment: SYN, or SYN with ACK; with Fast Open, data as well. */
+export function sendSyn(c: TcpConnection, now: number): void {
+	const answer = c.state === SYN_RECEIVED;
+	let flags = answer ? SYN | ACK : SYN;
+	if (!answer && c.synEcn) flags |= ECE | CWR;
+	if (answer && c.ecnOk) flags |= ECE;
+	const segment = c.layer.segments.take(c.iss, (c.iss + 1) | 0, flags & (SYN | FIN));
+	let length = 0;
+	if (!answer && c.synData && c.sendRing.length > 0) {
+		length = Math.min(c.sendRing.length, Math.max(0, c.fastOpenMss));
+		segment.end = (segment.end + length) | 0;
+	}
+	segment.sentAt = now;
+	c.sndNxt = segment.end;
+	appendSegment(c, segment);
+	transmit(c, c.iss, length, flags, now, false, 0);
+	armRto(c, now);
+}
+
+/** Sends a segment of the queue again. */
+export function retransmit(c: TcpConnection, segment: Segment, now: number): void {
+	const mss = effectiveMss(c);
+	if (dataLength(segment) > mss && (segment.flags & SYN) === 0) splitSegment(c, segment, (segment.seq + mss) | 0);
+	let { flags } = segment;
+	if ((flags & SYN) !== 0) {
+		flags |= c.state === SYN_RECEIVED ? ACK : 0;
+		// A path that eats ECN's or other options gets a plain SYN in the end (RFC 3168 6.1.1.1).
+		if (c.state === SYN_SENT && c.synEcn && c.retransmits < 2) flags |= ECE | CWR;
+		if (c.state === SYN_RECEIVED && c.ecnOk) flags |= ECE;
+	} else flags |= ACK;
+	if (dataLength(segment) > 0 && (segment.flags & SYN) === 0 && segment.next === undefined && c.unsent === 0)
+		flags |= PSH;
+	const length = (segment.flags & SYN) !== 0 ? 0 : dataLength(segment);
+	if (!c.hasRetransStamp) {
+		c.retransStamp = stampOf(c, now);
+		c.hasRetransStamp = true;
+	}
+	segment.retransmissions++;
+	if (!segment.resent) {
+		segment.resent = true;
+		c.retransOut++;
+	}
+	segment.sentAt = now;
+	c.totalRetrans++;
+	c.bytesRetrans += length;
+	c.undoRetransmits = Math.max(0, c.undoRetransmits) + 1;
+	transmit(c, segment.seq, length, flags, now, false, 0);
+}
+
+function resendLost(c: TcpConnection, now: number): void {
+	if (c.lostOut <= c.retransOut && c.resendHint === undefined) return;
+	let segment = c.resendHint;
+	const windowEnd = (c.sndUna + c.sndWnd) | 0;
+	while (segment !== undefined && c.inFlight() < c.cwnd) {
+		if (segment.lost && !segment.sacked && !segment.resent) {
+			if (after(segment.seq, windowEnd) && segment.seq !== c.sndUna) break;
+			retransmit(c, segment, now);
+			if (c.caState === CA_CWR || c.caState === CA_RECOVERY) c.prrOut++;
+			if (segment === c.firstSegment && c.retransmitTimer !== "reorder") armRto(c, now);
+			else if (c.retransmitTimer === "none") armRto(c, now);
+		}
+		segment = segment.next;
+	}
+	c.resendHint = segment;
+}
+
+/** Nagle (RFC 9293 3.7.4) as Minshall refined it: one small segment may be outstanding. */
+function nagleHolds(c: TcpConnection): boolean {
+	if (c.pushNow) return false;
+	if (c.cork || c.more) return true;
+	if (c.noDelay || c.packetsOut === 0) return false;
+	return after(c.smallEnd, c.sndUna) && !after(c.smallEnd, c.sndNxt);
+}
+
+/** Sends what windows and Nagle allow; true when the burst limit stopped it. */
+function sendNew(c: TcpConnection, now: number): boolean {
+	const mss = effectiveMss(c);
+	const { features } = c.path.iface.link ?? NO_LINK;
+	const canSegment = c.path.ops.family === 4 ? features.tso4 : features.tso6;
+	let budget = Math.min(c.layer.config.burstSegments, Math.max(2, Math.floor(BURST_BYTES / mss)));
+	let limited = false;
+	let sent = false;
+	for (;;) {
+		const dataEnd = (c.dataSeq + c.sendRing.length) | 0;
+		const available = distance(dataEnd, c.sndNxt);
+		const finDue = c.finQueued && !c.finSent;
+		if (available <= 0 && !(finDue && available === 0)) break;
+		// A last FIN need not wait for the window (it is no load).
+		if (c.inFlight() >= c.cwnd && !(finDue && available <= mss)) {
+			limited = true;
+			break;
+		}
+		if (budget <= 0) {
+			afterSending(c, now, sent, false);
+			return true;
+		}
+		if (!sent && c.packetsOut === 0) idleRestart(c, now);
+		const room = distance((c.sndUna + c.sndWnd) | 0, c.sndNxt);
+		let length = Math.min(available, mss);
+		if (length > room) break;
+		const lastOne = length === available;
+		if (length < mss && available > 0 && !finDue && nagleHolds(c)) break;
+		let flags = ACK;
+		if (lastOne && length > 0 && c.pushEnd === ((c.sndNxt + length) | 0)) flags |= PSH;
+		let count = 1;
+		if (canSegment && length === mss && available >= 2 * mss) {
+			count = Math.min(
+				Math.max(1, budget),
+				c.cwnd - c.inFlight(),
+				Math.floor(room / mss),
+				Math.floor(available / mss),
+				Math.max(1, Math.floor((MAX_PACKET - 120) / mss)),
+			);
+			if (count > 1) {
+				length = count * mss;
+				flags = length === available ? ACK | PSH : ACK;
+			}
+		}
+		const withFin = finDue && length === available && (room > length || length === 0);
+		if (withFin) flags |= FIN;
+		let at = c.sndNxt;
+		for (let i = 0; i < count; i++) {
+			const last = i === count - 1;
+			const end = (last ? c.sndNxt + length + (withFin ? 1 : 0) : at + mss) | 0;
+			const segment = c.layer.segments.take(at, end, last ? flags & (FIN | PSH) : 0);
+			segment.sentAt = now;
+			segment.deliveredBefore = c.delivered;
+			appendSegment(c, segment);
+			at = end;
+		}
+		const seq = c.sndNxt;
+		c.sndNxt = at;
+		if (withFin) c.finSent = true;
+		if (length < mss && length > 0) c.smallEnd = c.sndNxt;
+		// A reply soon after data: acknowledgements may ride on data from now on.
+		if (length > 0 && now - c.lastDataAt < c.ato) c.pingPong = true;
+		transmit(c, seq, length, flags, now, true, count > 1 ? mss : 0);
+		if (c.caState === CA_CWR || c.caState === CA_RECOVERY) c.prrOut += count;
+		budget -= count;
+		sent = true;
+	}
+	c.pushNow = false;
+	afterSending(c, now, sent, limited);
+	return false;
+}
+
+const NO_LINK = { features: { checksum: true, tso4: false, tso6: false, uso: false } };
+
+function afterSending(c: TcpConnection, now: number, sent: boolean, limited: boolean): void {
+	if (sent) {
+		if (c.retransmitTimer === "none" || c.retransmitTimer === "persist") armRto(c, now);
+		armLossProbe(c, now);
+	}
+	if (!before(c.sndUna, c.cwndUsedEnd) || limited || c.packetsOut > c.maxPacketsOut) {
+		c.cwndLimited = limited;
+		c.maxPacketsOut = c.packetsOut;
+		c.cwndUsedEnd = c.sndNxt;
+	}
+}
+
+/** RFC 5681 4.1: after an idle RTO the window decays towards its start. */
+function idleRestart(c: TcpConnection, now: number): void {
+	if (!c.layer.config.slowStartAfterIdle || c.lastSentAt < 0) return;
+	const pause = now - c.lastSentAt;
+	if (pause <= c.rto) return;
+	c.congestion.onIdle(pause);
+	const restart = Math.min(c.layer.config.initialWindowSegments, c.cwnd);
+	c.ssthresh = Math.max(c.ssthresh, (c.cwnd >> 1) + (c.cwnd >> 2));
+	for (let left = pause - c.rto; left > 0 && c.cwnd > restart; left -= c.rto) c.cwnd >>= 1;
+	c.cwnd = Math.max(c.cwnd, restart);
+	c.maxPacketsOut = 0;
+}
+
+/** Sends part of the next segment where the window is open for less than a whole one, or probes a closed one. */
+export function wakeWindow(c: TcpConnection, now: number): void {
+	const room = distance((c.sndUna + c.sndWnd) | 0, c.sndNxt);
+	const { unsent } = c;
+	if (room > 0 && unsent > 0) {
+		const length = Math.min(room, effectiveMss(c), unsent);
+		const segment = c.layer.segments.take(c.sndNxt, (c.sndNxt + length) | 0, PSH);
+		segment.sentAt = now;
+		appendSegment(c, segment);
+		c.sndNxt = segment.end;
+		transmit(c, segment.seq, length, ACK | PSH, now, true, 0);
+		armRto(c, now);
+		return;
+	}
+	sendProbe(c, now);
+}
+
+/** Sends the lost head or new data as RFC 8985 section 7.3's probe. */
+export function sendTailProbe(c: TcpConnection, now: number): void {
+	const mss = effectiveMss(c);
+	const available = Math.min(c.unsent, mss);
+	const room = distance((c.sndUna + c.sndWnd) | 0, c.sndNxt);
+	c.tlpHighSeq = c.sndNxt;
+	if (available > 0 && available <= room) {
+		const last = available === c.unsent;
+		const segment = c.layer.segments.take(c.sndNxt, (c.sndNxt + available) | 0, last ? PSH : 0);
+		segment.sentAt = now;
+		appendSegment(c, segment);
+		c.sndNxt = segment.end;
+		transmit(c, segment.seq, available, ACK | (last ? PSH : 0), now, true, 0);
+		c.tlpHighSeq = c.sndNxt;
+		c.tlpRetransmitted = false;
+		c.tlpActive = true;
+	} else {
+		const tail = c.lastSegment;
+		if (tail !== undefined) {
+			retransmit(c, tail, now);
+			c.tlpRetransmitted = true;
+			c.tlpActive = true;
+		}
+	}
+	setRetransmit(c, "rto", now + currentRto(c));
+}
+
+/** Everything that may be sent now: lost segments, new ones, a FIN, an acknowledgement. True: come back for more. */
+export function output(c: TcpConnection, now: number): boolean {
+	const { state } = c;
+	if (state === CLOSED || state === TIME_WAIT) return false;
+	if (state === SYN_SENT || state === SYN_RECEIVED) {
+		if (c.packetsOut === 0 && before(c.sndUna, (c.iss + 1) | 0) && c.retransmits === 0) sendSyn(c, now);
+		else if (state === SYN_RECEIVED && c.ackNow > 0) {
+			c.ackNow = 0;
+			if (c.firstSegment !== undefined) retransmit(c, c.firstSegment, now);
+		}
+		if (!(state === SYN_RECEIVED && c.synData)) return false;
+	}
+	let more = false;
+	if (state >= ESTABLISHED || c.synData) {
+		if (!c.frtoNew) resendLost(c, now);
+		const hadRoom = !c.frtoNew || c.caState === CA_LOSS;
+		if (hadRoom) more = sendNew(c, now);
+		if (c.packetsOut === 0 && c.unsent > 0 && c.retransmitTimer === "none") {
+			setRetransmit(c, "persist", now + Math.max(c.layer.config.minRtoMs, currentRto(c)));
+		}
+	}
+	if (c.ackPending && c.ackNow === 0) decideAck(c, now);
+	let owed = Math.min(c.ackNow, 64);
+	while (owed-- > 0) sendAck(c, now);
+	return more;
+}
+
+/** Now or later (RFC 9293 3.8.6.3, RFC 5681 4.2): every second full segment, at the start and when data is missing at once. */
+function decideAck(c: TcpConnection, now: number): void {
+	const outstanding = distance(c.rcvNxt, c.rcvWup);
+	const windowGrows = offeredWindow(c) >= c.rcvWnd;
+	if ((outstanding > c.rcvMss && windowGrows) || (c.quickAcks > 0 && !c.pingPong) || c.ahead.length > 0) {
+		c.ackNow = 1;
+		return;
+	}
+	if (c.delayedAckAt !== Number.POSITIVE_INFINITY) return;
+	let { ato } = c;
+	const least = c.layer.config.delayedAckMs;
+	if (ato > least) {
+		let most = c.pingPong ? 200 : 500;
+		if (c.srtt > 0) most = Math.min(most, Math.max(c.srtt, least));
+		ato = Math.min(ato, most);
+	}
+	c.delayedAckAt = now + Math.min(Math.max(ato, least), 200);
+	if (c.timerIndex < 0 || c.delayedAckAt < c.timerAt) c.layer.stack.timers.schedule(c, c.delayedAckAt);
+}

@@ -1,0 +1,236 @@
+import type { TcpConnection } from "./connection.ts";
+import { EVENT_END, EVENT_READABLE } from "./connection.ts";
+import { after, before, distance } from "./seq.ts";
+import { CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, SYN_RECEIVED } from "./state.ts";
+
+/** Ranges kept of data ahead of a hole; a peer that makes more of them must send again. */
+const MAX_RANGES = 256;
+const MAX_BLOCKS = 4;
+const QUICK_ACKS = 16;
+
+/** Answers the next segments at once (RFC 5681 3.2 asks it after loss; Linux also at the start). */
+export function quickAck(c: TcpConnection, most: number): void {
+	let count = Math.floor(c.rcvWnd / (2 * Math.max(c.rcvMss, 1)));
+	if (count === 0) count = 2;
+	c.quickAcks = Math.max(c.quickAcks, Math.min(count, most));
+	c.pingPong = false;
+	c.ato = c.layer.config.delayedAckMs;
+}
+
+/** Bookkeeping of delayed acknowledgements upon data: how far apart segments come. */
+function dataArrived(c: TcpConnection, length: number, now: number): void {
+	if (length >= c.rcvMss) c.rcvMss = Math.min(length, c.advertisedMss);
+	if (c.ato === 0) {
+		quickAck(c, QUICK_ACKS);
+		c.ato = c.layer.config.delayedAckMs;
+	} else {
+		const gap = now - c.lastDataAt;
+		const least = c.layer.config.delayedAckMs;
+		if (gap <= least / 2) c.ato = c.ato / 2 + least / 2;
+		else if (gap < c.ato) c.ato = Math.min(c.ato / 2 + gap, c.rto);
+		else if (gap > c.rto) quickAck(c, QUICK_ACKS);
+	}
+	c.lastDataAt = now;
+	c.ackPending = true;
+}
+
+/** Takes the data and FIN of a segment (RFC 9293 3.10.7.4, seventh and eighth). */
+export function receiveData(
+	c: TcpConnection,
+	bytes: Uint8Array,
+	from: number,
+	seq: number,
+	length: number,
+	fin: boolean,
+	now: number,
+): void {
+	let start = seq;
+	let at = from;
+	let end = (seq + length) | 0;
+	if (length > 0) {
+		c.dataSegsIn++;
+		if (!after(end, c.rcvNxt)) {
+			// All of it again: a lost acknowledgement or a spurious retransmission.
+			setDsack(c, seq, end);
+			quickAck(c, QUICK_ACKS);
+			c.ackNow = Math.max(c.ackNow, 1);
+			if (!fin || before(end, c.rcvNxt)) return;
+		} else {
+			const limit = (c.rcvNxt + Math.max(windowLeft(c), 0)) | 0;
+			if (!before(start, limit)) {
+				quickAck(c, QUICK_ACKS);
+				c.ackNow++;
+				return;
+			}
+			if (after(end, limit)) {
+				end = limit;
+				fin = false;
+			}
+			if (before(start, c.rcvNxt)) {
+				setDsack(c, start, c.rcvNxt);
+				at += distance(c.rcvNxt, start);
+				start = c.rcvNxt;
+				c.ackNow = Math.max(c.ackNow, 1);
+				quickAck(c, QUICK_ACKS);
+			}
+			if (c.receiveShut && c.orphan) {
+				c.layer.resetOrphan(c, now);
+				return;
+			}
+			if (start === c.rcvNxt) {
+				dataArrived(c, distance(end, start), now);
+				inOrder(c, bytes, at, start, end);
+			} else {
+				aheadOfHole(c, bytes, at, start, end);
+			}
+		}
+	}
+	if (fin) {
+		if (end === c.rcvNxt) finInOrder(c, now);
+		else if (after(end, c.rcvNxt)) {
+			c.finAhead = true;
+			c.finSeq = end;
+		}
+	}
+	if (c.finAhead && c.finSeq === c.rcvNxt) finInOrder(c, now);
+}
+
+function windowLeft(c: TcpConnection): number {
+	return distance((c.rcvWup + c.rcvWnd) | 0, c.rcvNxt);
+}
+
+function inOrder(c: TcpConnection, bytes: Uint8Array, at: number, start: number, end: number): void {
+	const ring = c.recvRing;
+	const length = distance(end, start);
+	const { ahead } = c;
+	if (!c.receiveShut) ring.write(ring.length, bytes, at, at + length);
+	let total = length;
+	c.rcvNxt = end;
+	if (ahead.length > 0) {
+		let covered = 0;
+		while (covered < ahead.length && !after(ahead[covered]!, c.rcvNxt)) {
+			const rangeEnd = ahead[covered + 1]!;
+			if (after(rangeEnd, c.rcvNxt)) {
+				total += distance(rangeEnd, c.rcvNxt);
+				c.rcvNxt = rangeEnd;
+			}
+			covered += 2;
+		}
+		if (covered > 0) {
+			ahead.splice(0, covered);
+			pruneBlocks(c);
+			// A filled hole is news the sender waits for (RFC 5681 4.2).
+			c.ackNow = Math.max(c.ackNow, 1);
+		}
+	}
+	if (c.receiveShut) c.copiedSeq = c.rcvNxt;
+	else ring.length += total;
+	c.bytesReceived += total;
+	c.layer.notify(c, EVENT_READABLE);
+}
+
+function aheadOfHole(c: TcpConnection, bytes: Uint8Array, at: number, start: number, end: number): void {
+	c.outOfOrderIn++;
+	c.ackNow++;
+	c.pingPong = false;
+	quickAck(c, QUICK_ACKS);
+	const { ahead } = c;
+	let i = 0;
+	while (i < ahead.length && before(ahead[i + 1]!, start)) i += 2;
+	if (i < ahead.length && !after(ahead[i]!, start) && !before(ahead[i + 1]!, end)) {
+		setDsack(c, start, end);
+		touchBlock(c, ahead[i]!, ahead[i + 1]!);
+		return;
+	}
+	if (i < ahead.length && before(ahead[i]!, end) && before(start, ahead[i + 1]!)) {
+		const overlapStart = after(start, ahead[i]!) ? start : ahead[i]!;
+		const overlapEnd = before(end, ahead[i + 1]!) ? end : ahead[i + 1]!;
+		setDsack(c, overlapStart, overlapEnd);
+	}
+	if (ahead.length >= MAX_RANGES * 2 && (i >= ahead.length || before(end, ahead[i]!))) return;
+	// What was there stays: the first copy of a byte wins, so overlaps cannot rewrite it.
+	if (!c.receiveShut) writeHoles(c, bytes, at, start, end);
+	let j = i;
+	let mergedStart = start;
+	let mergedEnd = end;
+	while (j < ahead.length && !after(ahead[j]!, mergedEnd)) {
+		if (before(ahead[j]!, mergedStart)) mergedStart = ahead[j]!;
+		if (after(ahead[j + 1]!, mergedEnd)) mergedEnd = ahead[j + 1]!;
+		j += 2;
+	}
+	if (j === i) ahead.splice(i, 0, mergedStart, mergedEnd);
+	else {
+		ahead[i] = mergedStart;
+		ahead[i + 1] = mergedEnd;
+		ahead.splice(i + 2, j - i - 2);
+	}
+	touchBlock(c, mergedStart, mergedEnd);
+}
+
+function writeHoles(c: TcpConnection, bytes: Uint8Array, at: number, start: number, end: number): void {
+	const ring = c.recvRing;
+	const base = ring.length;
+	let from = start;
+	const put = (to: number) => {
+		if (!after(to, from)) return;
+		const offset = at + distance(from, start);
+		ring.write(base + distance(from, c.rcvNxt), bytes, offset, offset + distance(to, from));
+	};
+	for (let i = 0; i < c.ahead.length && before(c.ahead[i]!, end); i += 2) {
+		const rangeStart = c.ahead[i]!;
+		const rangeEnd = c.ahead[i + 1]!;
+		if (!after(rangeEnd, from)) continue;
+		if (after(rangeStart, from)) put(rangeStart);
+		from = rangeEnd;
+	}
+	if (before(from, end)) put(end);
+}
+
+/** Moves a range to the front of the SACK blocks, swallowing what it covers (RFC 2018 section 4). */
+function touchBlock(c: TcpConnection, start: number, end: number): void {
+	if (!c.sackOk) return;
+	const blocks = c.sackBlocks;
+	for (let i = blocks.length - 2; i >= 0; i -= 2) {
+		if (!after(blocks[i]!, end) && !before(blocks[i + 1]!, start)) blocks.splice(i, 2);
+	}
+	blocks.unshift(start, end);
+	if (blocks.length > MAX_BLOCKS * 2) blocks.length = MAX_BLOCKS * 2;
+}
+
+function pruneBlocks(c: TcpConnection): void {
+	const blocks = c.sackBlocks;
+	for (let i = blocks.length - 2; i >= 0; i -= 2) if (!after(blocks[i + 1]!, c.rcvNxt)) blocks.splice(i, 2);
+}
+
+function setDsack(c: TcpConnection, start: number, end: number): void {
+	if (!c.sackOk || !c.layer.config.dsack) return;
+	c.hasDsack = true;
+	c.dsackStart = start;
+	c.dsackEnd = end;
+}
+
+function finInOrder(c: TcpConnection, now: number): void {
+	if (c.finReceived) return;
+	c.finReceived = true;
+	c.finAhead = false;
+	c.rcvNxt = (c.rcvNxt + 1) | 0;
+	c.ackNow = Math.max(c.ackNow, 1);
+	c.ahead.length = 0;
+	c.sackBlocks.length = 0;
+	const { layer } = c;
+	switch (c.state) {
+		case SYN_RECEIVED:
+		case ESTABLISHED:
+			layer.setState(c, CLOSE_WAIT);
+			break;
+		case FIN_WAIT_1:
+			layer.setState(c, CLOSING);
+			break;
+		case FIN_WAIT_2:
+			layer.enterTimeWait(c, now);
+			break;
+		default:
+			break;
+	}
+	layer.notify(c, EVENT_END);
+}

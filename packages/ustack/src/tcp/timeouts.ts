@@ -1,0 +1,132 @@
+import type { TcpConnection } from "./connection.ts";
+import { retransmit, sendAck, sendProbe, sendTailProbe, syncMss, wakeWindow } from "./output.ts";
+import { enterLoss, reorderTimeout } from "./recovery.ts";
+import { currentRto } from "./rtt.ts";
+import { ESTABLISHED, FIN_WAIT_2, SYN_RECEIVED, SYN_SENT } from "./state.ts";
+import { setRetransmit } from "./timers.ts";
+
+/** Retransmissions after which the path is suspected of eating large segments (RFC 1122 4.2.3.5's R1). */
+const R1 = 3;
+
+/** A connection's timer ran out: whichever of its deadlines are due. */
+export function onTimer(c: TcpConnection, now: number): void {
+	if (c.delayedAckAt <= now) delayedAck(c, now);
+	if (c.retransmitAt <= now) {
+		const kind = c.retransmitTimer;
+		c.retransmitTimer = "none";
+		c.retransmitAt = Number.POSITIVE_INFINITY;
+		if (kind === "rto") retransmitTimeout(c, now);
+		else if (kind === "tlp") sendTailProbe(c, now);
+		else if (kind === "reorder") reorderTimeout(c, now);
+		else if (kind === "persist") persist(c, now);
+	}
+	if (c.keepAliveAt <= now) keepAlive(c, now);
+}
+
+function delayedAck(c: TcpConnection, now: number): void {
+	c.delayedAckAt = Number.POSITIVE_INFINITY;
+	if (!c.ackPending) return;
+	if (c.pingPong) {
+		c.pingPong = false;
+		c.ato = c.layer.config.delayedAckMs;
+	} else c.ato = Math.min(c.ato * 2, c.rto);
+	sendAck(c, now);
+}
+
+function giveUp(c: TcpConnection): void {
+	c.layer.finished(c, c.softError ?? "ETIMEDOUT");
+}
+
+function timedOut(c: TcpConnection, now: number): boolean {
+	const { config } = c.layer;
+	if (c.userTimeoutMs > 0 && c.troubleSince >= 0 && now - c.troubleSince >= c.userTimeoutMs) return true;
+	if (c.state === SYN_SENT) return c.retransmits >= config.synRetries;
+	if (c.state === SYN_RECEIVED) return c.retransmits >= config.synAckRetries;
+	return c.retransmits >= (c.orphan ? config.orphanRetries : config.retries);
+}
+
+/** RFC 6298 section 5, with RFC 5681's collapse of the window. */
+function retransmitTimeout(c: TcpConnection, now: number): void {
+	const head = c.firstSegment;
+	if (head === undefined) return;
+	if (c.troubleSince < 0) c.troubleSince = head.sentAt;
+	if (timedOut(c, now)) {
+		if (c.state === SYN_RECEIVED && c.listener !== undefined) c.layer.finished(c, "silent");
+		else giveUp(c);
+		return;
+	}
+	const { config } = c.layer;
+	if (c.retransmits >= R1 && config.mtuProbing !== "off" && c.state >= ESTABLISHED && c.mss > config.baseMss) {
+		// RFC 4821 7.7: a black hole for large packets looks like this.
+		c.probedMss = config.baseMss;
+		syncMss(c);
+	}
+	if (c.state === SYN_SENT && c.retransmits >= config.synRetries - 2) c.plainSyn = true;
+	enterLoss(c, now);
+	c.retransmits++;
+	if (c.retransmits === R1) c.path.neighbor?.table.suspect(c.path.neighbor);
+	retransmit(c, c.firstSegment!, now);
+	c.backoff++;
+	let wait = currentRto(c);
+	if (c.userTimeoutMs > 0) wait = Math.min(wait, Math.max(1, c.troubleSince + c.userTimeoutMs - now));
+	setRetransmit(c, "rto", now + wait);
+}
+
+/** RFC 9293 3.8.6.1: a closed window is asked after for as long as the peer answers. */
+function persist(c: TcpConnection, now: number): void {
+	if (c.packetsOut > 0 || c.unsent === 0) {
+		c.probesOut = 0;
+		return;
+	}
+	if (c.troubleSince < 0) c.troubleSince = now;
+	const { config } = c.layer;
+	const limit = c.orphan ? config.orphanRetries : config.retries;
+	const late = c.userTimeoutMs > 0 && now - c.troubleSince >= c.userTimeoutMs;
+	if (c.probesOut >= limit || late) {
+		giveUp(c);
+		return;
+	}
+	wakeWindow(c, now);
+	if (c.packetsOut > 0) {
+		c.probesOut = 0;
+		c.backoff = 0;
+		return;
+	}
+	c.probesOut++;
+	c.backoff++;
+	setRetransmit(c, "persist", now + Math.max(config.minRtoMs, currentRto(c)));
+}
+
+/** When the keepalive (or FIN-WAIT-2) timer is due next; Infinity for never. */
+export function keepAliveDeadline(c: TcpConnection): number {
+	if (!c.keepAlive || c.state < ESTABLISHED || c.state > FIN_WAIT_2) return Number.POSITIVE_INFINITY;
+	return Math.max(c.lastReceivedAt, c.layer.stack.now - c.keepAliveIdleMs) + c.keepAliveIdleMs;
+}
+
+/** RFC 9293 3.8.4. */
+function keepAlive(c: TcpConnection, now: number): void {
+	c.keepAliveAt = Number.POSITIVE_INFINITY;
+	if (c.orphan && c.state === FIN_WAIT_2) {
+		c.layer.finished(c, "silent");
+		return;
+	}
+	if (!c.keepAlive || c.state < ESTABLISHED || c.state > FIN_WAIT_2) return;
+	if (c.packetsOut > 0 || c.unsent > 0) {
+		c.keepAliveAt = now + c.keepAliveIdleMs;
+		return;
+	}
+	const idle = now - c.lastReceivedAt;
+	if (idle < c.keepAliveIdleMs) {
+		c.keepAliveAt = c.lastReceivedAt + c.keepAliveIdleMs;
+		return;
+	}
+	const late =
+		c.userTimeoutMs > 0 ? idle >= c.userTimeoutMs && c.keepAliveSent > 0 : c.keepAliveSent >= c.keepAliveProbes;
+	if (late) {
+		giveUp(c);
+		return;
+	}
+	c.keepAliveSent++;
+	sendProbe(c, now);
+	c.keepAliveAt = now + c.keepAliveIntervalMs;
+}
