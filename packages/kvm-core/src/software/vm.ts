@@ -220,9 +220,8 @@ export class SoftwareVm implements Vm {
 				const page = Math.floor(offset / PAGE);
 				const end = Math.min(to - slot.host, (page + 1) * PAGE);
 				if (slot.code[page] !== 0) {
-					for (const vcpu of this.vcpus) {
-						vcpu.core.codeWritten(slot.physical + page * PAGE, offset - page * PAGE, end - page * PAGE);
-					}
+					const [first] = this.vcpus;
+					first?.core.codeWritten(slot.physical + page * PAGE, offset - page * PAGE, end - page * PAGE);
 				}
 				at = slot.host + end;
 			}
@@ -369,6 +368,8 @@ export class SoftwareVm implements Vm {
 			cpuid: defaultCpuid({ apicId: id, vcpus: this.maxVcpus, tscKhz: TSC_KHZ }),
 		});
 		this.vcpus.push(vcpu);
+		const cores = this.vcpus.map(({ core }) => core);
+		for (const core of cores) core.peers = cores;
 		return vcpu;
 	}
 
