@@ -94,6 +94,7 @@ export class ExecutionCore implements Core {
 	private refetch = false;
 	private leaveAsked = false;
 	/** Micro-op whose handler was replaced by LEAVE for a moment, and what stood there. */
+	private alone = false;
 	private trapped = 0;
 	private trappedHandler = 0;
 	/** DR7 enables an instruction breakpoint. */
@@ -305,6 +306,13 @@ export class ExecutionCore implements Core {
 		}
 	}
 
+	/** Executes the instruction in hand alone. */
+	completeInstruction(): void {
+		this.alone = true;
+		this.run(1);
+		this.alone = false;
+	}
+
 	/** Number of the instruction in hand: those executed before it. */
 	get position(): number {
 		return this.retired + this.counted - this.budget;
@@ -313,7 +321,7 @@ export class ExecutionCore implements Core {
 	/** One instruction at a time: debugging, TF, the shadow of STI with an interrupt waiting. */
 	private get steps(): boolean {
 		const { cpu } = this;
-		return this.debug !== undefined || (cpu.systemFlags & L.TF) !== 0 || this.watchesCode || cpu.get32(L.SHADOW) !== 0;
+		return this.alone || this.debug !== undefined || (cpu.systemFlags & L.TF) !== 0 || this.watchesCode || cpu.get32(L.SHADOW) !== 0;
 	}
 
 	private wantsAttention(): boolean {

@@ -66,6 +66,11 @@ export class ExitPort implements PortIo, MmioHandler {
 		return exit;
 	}
 
+	/** The instruction in hand has its answers and has yet to be executed with them. */
+	get answering(): boolean {
+		return this.answers[0]?.position === this.gate.position;
+	}
+
 	/** The embedder runs the vCPU again: what it was asked is answered. */
 	resume(): void {
 		if (this.asked !== undefined && this.exits.length === 0) {

@@ -149,7 +149,11 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 		const waiting = port.take();
 		if (waiting !== undefined) return waiting;
 		port.resume();
-		if (this.immediateExit) return { reason: "intr" };
+		if (this.immediateExit) {
+			// What is pending is completed, as KVM does, and nothing else executed.
+			if (port.answering) core.completeInstruction();
+			return port.take() ?? { reason: "intr" };
+		}
 		const started = vm.now();
 		const end = started + this.sliceMilliseconds * 1e6;
 		let left = this.sliceInstructions;

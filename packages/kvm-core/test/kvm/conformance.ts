@@ -225,6 +225,26 @@ export const conformance: readonly Promise12[] = [
 		},
 	},
 	{
+		name: "an immediate exit completes what is pending and executes nothing else",
+		check(kvm) {
+			// in al,0x70; inc cx; hlt
+			const guest = realModeGuest(kvm, [0xe4, 0x70, 0x41, 0xf4]);
+			const input = guest.run();
+			expect(input).toMatchObject({ reason: "io", direction: "in", port: 0x70 });
+			if (input.reason === "io") input.data[0] = 0x5a;
+			guest.vcpu.setImmediateExit(true);
+			for (let i = 0; i < 2; i++) {
+				expect(guest.vcpu.run()).toEqual({ reason: "intr" });
+				const { rax, rcx, rip } = guest.vcpu.getRegs();
+				expect([rax & 0xffn, rcx, rip]).toEqual([0x5an, 0n, BigInt(START + 2)]);
+			}
+			guest.vcpu.setImmediateExit(false);
+			expect(guest.run()).toEqual({ reason: "hlt" });
+			expect(guest.vcpu.getRegs().rcx).toBe(1n);
+			guest.vm.close();
+		},
+	},
+	{
 		name: "memory-mapped I/O where no slot is, and where a read-only one is written",
 		check(kvm) {
 			// mov ax,0x8000; mov ds,ax; mov word [0x10],0xbeef; mov bx,[0x20]; mov ax,0x9000; mov ds,ax; mov al,[0]; mov [0],bl; hlt

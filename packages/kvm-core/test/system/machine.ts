@@ -30,7 +30,8 @@ export class Machine {
 		this.cpu = cpu;
 		const machine = this;
 		const core: Core = {
-			flushTlb: (keepGlobal) => void this.flushes.push(keepGlobal),
+			requestPending: false,
+		flushTlb: (keepGlobal) => void this.flushes.push(keepGlobal),
 			flushPage: (linear) => void this.flushedPages.push(linear),
 			modeChanged: () => {},
 			interruptsChanged: () => {},
