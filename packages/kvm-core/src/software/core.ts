@@ -81,8 +81,6 @@ export class ExecutionCore implements Core {
 	/** Instructions executed up to the last time generated code was left, and the budget then. */
 	private retired = 0;
 	private counted = 0;
-	/** A request noted by the embedder's side waits: leave before the next access of that kind. */
-	requestPending = false;
 	private readonly physical: PhysicalMemory;
 	private readonly plan: HandlerPlan;
 	private readonly insn: SystemInsn;
@@ -313,6 +311,15 @@ export class ExecutionCore implements Core {
 		this.alone = false;
 	}
 
+	/** Something waits to be taken to the embedder before the guest goes on. */
+	get requestPending(): boolean {
+		return this.cpu.get32(L.REQUEST_FLAG) !== 0;
+	}
+
+	set requestPending(on: boolean) {
+		this.cpu.set32(L.REQUEST_FLAG, on ? 1 : 0);
+	}
+
 	/** Number of the instruction in hand: those executed before it. */
 	get position(): number {
 		return this.retired + this.counted - this.budget;
@@ -321,7 +328,13 @@ export class ExecutionCore implements Core {
 	/** One instruction at a time: debugging, TF, the shadow of STI with an interrupt waiting. */
 	private get steps(): boolean {
 		const { cpu } = this;
-		return this.alone || this.debug !== undefined || (cpu.systemFlags & L.TF) !== 0 || this.watchesCode || cpu.get32(L.SHADOW) !== 0;
+		return (
+			this.alone ||
+			this.debug !== undefined ||
+			(cpu.systemFlags & L.TF) !== 0 ||
+			this.watchesCode ||
+			cpu.get32(L.SHADOW) !== 0
+		);
 	}
 
 	private wantsAttention(): boolean {

@@ -28,14 +28,17 @@ export interface RequestGate {
 	leaveSoon(): void;
 	/** Number of the instruction in hand, to tell a restarted one from its next execution. */
 	readonly position: number;
+	/** RCX's low half: tells the elements of a repeated instruction apart. */
+	readonly element: number;
 }
 
 interface Answer {
 	readonly kind: "io" | "mmio";
 	readonly address: number;
 	readonly data: Uint8Array;
-	/** The instruction that asked. */
+	/** The instruction that asked, and which of its elements. */
 	readonly position: number;
+	readonly element: number;
 }
 
 /** An instruction asks for more than these many values from the embedder only when it is broken. */
@@ -68,7 +71,8 @@ export class ExitPort implements PortIo, MmioHandler {
 
 	/** The instruction in hand has its answers and has yet to be executed with them. */
 	get answering(): boolean {
-		return this.answers[0]?.position === this.gate.position;
+		const [known] = this.answers;
+		return known?.position === this.gate.position && known.element === this.gate.element;
 	}
 
 	/** The embedder runs the vCPU again: what it was asked is answered. */
@@ -76,7 +80,9 @@ export class ExitPort implements PortIo, MmioHandler {
 		if (this.asked !== undefined && this.exits.length === 0) {
 			const { asked } = this;
 			this.asked = undefined;
-			if (this.answers.length > 0 && this.answers[0]!.position !== asked.position) this.answers = [];
+			const [known] = this.answers;
+			if (known !== undefined && (known.position !== asked.position || known.element !== asked.element))
+				this.answers = [];
 			if (this.answers.length < MOST_ANSWERS) this.answers.push(asked);
 		}
 		this.cursor = 0;
@@ -134,7 +140,7 @@ export class ExitPort implements PortIo, MmioHandler {
 	}
 
 	private ask(kind: Answer["kind"], address: number, data: Uint8Array): void {
-		this.asked = { kind, address, data, position: this.gate.position };
+		this.asked = { kind, address, data, position: this.gate.position, element: this.gate.element };
 		this.gate.requestPending = true;
 	}
 
@@ -145,7 +151,8 @@ export class ExitPort implements PortIo, MmioHandler {
 			answer.kind !== kind ||
 			answer.address !== address ||
 			answer.data.length !== size ||
-			answer.position !== this.gate.position
+			answer.position !== this.gate.position ||
+			answer.element !== this.gate.element
 		) {
 			this.answers = [];
 			this.cursor = 0;

@@ -127,6 +127,10 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 		return this.core.position;
 	}
 
+	get element(): number {
+		return this.core.cpu.get32(L.GPR + L.RCX * 8);
+	}
+
 	get instructionsRetired(): number {
 		return this.core.position;
 	}

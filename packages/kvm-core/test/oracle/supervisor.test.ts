@@ -24,12 +24,15 @@ const SYSTEM = /^(wrmsr|rdmsr|lgdt|lidt|lldt|ltr|lmsw|xsetbv|rsm|invd|wbinvd|clt
 
 function wanted(row: Row): boolean {
 	const vector = row.attributes.some((attribute) => /^(x87|mmx|sse)$/.test(attribute));
-	return !vector && !SYSTEM.test(row.name) && !/^0F 2[0-3]/.test(row.opcode) && pattern.test(`${row.name} ${row.opcode}`);
+	return (
+		!vector && !SYSTEM.test(row.name) && !/^0F 2[0-3]/.test(row.opcode) && pattern.test(`${row.name} ${row.opcode}`)
+	);
 }
 
 function differences(want: SupervisorOutcome, got: SupervisorOutcome, undefinedFlags: number, mode: number): string[] {
 	const words: string[] = [];
-	const show = (value: unknown): string => JSON.stringify(value, (_, v) => (typeof v === "bigint" ? v.toString(16) : v));
+	const show = (value: unknown): string =>
+		JSON.stringify(value, (_, v) => (typeof v === "bigint" ? v.toString(16) : v));
 	const expectSame = (what: string, a: unknown, b: unknown): void => {
 		if (show(a) !== show(b)) words.push(`${what} ${show(a)}, got ${show(b)}`);
 	};
@@ -41,7 +44,10 @@ function differences(want: SupervisorOutcome, got: SupervisorOutcome, undefinedF
 	expectSame("selectors", want.selectors, got.selectors);
 	expectSame("cr2", want.cr2, got.cr2);
 	const at = want.data.findIndex((byte, i) => byte !== got.data[i]);
-	if (at >= 0) words.push(`memory at ${at.toString(16)} ${Buffer.from(want.data.subarray(at, at + 16)).toString("hex")}, got ${Buffer.from(got.data.subarray(at, at + 16)).toString("hex")}`);
+	if (at >= 0)
+		words.push(
+			`memory at ${at.toString(16)} ${Buffer.from(want.data.subarray(at, at + 16)).toString("hex")}, got ${Buffer.from(got.data.subarray(at, at + 16)).toString("hex")}`,
+		);
 	return words;
 }
 
@@ -60,7 +66,10 @@ describe.skipIf(device.kvm === undefined)(`the software engine against /dev/kvm 
 		for (let done = 0, seed = first; done < cases; done += BATCH, seed++) {
 			const rng = new Rng(seed);
 			const data = dataPages(rng);
-			const list = Array.from({ length: BATCH / 2 }, () => generator.next(rng, modes)).flatMap((base) => [base, variant(rng, base)]);
+			const list = Array.from({ length: BATCH / 2 }, () => generator.next(rng, modes)).flatMap((base) => [
+				base,
+				variant(rng, base),
+			]);
 			const inputs = list.map(({ one }) => one);
 			const want = host.run(data, inputs);
 			const got = software.run(data, inputs);

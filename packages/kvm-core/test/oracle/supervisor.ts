@@ -34,7 +34,24 @@ const IDT_WIDE = 0x3000;
 const IDT_NARROW = 0x4000;
 const HANDLERS = 0x5000;
 const TABLES = { start: 0x20000, bytes: 0x10000 };
-const GPRS = ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"] as const;
+const GPRS = [
+	"rax",
+	"rcx",
+	"rdx",
+	"rbx",
+	"rsp",
+	"rbp",
+	"rsi",
+	"rdi",
+	"r8",
+	"r9",
+	"r10",
+	"r11",
+	"r12",
+	"r13",
+	"r14",
+	"r15",
+] as const;
 const PAGE_FAULT = 14;
 
 export function openSupervisorCpu(kvm: Kvm): SupervisorCpu {
@@ -103,7 +120,11 @@ function build(low: Uint8Array): number {
 	for (let vector = 0; vector < 256; vector++) {
 		const offset = HANDLERS + vector;
 		view.setUint32(vector * 4, offset, true);
-		view.setBigUint64(IDT_NARROW + vector * 8, encodeGate({ selector: 8, offset: BigInt(offset), type: 14, dpl: 0 }, false)[0], true);
+		view.setBigUint64(
+			IDT_NARROW + vector * 8,
+			encodeGate({ selector: 8, offset: BigInt(offset), type: 14, dpl: 0 }, false)[0],
+			true,
+		);
 		encodeGate({ selector: 0x18, offset: BigInt(offset), type: 14, dpl: 0 }, true).forEach((half, i) => {
 			view.setBigUint64(IDT_WIDE + vector * 16 + i * 8, half, true);
 		});

@@ -31,7 +31,7 @@ export class Machine {
 		const machine = this;
 		const core: Core = {
 			requestPending: false,
-		flushTlb: (keepGlobal) => void this.flushes.push(keepGlobal),
+			flushTlb: (keepGlobal) => void this.flushes.push(keepGlobal),
 			flushPage: (linear) => void this.flushedPages.push(linear),
 			modeChanged: () => {},
 			interruptsChanged: () => {},

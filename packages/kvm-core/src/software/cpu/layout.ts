@@ -104,6 +104,8 @@ export const BOUNCE = 2048;
 export const EVENTS = 2304;
 /** Set when a segment check queued a fault; generated code leaves. */
 export const FAULT_FLAG = 2552;
+/** Something waits to be taken to the embedder: repeated instructions stop for it (u32). */
+export const REQUEST_FLAG = 2556;
 /** Scratch of the floating-point code, 512 bytes. */
 export const FP_SCRATCH = 2560;
 /** PAE page-directory pointers, 4 x 8 bytes, loaded with CR3. */
