@@ -24,6 +24,7 @@ import { readMsr, writeMsr } from "./cpu/msr.ts";
 import { PAGE_MAY_WRITE, PAGE_USER, walk } from "./cpu/paging.ts";
 import * as registers from "./cpu/registers.ts";
 import { init, powerOn, startUp } from "./cpu/reset.ts";
+import { COMPONENTS } from "./cpu/xsave-layout.ts";
 import type { CodeArena } from "./decode/code-cache.ts";
 import type { HandlerPlan } from "./emit/plan.ts";
 import { ExitPort, type InternalDevices, type RequestGate } from "./exits.ts";
@@ -293,7 +294,7 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 
 	setXcrs(xcrs: readonly { xcr: number; value: bigint }[]): void {
 		for (const { xcr, value } of xcrs) {
-			if (xcr !== 0 || (value & 1n) === 0n || (value & ~3n) !== 0n) {
+			if (xcr !== 0 || (value & 1n) === 0n || (value & ~BigInt(COMPONENTS)) !== 0n) {
 				throw new KvmError("EINVAL", "KVM_SET_XCRS", `XCR${xcr} cannot be 0x${value.toString(16)}`);
 			}
 			this.core.cpu.set64(L.XCR0, value);
