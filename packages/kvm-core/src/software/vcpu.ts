@@ -164,6 +164,7 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 				if (left <= 0 || this.immediateExit || vm.now() >= end) return { reason: "intr" };
 				continue;
 			}
+			if (stop === "pause") return { reason: "intr" };
 			if (stop === "halt") {
 				// Devices may have something for it by now; if not, the embedder waits.
 				vm.advanceTo(vm.now());
@@ -174,7 +175,7 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 		}
 	}
 
-	private exitOf(stop: Exclude<CoreStop, "slice" | "halt">): VcpuExit {
+	private exitOf(stop: Exclude<CoreStop, "slice" | "halt" | "pause">): VcpuExit {
 		const { core } = this;
 		switch (stop) {
 			case "request": {

@@ -88,6 +88,8 @@ export interface Core {
 	writeTsc(value: bigint): void;
 	/** HLT: stop after this instruction until an interrupt. */
 	halt(): void;
+	/** PAUSE: the guest may be waiting for another vCPU. */
+	pause(): void;
 	/** Triple fault. */
 	shutdown(): void;
 	/** Must follow a change of DR0-3 or DR7. */

@@ -109,6 +109,7 @@ export const machineRows: readonly Instruction[] = [
 	defineSystem("rdrand", "66 0F C7 /6 mod=3", "Rv", random("rdrand")),
 	defineSystem("rdseed", "NP 0F C7 /7 mod=3", "Rv", random("rdseed")),
 	defineSystem("rdseed", "66 0F C7 /7 mod=3", "Rv", random("rdseed")),
+	defineSystem("pause", "F3 90", "", (cpu) => cpu.core.pause()),
 	defineSystem("hlt", "F4", "", (cpu) => {
 		requireSupervisor(cpu);
 		cpu.core.halt();
