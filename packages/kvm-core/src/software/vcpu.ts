@@ -1,3 +1,4 @@
+import type { IrqChip } from "../chips/irqchip.ts";
 import type { LocalApic } from "../chips/local-apic.ts";
 import { KvmError } from "../kvm/errors.ts";
 import type {
@@ -95,7 +96,7 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 		core.randomNow = () => vm.random();
 		if (this.apic !== undefined && irqchip !== undefined) {
 			const { apic } = this;
-			cpu.apic = apicView(apic, () => vm.now());
+			cpu.apic = apicView(apic, irqchip, () => vm.now());
 			core.interrupts = {
 				pending: () => irqchip.hasInterrupt(apic),
 				acknowledge: () => irqchip.takeInterrupt(apic),
@@ -419,7 +420,7 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 	}
 }
 
-function apicView(apic: LocalApic, now: () => number): ApicView {
+function apicView(apic: LocalApic, irqchip: IrqChip, now: () => number): ApicView {
 	return {
 		getTaskPriority: () => apic.cr8 << 4,
 		setTaskPriority: (value) => {
@@ -429,6 +430,8 @@ function apicView(apic: LocalApic, now: () => number): ApicView {
 			apic.readMsr(index, now()) ? (BigInt(apic.msrHigh >>> 0) << 32n) | BigInt(apic.msrLow >>> 0) : undefined,
 		writeMsr: (index, value) =>
 			apic.writeMsr(index, Number(value & 0xffff_ffffn), Number((value >> 32n) & 0xffff_ffffn), now()),
+		sendIpi: (apicId, command) =>
+			irqchip.bus.deliver(apic, apicId, false, (command >>> 8) & 7, command & 0xff, (command & 0x8000) !== 0, true) > 0,
 		getBase: () => BigInt(apic.apicBase),
 		setBase: (value) => apic.setApicBase(Number(value)),
 	};
