@@ -8,17 +8,21 @@ import { dbTxtToRegulatoryDb, parseDbTxt, readRegulatoryDb, writeDbTxt, writeReg
 import { createRegulatoryCore } from "@x/regdomain/hints";
 import { interleave, type Side, type Suite } from "../suite.ts";
 
-/** Milliseconds of one run. */
-function timed(run: () => unknown): number {
-	const start = performance.now();
-	run();
-	return performance.now() - start;
+/** Milliseconds of the fastest of some runs: other processes can only make a run slower. */
+function timed(run: () => unknown, repeats: number): number {
+	let fastest = Number.POSITIVE_INFINITY;
+	for (let index = 0; index < repeats; index++) {
+		const start = performance.now();
+		run();
+		fastest = Math.min(fastest, performance.now() - start);
+	}
+	return fastest;
 }
 
 /** A side that measures its own run, after warming up. */
-function side(name: string, run: () => unknown, warmUp = 20): Side {
-	for (let index = 0; index < warmUp; index++) run();
-	return { name, run: () => timed(run) };
+function side(name: string, run: () => unknown, repeats = 15): Side {
+	for (let index = 0; index < repeats; index++) run();
+	return { name, run: () => timed(run, repeats) };
 }
 
 /** The original compiler, where REGDB_TOOLS names a folder with wireless-regdb's db2fw.py and Python 3 is installed. */
@@ -46,12 +50,12 @@ function originals(text: string): { sides: Side[]; note: string; done: () => voi
 		"best = []",
 		"for _ in range(15):",
 		"    start = time.perf_counter(); DBParser().parse(io.StringIO(text)); best.append(time.perf_counter() - start)",
-		"print(sorted(best)[7] * 1000)",
+		"print(min(best) * 1000)",
 	].join("\n");
 	return {
 		sides: [
 			{ name: "dbparse.py, parse alone, warm", run: () => Number(python("-c", loop, input)) },
-			{ name: "db2fw.py, whole process", run: () => timed(() => python("db2fw.py", join(scratch, "out"), input)) },
+			{ name: "db2fw.py, whole process", run: () => timed(() => python("db2fw.py", join(scratch, "out"), input), 3) },
 		],
 		note: "",
 		done: () => rmSync(scratch, { recursive: true, force: true }),
@@ -76,7 +80,7 @@ const suite: Suite = async (report) => {
 	python.done();
 	const whole = compile.get("parse and compile db.txt")!;
 	report.table(
-		"db.txt of 182 countries, medians of five interleaved rounds",
+		"db.txt of 182 countries: fastest runs, medians of five interleaved rounds",
 		[...compile].map(([what, ms]) => ({
 			what,
 			ms: Number(ms.toFixed(2)),
@@ -85,7 +89,7 @@ const suite: Suite = async (report) => {
 	);
 
 	const germany = database.domains.get("DE")!;
-	const repeats = 2_000;
+	const repeats = 50;
 	const decide = await interleave([
 		side("all countries × all channels", () => domains.map((domain) => evaluateDomain(domain))),
 		side(
@@ -93,7 +97,7 @@ const suite: Suite = async (report) => {
 			() => {
 				for (let index = 0; index < repeats; index++) evaluateDomain(germany);
 			},
-			2,
+			15,
 		),
 		side("intersect DE with every country", () => domains.map((domain) => intersectDomains(domain, germany))),
 		side("simulate a user hint on four radios", () => {
@@ -108,7 +112,7 @@ const suite: Suite = async (report) => {
 		[`DE × all channels, ${repeats} times`]: repeats * hwsimChannels.length,
 	};
 	report.table(
-		"decisions, medians of five interleaved rounds",
+		"decisions: fastest runs, medians of five interleaved rounds",
 		[...decide].map(([what, ms]) => {
 			const count = counts[what];
 			return {

@@ -5,7 +5,7 @@ import { CliError, EXIT } from "../exit.ts";
 import { builtinGuest } from "../guest/builtin-guest.ts";
 import { ConsoleTail } from "../guest/console-tail.ts";
 import { type Guest, type GuestBoot, startGuest } from "../guest/guest.ts";
-import { overlayInitrd } from "../guest/overlay.ts";
+import { IMAGE_COMMAND_LINE, overlayInitrd } from "../guest/overlay.ts";
 import type { StoredImage } from "../image/store.ts";
 import { type CliIo, jsonDocument } from "../io.ts";
 import { elapsedLine } from "../terminal/elapsed.ts";
@@ -84,7 +84,7 @@ async function linuxDemo(io: CliIo, image: StoredImage, json: boolean): Promise<
 		const file = await readFile(image.kernel);
 		const initrd = overlayInitrd(await readFile(image.initrd), [], ["sh", "-c", QUESTIONS]);
 		const start = performance.now();
-		const commandLine = `console=ttyS0 quiet panic=-1 XKVM_PORTS=1 XKVM_MARK=${INIT_MARK}`;
+		const commandLine = [...IMAGE_COMMAND_LINE, `XKVM_MARK=${INIT_MARK}`].join(" ");
 		const boot: GuestBoot = { kernel: await loadKernel(file), initrd, commandLine, protocol: undefined };
 		const { output, initMs, totalMs } = await runToPowerOff(io, boot, start, () => line.text("Linux runs /init"));
 		line.end();

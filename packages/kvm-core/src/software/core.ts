@@ -22,6 +22,7 @@ import { linearAddress } from "./cpu/operand.ts";
 import { SHADOW_MOV_SS } from "./cpu/segment-load.ts";
 import { type CodeArena, CodeCache, type CodePage } from "./decode/code-cache.ts";
 import { Decoder } from "./decode/decoder.ts";
+import { ALIGNED } from "./emit/emitter.ts";
 import { CROSSING, type HandlerPlan, JOIN, LEAVE, STALE } from "./emit/plan.ts";
 import { UOP_BYTES, UOP_FLAGS, UOP_IMM, UOP_META } from "./emit/uop.ts";
 import type { PhysicalMemory } from "./memory.ts";
@@ -172,8 +173,10 @@ export class ExecutionCore implements Core {
 	}
 
 	private ripOf(pc: number): bigint {
-		const rip = this.cpu.get64(L.RIP_BASE) + BigInt(this.u16[(pc + UOP_META) >>> 1]! & 0xfff);
-		return this.cutRip(rip);
+		// What ends a page after an instruction across its boundary stands beyond the offsets a page has.
+		const end = this.isPageEnd(this.u16[pc >>> 1]!);
+		const offset = end ? this.i32[(pc + UOP_IMM) >>> 2]! : this.u16[(pc + UOP_META) >>> 1]! & 0xfff;
+		return this.cutRip(this.cpu.get64(L.RIP_BASE) + BigInt(offset));
 	}
 
 	private cutRip(rip: bigint): bigint {
@@ -334,6 +337,7 @@ export class ExecutionCore implements Core {
 		const { cpu } = this;
 		if (cpu.get32(EXCEPTION) !== 0) {
 			cpu.set32(EXCEPTION, 0);
+			cpu.set32(L.FAULT_FLAG, 0);
 			// The instruction will be executed again, and meet its breakpoints again.
 			cpu.set32(DEBUG_TRAP, 0);
 			this.enterHandler(cpu.get32(EXCEPTION_VECTOR), "exception", cpu.i32[EXCEPTION_ERROR >> 2]!);
@@ -398,6 +402,10 @@ export class ExecutionCore implements Core {
 	private lookUp(): number {
 		const { cpu, translator } = this;
 		const rip = cpu.get64(L.RIP);
+		if (cpu.get32(L.CODE_64) === 0 && rip > BigInt(cpu.segmentLimit(L.CS))) {
+			this.queueException(GP, 0);
+			return 0;
+		}
 		const base = cpu.get64(L.SEG_BASE + L.CS * 8);
 		const linear = this.cutRip(rip + base);
 		const lo = Number(linear & 0xffff_ffffn);
@@ -557,16 +565,34 @@ export class ExecutionCore implements Core {
 
 	private slowRead(lo: number, hi: number, size: number, pc: number): number {
 		this.cpu.set32(L.PC, pc);
-		const host = this.translator.readable(lo, hi, size & 0xff, (size & 0x100) !== 0);
+		if (this.passesEnd(lo, size, pc)) return 0;
+		const host = this.translator.readable(lo, hi, size & 0xff, this.usesStack(size, pc));
 		if (this.cpu.get32(DEBUG_TRAP) !== 0) this.leaveAfter(pc);
 		return host > 0 ? host : this.missed(host, pc);
 	}
 
 	private slowWrite(lo: number, hi: number, size: number, pc: number, modify: boolean): number {
 		this.cpu.set32(L.PC, pc);
-		const host = this.translator.writable(lo, hi, size & 0xff, (size & 0x100) !== 0, modify);
+		if (this.passesEnd(lo, size, pc)) return 0;
+		const host = this.translator.writable(lo, hi, size & 0xff, this.usesStack(size, pc), modify);
 		if (this.cpu.get32(DEBUG_TRAP) !== 0) this.leaveAfter(pc);
 		return host > 0 ? host : this.missed(host, pc);
+	}
+
+	/** Outside 64-bit code nothing reaches beyond the end of a flat segment, whose limit generated code does not check. */
+	private passesEnd(lo: number, size: number, pc: number): boolean {
+		const { cpu } = this;
+		if ((lo >>> 0) + (size & 0xff) <= 2 ** 32 || cpu.get32(L.CODE_64) !== 0) return false;
+		const stack = this.usesStack(size, pc);
+		const segment = stack ? L.SS : (this.physical.u8[pc + UOP_FLAGS]! >> 2) & 7;
+		if (cpu.get64(L.SEG_BASE + segment * 8) !== 0n) return false;
+		this.queueFault(stack ? SS_VECTOR : GP, 0, pc);
+		return true;
+	}
+
+	/** Whether an access goes through SS, implicitly or by its operand: a non-canonical address is #SS then. */
+	private usesStack(size: number, pc: number): boolean {
+		return (size & 0x100) !== 0 || ((this.physical.u8[pc + UOP_FLAGS]! >> 2) & 7) === L.SS;
 	}
 
 	/** A fault (0) or a request (-1). */
@@ -591,10 +617,15 @@ export class ExecutionCore implements Core {
 	private checkSegment(segment: number, offset: number, size: number, write: number, pc: number): number {
 		const { cpu } = this;
 		try {
-			linearAddress(cpu, segment, BigInt(offset >>> 0), size, write !== 0);
+			linearAddress(cpu, segment, BigInt(offset >>> 0), size & 0xff, write !== 0);
 			return 1;
 		} catch (error) {
 			if (!(error instanceof GuestFault)) throw error;
+			const misaligned = ((cpu.u32[(L.SEG_BASE + segment * 8) >> 2]! + offset) & 15) !== 0;
+			if ((size & ALIGNED) !== 0 && misaligned) {
+				this.queueFault(GP, 0, pc);
+				return 0;
+			}
 			this.queueFault(error.vector, error.errorCode, pc);
 			return 0;
 		}

@@ -1,5 +1,6 @@
 import { uniiBand } from "../model/bands.ts";
 import { ChannelFlag } from "../model/flags.ts";
+import type { Quirks } from "../rules/decide.ts";
 import { type ChannelDefinition, subChannels } from "./definition.ts";
 import { type CheckedChannel, checkChannelDefinition, type RadioCapabilities, type UsableResult } from "./usable.ts";
 
@@ -28,6 +29,12 @@ export interface BeaconContext {
 	concurrent?: readonly ConcurrentInterface[];
 	/** What the radio can do. */
 	radio?: RadioCapabilities;
+	/**
+	 * Linux 7.2 does not look at NO_IR in S1G, where `"none"` does, as the flag means.
+	 *
+	 * @default "linux-7.2"
+	 */
+	quirks?: Quirks;
 }
 
 /** Whether an interface may beacon, and what it must do first. */
@@ -128,6 +135,11 @@ export function canBeacon(
 	const radar = required && !available ? checkChannelDefinition(channels, definition, radio, ChannelFlag.RADAR) : basic;
 	const sending = checkChannelDefinition(channels, definition, radio, noIr, permitting);
 	const problems = [...radar.problems, ...sending.problems];
+	if (context.quirks === "none" && primary.band === "s1g") {
+		for (const { centreKHz, flags } of covered(channels, definition)) {
+			if ((flags & noIr) !== 0) problems.push({ kind: "flags", centreKHz, flags: ["NO_IR"] });
+		}
+	}
 	const result: BeaconResult = {
 		usable: problems.length === 0,
 		problems,
@@ -135,7 +147,7 @@ export function canBeacon(
 		cacMs: required && !available ? cacTimeMs(channels, definition) : 0,
 	};
 	const lifted = covered(channels, definition).some(({ flags }) => (flags & ChannelFlag.NO_IR) !== 0);
-	if (!result.usable || !lifted) return result;
+	if (!result.usable || !lifted || primary.band === "s1g") return result;
 	if (available) result.relaxed = "dfs-available";
 	else if (relaxation !== undefined) result.relaxed = relaxation;
 	else

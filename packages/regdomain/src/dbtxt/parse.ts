@@ -2,7 +2,8 @@ import { RegdomainError, type RegdomainErrorCode } from "../errors.ts";
 import { compareRules, type SourceCountry, type SourceRule, wmmKey } from "../formats/source.ts";
 import type { WmmAccessCategory, WmmRule } from "../model/domain.ts";
 import { RuleFlag } from "../model/flags.ts";
-import { pythonFloat, pythonInt, pythonRepr, strip } from "./python.ts";
+import { Definitions } from "./definitions.ts";
+import { pythonFloat, pythonInt, pythonRepr, strip, wrongArgumentCount } from "./python.ts";
 
 /** Flags of db.txt and their nl80211 bits. */
 export const dbTxtFlags: ReadonlyMap<string, number> = new Map([
@@ -75,36 +76,6 @@ interface Power {
 	text: string;
 }
 
-interface Definition<T> {
-	value: T;
-	/** The name an equal definition had before, or its own. */
-	canonical: string;
-	line: number;
-	used: boolean;
-}
-
-/** Names of bands or powers, with the original's bookkeeping of duplicates. */
-class Definitions<T> {
-	readonly byName = new Map<string, Definition<T>>();
-	readonly #nameOf = new Map<string, string>();
-
-	/** Returns the name an equal definition had before. */
-	add(name: string, value: T, key: string, line: number): string | undefined {
-		const earlier = this.#nameOf.get(key);
-		const used = this.byName.get(name)?.used ?? false;
-		this.byName.set(name, { value, canonical: earlier ?? name, line, used });
-		this.#nameOf.set(key, name);
-		return earlier;
-	}
-
-	/** Definitions never used that are not duplicates. */
-	*unused(): Generator<{ name: string; line: number }> {
-		for (const [name, { used, canonical, line }] of this.byName) {
-			if (!used && canonical === name) yield { name, line };
-		}
-	}
-}
-
 /** A WMM rule that rules name, with its identity. */
 interface NamedWmm {
 	wmm: WmmRule;
@@ -116,6 +87,8 @@ interface Country {
 	dfsRegion: number;
 	rules: Map<string, SourceRule>;
 }
+
+const wmmCategories = ["vo_c", "vi_c", "be_c", "bk_c", "vo_ap", "vi_ap", "be_ap", "bk_ap"];
 
 const partition = (text: string, separator: string): [string, string] | undefined => {
 	const at = text.indexOf(separator);
@@ -224,7 +197,12 @@ class Parser {
 	#bandDefinition(name: string, definition: string): string | undefined {
 		const parts = definition.split("@");
 		if (parts.length !== 2) {
-			throw this.#uncaught("DBTXT_VALUE", "UnboundLocalError", "a band is START - END @ BANDWIDTH in MHz", definition);
+			throw this.#uncaught(
+				"DBTXT_VALUE",
+				"UnboundLocalError: cannot access local variable 'freqs' where it is not associated with a value",
+				"a band is START - END @ BANDWIDTH in MHz",
+				definition,
+			);
 		}
 		const bandwidth = pythonFloat(parts[1]!) ?? 20;
 		const edges = parts[0]!.split("-").map(pythonFloat);
@@ -293,7 +271,12 @@ class Parser {
 			return value;
 		});
 		if (values.length !== 4) {
-			throw this.#uncaught("DBTXT_VALUE", "TypeError", "a WMM item has cw_min, cw_max, aifsn and cot", list);
+			throw this.#uncaught(
+				"DBTXT_VALUE",
+				wrongArgumentCount("DBParser._validate_input", ["cw_min", "cw_max", "aifsn", "cot"], values.length),
+				"a WMM item has cw_min, cw_max, aifsn and cot",
+				list,
+			);
 		}
 		this.#checkWmm(values as [number, number, number, number]);
 		for (const region of regions) {
@@ -402,7 +385,7 @@ class Parser {
 		if (dropped) return;
 		const rule = sourceRule(range, eirp, flags, wmm);
 		for (const [name, country] of countries) {
-			if (country.rules.has(rule.key)) this.#warn(`Rule "${band}, ${power}" added to "b'${name}'" twice`);
+			if (country.rules.has(rule.key)) this.#warn(`Rule "${band}, ${power}" added to "b${pythonRepr(name)}" twice`);
 			else country.rules.set(rule.key, rule);
 		}
 	}
@@ -459,7 +442,7 @@ class Parser {
 		if (categories.size !== 8) {
 			throw this.#uncaught(
 				"DBTXT_VALUE",
-				"TypeError",
+				wrongArgumentCount("WmmRule.__init__", wmmCategories, categories.size),
 				`wmmrule ${assignment[1]} must have 8 access categories`,
 				categories.size,
 			);

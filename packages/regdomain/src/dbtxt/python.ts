@@ -40,8 +40,34 @@ export function pythonInt(text: string): number | undefined {
 	return integer.test(stripped) ? Number(stripped.replaceAll("_", "")) : undefined;
 }
 
-/** `repr(text)` of a string without exotic characters. */
+const named: Readonly<Record<string, string>> = { "\t": "\\t", "\n": "\\n", "\r": "\\r", "\\": "\\\\" };
+
+function escaped(character: string): string {
+	const code = character.codePointAt(0)!;
+	const known = named[character];
+	if (known !== undefined) return known;
+	if (code >= 0x20 && code < 0x7f) return character;
+	if (code < 0x20 || (code >= 0x7f && code <= 0xa0) || code === 0xad) return `\\x${code.toString(16).padStart(2, "0")}`;
+	return character;
+}
+
+/** `repr(text)`; of characters beyond Latin-1 all count as printable. */
 export function pythonRepr(text: string): string {
 	const quote = text.includes("'") && !text.includes('"') ? '"' : "'";
-	return `${quote}${text.replaceAll("\\", "\\\\").replaceAll(quote, `\\${quote}`)}${quote}`;
+	return (
+		quote + [...text].map((character) => (character === quote ? `\\${character}` : escaped(character))).join("") + quote
+	);
+}
+
+/** Python's words for a method called with the wrong number of arguments. */
+export function wrongArgumentCount(method: string, names: readonly string[], given: number): string {
+	if (given > names.length) {
+		return `TypeError: ${method}() takes ${names.length + 1} positional arguments but ${given + 1} were given`;
+	}
+	const missing = names.slice(given).map((name) => `'${name}'`);
+	const last = missing.pop()!;
+	const comma = missing.length > 1 ? "," : "";
+	const list = missing.length === 0 ? last : `${missing.join(", ")}${comma} and ${last}`;
+	const plural = missing.length === 0 ? "" : "s";
+	return `TypeError: ${method}() missing ${missing.length + 1} required positional argument${plural}: ${list}`;
 }

@@ -1,5 +1,6 @@
 import { RegdomainError } from "../errors.ts";
 import type { Band } from "../model/bands.ts";
+import type { Domain } from "../model/domain.ts";
 import type { ChannelDecision } from "../rules/evaluate.ts";
 
 /** Element id of the Country element (IEEE 802.11-2020 9.4.2.8). */
@@ -123,32 +124,49 @@ export interface CountryElementOptions {
 	/** Operating class that a 6 GHz element names. @default 131, 20 MHz */
 	operatingClass?: number;
 	/**
-	 * `"hostapd-2.10"` gives a channel that lies across two rules 0 dBm, as hostapd does; `"none"` its true limit.
+	 * `"hostapd-2.10"` takes the power from the last rule that holds the whole channel, and 0 dBm where it lies across two, as
+	 * hostapd does; `"none"` takes what the kernel allows.
 	 *
 	 * @default "none"
 	 */
 	quirks?: "none" | "hostapd-2.10";
 }
 
+const inMHz = (khz: number): number => Math.trunc(khz / 1000);
+
+/** Power hostapd 2.10 knows of a channel, dBm (`nl80211_reg_rule_max_eirp`). */
+function hostapdPowerDbm({ rules }: Domain, centreKHz: number): number {
+	const centre = inMHz(centreKHz);
+	const rule = rules
+		.filter(({ startKHz, endKHz }) => centre - 10 >= inMHz(startKHz) && centre + 10 <= inMHz(endKHz))
+		.at(-1);
+	return rule === undefined ? 0 : Math.trunc(rule.maxEirpMbm / 100);
+}
+
 /**
  * The Country element an access point on a band sends (as hostapd builds it): enabled channels of the band in runs of equal
  * power, numbered in steps of 1 in 2.4 GHz and 4 in 5 GHz; in 6 GHz only an operating class.
+ *
+ * @param domain - the domain in force, whose code the element carries
+ * @param decisions - the radio's channels in that domain
  */
 export function buildCountryElement(
-	alpha2: string,
+	domain: Domain,
 	band: Band,
 	decisions: readonly ChannelDecision[],
 	options: CountryElementOptions = {},
 ): CountryElement {
+	const { alpha2 } = domain;
 	if (band === "6") {
 		const triplet = { extension: 201, operatingClass: options.operatingClass ?? 131, coverageClass: 0 };
 		return { alpha2, environment: options.environment ?? CountryEnvironment.TABLE_E4, triplets: [triplet] };
 	}
 	const step = band === "5" ? 4 : 1;
 	const triplets: SubbandTriplet[] = [];
-	for (const { channel, enabled, maxEirpMbm, upperRule, band: own } of decisions) {
+	for (const { channel, centreKHz, enabled, maxEirpMbm, band: own } of decisions) {
 		if (own !== band || !enabled) continue;
-		const maxPowerDbm = options.quirks === "hostapd-2.10" && upperRule >= 0 ? 0 : Math.trunc(maxEirpMbm / 100);
+		const maxPowerDbm =
+			options.quirks === "hostapd-2.10" ? hostapdPowerDbm(domain, centreKHz) : Math.trunc(maxEirpMbm / 100);
 		const last = triplets.at(-1);
 		if (last !== undefined && last.maxPowerDbm === maxPowerDbm && last.first + last.count * step === channel)
 			last.count++;

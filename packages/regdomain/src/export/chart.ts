@@ -1,4 +1,3 @@
-import { canBeacon } from "../channel/beacon.ts";
 import { type ChannelDefinition, definitionsAround } from "../channel/definition.ts";
 import { dmgChannels, hwsimChannels } from "../channel/plan.ts";
 import { checkChannelDefinition } from "../channel/usable.ts";
@@ -44,15 +43,12 @@ type Mark = "off" | "open" | "radar" | "listen";
 const fills: Record<Mark, string> = { off: "#e5e7eb", open: "#86c98a", radar: "#f3c969", listen: "#a9c7ec" };
 
 function markOf(decisions: readonly ChannelDecision[], definition: ChannelDefinition): { mark: Mark; indoor: boolean } {
-	const half = (typeof definition.width === "number" ? definition.width : 20) * 500;
-	const indoor = decisions.some(
-		({ centreKHz, flags }) =>
-			Math.abs(centreKHz - definition.centreKHz) < half && (flags & ChannelFlag.INDOOR_ONLY) !== 0,
-	);
 	if (!checkChannelDefinition(decisions, definition).usable) return { mark: "off", indoor: false };
-	const beacon = canBeacon(decisions, definition);
-	if (beacon.usable) return { mark: "open", indoor };
-	return { mark: beacon.cacMs > 0 ? "radar" : "listen", indoor };
+	const half = (typeof definition.width === "number" ? definition.width : 20) * 500;
+	const any = (flag: number): boolean =>
+		decisions.some(({ centreKHz, flags }) => Math.abs(centreKHz - definition.centreKHz) < half && (flags & flag) !== 0);
+	const mark = any(ChannelFlag.NO_IR) ? "listen" : any(ChannelFlag.RADAR) ? "radar" : "open";
+	return { mark, indoor: any(ChannelFlag.INDOOR_ONLY) };
 }
 
 function ruleShape(rule: Rule, x: (mhz: number) => number, base: number): string {

@@ -1,20 +1,18 @@
-import { canBeacon } from "../channel/beacon.ts";
-import { hwsimChannels } from "../channel/plan.ts";
-import { checkChannelDefinition } from "../channel/usable.ts";
 import { RegdomainError } from "../errors.ts";
 import { type Database, type Domain, isValidDomain } from "../model/domain.ts";
 import { ChannelFlag } from "../model/flags.ts";
-import type { Quirks } from "../rules/decide.ts";
 import { intersectDomains } from "../rules/intersect.ts";
 import type { RegulatoryEvent, TraceEntry } from "./events.ts";
-import { applyBeacon, applyCustom, applyRadioHt40, restoreCustom, updateRadio } from "./radio.ts";
+import { interfacesToLeave } from "./interfaces.ts";
+import { applyBeacon, applyCustom, applyRadioHt40, createRadio, restoreCustom, updateRadio } from "./radio.ts";
 import {
 	builtInWorld,
-	freshChannel,
 	type Initiator,
+	initialState,
 	isLetters,
 	isWorld,
-	NO_GAIN_LIMIT,
+	type KernelOptions,
+	NO_USER_ALPHA2,
 	type RadioOptions,
 	type RadioState,
 	type RegulatoryRequest,
@@ -31,27 +29,18 @@ export const ENFORCE_GRACE_MS = 60_000;
 
 const MAX_UNANSWERED = 10;
 
+// A module parameter that names no known country makes the kernel wait and restore for ever.
+const MAX_TIMERS = 10_000;
+
 /** How to start a regulatory core. */
-export interface RegulatoryOptions {
+export interface RegulatoryOptions extends KernelOptions {
 	/** The database the kernel loads; absent: none, or one it refuses, so that only the built-in world domain remains. */
 	database?: Database;
 	/** Radios present from the start, registered in order. */
 	radios?: readonly RadioOptions[];
-	/** Kernel behaviour with or without its bugs. @default "linux-7.2" */
-	quirks?: Quirks;
-	/** CONFIG_CFG80211_CRDA_SUPPORT: unknown countries are asked of user space. @default true */
-	crda?: boolean;
-	/** CONFIG_CFG80211_REG_CELLULAR_HINTS. @default false */
-	cellularHints?: boolean;
-	/** Module parameter ieee80211_regdom. @default "00" */
-	moduleAlpha2?: string;
-	/** Time to start at, ms. @default 0 */
-	nowMs?: number;
 	/** A state saved earlier, to continue from; the other options but `database` are then not used. */
 	state?: RegulatoryState;
 }
-
-const nobody = "97";
 
 /**
  * The regulatory core of cfg80211 in virtual time: takes hints from core, users, drivers, country elements and beacons,
@@ -70,23 +59,7 @@ export class RegulatoryCore {
 			this.state = structuredClone(options.state);
 			return;
 		}
-		this.state = {
-			nowMs: options.nowMs ?? 0,
-			quirks: options.quirks ?? "linux-7.2",
-			crda: options.crda ?? true,
-			cellularHints: options.cellularHints ?? false,
-			moduleAlpha2: options.moduleAlpha2 ?? "00",
-			global: builtInWorld,
-			last: worldRequest(),
-			queue: [],
-			userAlpha2: nobody,
-			unanswered: 0,
-			beacons: [],
-			indoor: false,
-			indoorOwner: 0,
-			interfaces: [],
-			radios: [],
-		};
+		this.state = initialState(options);
 		this.#hintCore();
 		if (!isWorld(this.state.moduleAlpha2)) this.#hintUser(this.state.moduleAlpha2, false);
 		this.#drain();
@@ -406,12 +379,12 @@ export class RegulatoryCore {
 			state.indoor = false;
 			this.#scheduleInterfaceCheck(true);
 		}
-		state.global = builtInWorld;
+		state.global = this.#restoredWorld(cached);
 		state.last = worldRequest();
 		delete state.answerDueMs;
-		let alpha2 = isWorld(state.moduleAlpha2) ? nobody : state.moduleAlpha2;
-		if (state.userAlpha2 !== nobody) {
-			if (resetUser) state.userAlpha2 = nobody;
+		let alpha2 = isWorld(state.moduleAlpha2) ? NO_USER_ALPHA2 : state.moduleAlpha2;
+		if (state.userAlpha2 !== NO_USER_ALPHA2) {
+			if (resetUser) state.userAlpha2 = NO_USER_ALPHA2;
 			else alpha2 = state.userAlpha2;
 		}
 		const stashed = state.queue;
@@ -430,6 +403,15 @@ export class RegulatoryCore {
 			if (isLetters(alpha2)) this.#hintUser(alpha2, false);
 		}
 		state.queue.push(...stashed);
+	}
+
+	/**
+	 * The world domain right after a restore. After a disconnect the kernel means to take the one it read before, but has
+	 * just replaced that by the built-in one.
+	 */
+	#restoredWorld(cached: boolean): Domain {
+		const read = this.#database?.domains.get("00");
+		return cached && this.state.quirks === "none" && read !== undefined ? read : builtInWorld;
 	}
 
 	/** `regulatory_hint_disconnect`, once every radio is idle. */
@@ -461,28 +443,7 @@ export class RegulatoryCore {
 				field: "name",
 			});
 		}
-		const selfManaged = options.selfManaged ?? false;
-		const radio: RadioState = {
-			name,
-			strict: options.strict ?? false,
-			custom: options.custom !== undefined,
-			selfManaged,
-			ignoreCountryElement: selfManaged || (options.ignoreCountryElement ?? false),
-			disableBeaconHints: selfManaged || (options.disableBeaconHints ?? false),
-			followCountryElementPower: options.followCountryElementPower ?? false,
-			cellularHints: options.cellularHints ?? false,
-			connected: false,
-			channels: (options.channels ?? hwsimChannels).map(freshChannel),
-		};
-		if (options.custom !== undefined) {
-			applyCustom(radio, options.custom);
-			radio.domain = options.custom;
-			for (const channel of radio.channels) {
-				channel.origFlags = channel.flags;
-				channel.origPowerDbm = channel.powerDbm;
-				channel.origGainDbi = NO_GAIN_LIMIT;
-			}
-		}
+		const radio = createRadio(options);
 		this.state.radios.push(radio);
 		this.#update(radio, this.state.last.initiator);
 	}
@@ -520,13 +481,15 @@ export class RegulatoryCore {
 	// ---- time ----
 
 	#advance(ms: number): void {
-		if (!Number.isFinite(ms) || ms < 0) {
-			throw new RegdomainError("SCENARIO_SYNTAX", `time cannot advance by ${ms} ms`, ms, { field: "advanceMs" });
-		}
+		const tooFar = (why: string): RegdomainError =>
+			new RegdomainError("SCENARIO_SYNTAX", `time cannot advance by ${ms} ms: ${why}`, ms, { field: "advanceMs" });
+		if (!(ms >= 0 && this.state.nowMs + ms <= Number.MAX_SAFE_INTEGER))
+			throw tooFar("give 0 or more, up to 2^53 in all");
 		const { state } = this;
 		const end = state.nowMs + ms;
 		this.#drain();
-		for (;;) {
+		for (let fired = 0; ; fired++) {
+			if (fired > MAX_TIMERS) throw tooFar(`more than ${MAX_TIMERS} waits would end; advance in steps`);
 			const answer = state.answerDueMs ?? Number.POSITIVE_INFINITY;
 			const check = state.interfaceCheckMs ?? Number.POSITIVE_INFINITY;
 			const next = Math.min(answer, check);
@@ -546,18 +509,11 @@ export class RegulatoryCore {
 		state.nowMs = end;
 	}
 
-	/** `reg_leave_invalid_chans`. */
 	#checkInterfaces(): void {
-		this.state.interfaces = this.state.interfaces.filter((running) => {
-			const { channels } = this.radio(running.radio);
-			const { indoor } = this.state;
-			const stays =
-				running.type === "station" || running.type === "p2p-client"
-					? checkChannelDefinition(channels, running.definition).usable
-					: canBeacon(channels, running.definition, { type: running.type, indoor }).usable;
-			if (!stays) this.#log("left", `${running.name} on ${running.radio}`, "its channel is no longer allowed");
-			return stays;
-		});
+		for (const { name, radio } of interfacesToLeave(this.state)) {
+			this.#removeInterface(radio, name);
+			this.#log("left", `${name} on ${radio}`, "its channel is no longer allowed");
+		}
 	}
 }
 

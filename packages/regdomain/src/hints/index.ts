@@ -3,6 +3,7 @@
  *
  * @packageDocumentation
  */
+export * from "./compare.ts";
 export * from "./engine.ts";
 export * from "./events.ts";
 export { domainFollowed } from "./radio.ts";

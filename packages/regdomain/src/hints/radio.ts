@@ -1,4 +1,4 @@
-import { neighboursOf } from "../channel/plan.ts";
+import { hwsimChannels, neighboursOf } from "../channel/plan.ts";
 import type { Domain } from "../model/domain.ts";
 import { ChannelFlag } from "../model/flags.ts";
 import {
@@ -12,8 +12,8 @@ import {
 	rulingUnder,
 } from "../rules/decide.ts";
 import { findRule, NO_BAND } from "../rules/lookup.ts";
-import type { ChannelState, Initiator, RadioState, RegulatoryState } from "./state.ts";
-import { isWorld } from "./state.ts";
+import type { ChannelState, Initiator, RadioOptions, RadioState, RegulatoryState } from "./state.ts";
+import { freshChannel, isWorld, NO_GAIN_LIMIT } from "./state.ts";
 
 /** The domain a radio follows (`reg_get_regdomain`): its driver's, unless a user or a country element spoke last. */
 export function domainFollowed(state: RegulatoryState, radio: RadioState): Domain {
@@ -182,4 +182,30 @@ export function restoreCustom(radio: RadioState): void {
 		channel.powerDbm = channel.origPowerDbm;
 		channel.beaconFound = false;
 	}
+}
+
+/** A radio as it is right before its registration: hardware limits, and a custom domain applied to them. */
+export function createRadio(options: RadioOptions): RadioState {
+	const selfManaged = options.selfManaged ?? false;
+	const radio: RadioState = {
+		name: options.name,
+		strict: options.strict ?? false,
+		custom: options.custom !== undefined,
+		selfManaged,
+		ignoreCountryElement: selfManaged || (options.ignoreCountryElement ?? false),
+		disableBeaconHints: selfManaged || (options.disableBeaconHints ?? false),
+		followCountryElementPower: options.followCountryElementPower ?? false,
+		cellularHints: options.cellularHints ?? false,
+		connected: false,
+		channels: (options.channels ?? hwsimChannels).map(freshChannel),
+	};
+	if (options.custom === undefined) return radio;
+	applyCustom(radio, options.custom);
+	radio.domain = options.custom;
+	for (const channel of radio.channels) {
+		channel.origFlags = channel.flags;
+		channel.origPowerDbm = channel.powerDbm;
+		channel.origGainDbi = NO_GAIN_LIMIT;
+	}
+	return radio;
 }

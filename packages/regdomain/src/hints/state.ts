@@ -209,3 +209,41 @@ export const isLetters = (alpha2: string): boolean => /^[A-Za-z]{2}$/.test(alpha
 
 /** Whether a channel may be used. */
 export const isEnabled = ({ flags }: { flags: number }): boolean => (flags & ChannelFlag.DISABLED) === 0;
+
+/** How the kernel is built and booted. */
+export interface KernelOptions {
+	/** Kernel behaviour with or without its bugs. @default "linux-7.2" */
+	quirks?: Quirks;
+	/** CONFIG_CFG80211_CRDA_SUPPORT: unknown countries are asked of user space. @default true */
+	crda?: boolean;
+	/** CONFIG_CFG80211_REG_CELLULAR_HINTS. @default false */
+	cellularHints?: boolean;
+	/** Module parameter ieee80211_regdom. @default "00" */
+	moduleAlpha2?: string;
+	/** Time to start at, ms. @default 0 */
+	nowMs?: number;
+}
+
+/** Nobody asked for a country (the kernel's own mark). */
+export const NO_USER_ALPHA2 = "97";
+
+/** The state before the first request. */
+export function initialState(options: KernelOptions): RegulatoryState {
+	return {
+		nowMs: options.nowMs ?? 0,
+		quirks: options.quirks ?? "linux-7.2",
+		crda: options.crda ?? true,
+		cellularHints: options.cellularHints ?? false,
+		moduleAlpha2: options.moduleAlpha2 ?? "00",
+		global: builtInWorld,
+		last: worldRequest(),
+		queue: [],
+		userAlpha2: NO_USER_ALPHA2,
+		unanswered: 0,
+		beacons: [],
+		indoor: false,
+		indoorOwner: 0,
+		interfaces: [],
+		radios: [],
+	};
+}

@@ -100,12 +100,24 @@ export function domainOf(database: Database, alpha2: string): Domain {
 	return domain;
 }
 
+/**
+ * WMM limits at a channel centre (`reg_query_regdb_wmm`): those of the first rule that holds the centre and has some.
+ *
+ * @param centreKHz - kHz
+ */
+export function wmmRuleAt(domain: Domain, centreKHz: number): WmmRule | undefined {
+	return domain.rules.find(
+		({ startKHz, endKHz, wmm }) => wmm !== undefined && centreKHz >= startKHz && centreKHz <= endKHz,
+	)?.wmm;
+}
+
 const integerFields = ["startKHz", "endKHz", "maxBandwidthKHz", "maxGainMbi", "maxEirpMbm", "cacMs", "flags"] as const;
 const optionalFields = new Set<string>(["maxGainMbi", "cacMs", "flags"]);
 
 /**
  * A domain from untrusted JSON: `{alpha2, dfsRegion, rules: [{startKHz, endKHz, maxBandwidthKHz, maxGainMbi,
- * maxEirpMbm, cacMs, flags}]}`. Gain, CAC time, flags and the DFS region may be left out and are then 0.
+ * maxEirpMbm, cacMs, flags}]}`. Gain, CAC time, flags and the DFS region may be left out and are then 0; the region may also
+ * be a name, such as `ETSI` or `DFS-ETSI`.
  *
  * @throws RegdomainError `BAD_RULE` naming the field, when a value is missing, of another type or beyond 32 bits, or
  * when the kernel would refuse the rules
@@ -117,12 +129,14 @@ export function parseDomain(json: unknown): Domain {
 	const { alpha2, dfsRegion = 0, rules } = json as Record<string, unknown>;
 	if (typeof alpha2 !== "string" || !/^[0-9A-Za-z]{2}$/.test(alpha2))
 		throw bad("alpha2", "two letters or digits", alpha2);
-	if (typeof dfsRegion !== "number" || !Number.isInteger(dfsRegion) || dfsRegion < 0 || dfsRegion > 255) {
+	const region =
+		typeof dfsRegion === "string" ? (Dfs as Record<string, number>)[dfsRegion.replace(/^DFS-/, "")] : dfsRegion;
+	if (typeof region !== "number" || !Number.isInteger(region) || region < 0 || region > 255) {
 		throw bad("dfsRegion", "0 (none), 1 (FCC), 2 (ETSI) or 3 (JP)", dfsRegion);
 	}
 	if (!Array.isArray(rules)) throw bad("rules", "an array", rules);
 	const parsed = rules.map((entry, index) => parseRule(entry, `rules[${index}]`, bad));
-	const domain = { alpha2: alpha2.toUpperCase(), dfsRegion, rules: parsed };
+	const domain = { alpha2: alpha2.toUpperCase(), dfsRegion: region, rules: parsed };
 	if (!isValidDomain(domain)) {
 		const at = parsed.findIndex((rule) => !isValidRule(rule));
 		throw at < 0

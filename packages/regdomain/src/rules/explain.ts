@@ -166,7 +166,9 @@ export function explainChannel(
 	const channels = extra.length === 0 ? standard : [...standard, ...extra];
 	const decisions = evaluateDomain(domain, { ...options, channels });
 	const check = checkChannelDefinition(decisions, definition, context.radio);
-	const beacon = canBeacon(decisions, definition, context);
+	const quirks = context.quirks ?? options.quirks ?? "linux-7.2";
+	const beacon = canBeacon(decisions, definition, { ...context, quirks });
+	const meant = canBeacon(decisions, definition, { ...context, quirks: "none" });
 	const explanation = {
 		definition,
 		usable: check.usable,
@@ -178,8 +180,13 @@ export function explainChannel(
 			if (decision === undefined) return { centreKHz, reasons: ["the radio has no such channel"] };
 			return { centreKHz, decision, reasons: subChannelReasons(domain, decision) };
 		}),
-		quirks: options.quirks === "none" ? [] : quirkNotes(domain, decisions, { ...options, channels }, covered),
+		quirks: quirks === "none" ? [] : quirkNotes(domain, decisions, { ...options, channels }, covered),
 	};
+	if (beacon.usable && !meant.usable) {
+		explanation.quirks.push(
+			"the kernel does not look at NO_IR in S1G, so it lets an access point start here; the rule meant it not to",
+		);
+	}
 	return { ...explanation, summary: summaryOf(domain, explanation) };
 }
 

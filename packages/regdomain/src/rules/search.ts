@@ -1,4 +1,3 @@
-import { canBeacon } from "../channel/beacon.ts";
 import { type ChannelDefinition, definitionsAround } from "../channel/definition.ts";
 import { hwsimChannels } from "../channel/plan.ts";
 import { checkChannelDefinition, type RadioCapabilities } from "../channel/usable.ts";
@@ -44,17 +43,14 @@ function inDomain(
 	definition: ChannelDefinition,
 	query: ChannelQuery,
 ): FoundChannel | undefined {
-	const { use = "ap", radio = {} } = query;
-	const check =
-		use === "ap" ? canBeacon(decisions, definition, { radio }) : checkChannelDefinition(decisions, definition, radio);
-	// A radar channel is legal for an access point once the check is made, so the check itself is no obstacle here.
-	const afterCac = decisions.map((decision) => ({ ...decision, dfsState: "available" as const }));
-	const legal = check.usable || (use === "ap" && canBeacon(afterCac, definition, { radio }).usable);
-	if (!legal) return undefined;
+	if (!checkChannelDefinition(decisions, definition, query.radio).usable) return undefined;
 	const width = typeof definition.width === "number" ? definition.width : 20;
 	const covered = decisions.filter(
 		({ centreKHz }) => Math.abs(centreKHz - definition.centreKHz) < Math.max(width * 500, 1),
 	);
+	// The kernel overlooks NO_IR once radar was checked for, and in S1G; whoever looks for a legal channel should not.
+	const noIr = covered.some(({ flags }) => (flags & ChannelFlag.NO_IR) !== 0);
+	if ((query.use ?? "ap") === "ap" && noIr) return undefined;
 	const radar = covered.some(({ flags }) => (flags & ChannelFlag.RADAR) !== 0);
 	const indoorOnly = covered.some(({ flags }) => (flags & ChannelFlag.INDOOR_ONLY) !== 0);
 	if ((query.withoutDfs === true && radar) || (query.outdoors === true && indoorOnly)) return undefined;

@@ -229,14 +229,18 @@ describe(`${total} mutated inputs, seed ${seed}: a typed error or a valid result
 
 	test("country elements", { timeout: 3_600_000 }, () => {
 		const decisions = evaluateDomain(bundledDatabase().domains.get("US")!);
-		fuzzBytes(writeCountryElement(buildCountryElement("US", "5", decisions)), share(0.15), (bytes) => {
-			const element = parseCountryElement(bytes);
-			const written = attempt(
-				() => writeCountryElement(element),
-				() => hex(bytes),
-			);
-			if (written !== undefined) expect(parseCountryElement(written).triplets).toEqual(element.triplets);
-		});
+		fuzzBytes(
+			writeCountryElement(buildCountryElement(bundledDatabase().domains.get("US")!, "5", decisions)),
+			share(0.15),
+			(bytes) => {
+				const element = parseCountryElement(bytes);
+				const written = attempt(
+					() => writeCountryElement(element),
+					() => hex(bytes),
+				);
+				if (written !== undefined) expect(parseCountryElement(written).triplets).toEqual(element.triplets);
+			},
+		);
 	});
 
 	test("decompiling, signatures, iw text and configurations", { timeout: 3_600_000 }, async () => {

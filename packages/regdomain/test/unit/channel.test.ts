@@ -218,6 +218,17 @@ describe("beaconing", () => {
 		expect(checkChannelDefinition(evaluateDomain(ruled(RuleFlag.NO_IR)), on36).usable).toBe(true);
 	});
 
+	test("NO_IR in S1G stops nobody in Linux, and access points as it was meant", () => {
+		const decisions = evaluateDomain(of("00"));
+		const definition = createChannelDefinition(903.5, 1);
+		expect(decisions.find(({ centreKHz }) => centreKHz === 903_500)!.flags & ChannelFlag.NO_IR).not.toBe(0);
+		expect(canBeacon(decisions, definition).usable).toBe(true);
+		expect(canBeacon(decisions, definition, { quirks: "none" })).toMatchObject({
+			usable: false,
+			problems: [{ flags: ["NO_IR"] }],
+		});
+	});
+
 	test("relaxations need the driver's consent", () => {
 		const flags = RuleFlag.NO_IR | RuleFlag.NO_OUTDOOR;
 		expect(beacon(flags, { type: "p2p-go", indoor: true }).usable).toBe(false);

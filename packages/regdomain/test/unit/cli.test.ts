@@ -177,6 +177,7 @@ test("domains: show, list, intersect, common, explain, country, legacy, chart, e
 	expect((await run("list")).out.split("\n")).toHaveLength(183);
 	expect(json(await run("intersect US JP --json"))).toMatchObject({ alpha2: "98", dfsRegion: 0 });
 	expect((await run("intersect US")).code).toBe(2);
+	expect((await run("intersect --all --json")).code).toBe(0);
 	expect((json(await run("common US DE JP --band 5 --width 80 --json"))["channels"] as unknown[]).length).toBe(16);
 	expect((await run("explain JP --freq 5745 --width 80")).out).toContain("cannot be used");
 	expect(json(await run("explain DE --freq 5500 --width 80 --json"))).toMatchObject({
@@ -215,6 +216,10 @@ test("simulate: a snapshot after every step", async () => {
 	expect(steps[1]!.radios["wlan0"]!.channels).toHaveLength(139);
 	expect((await run("simulate s.json --explain", { "s.json": JSON.stringify(scenario) })).out).toContain(
 		"intersected: driver JP on wlan1",
+	);
+	const strict = { radios: [{ name: "w", strict: true }], steps: [{ hint: "driver", radio: "w", alpha2: "US" }] };
+	expect((await run("simulate s.json --explain", { "s.json": JSON.stringify(strict) })).out).toContain(
+		"kernel quirk: w: channel 169 (5845 MHz) has NO_20MHZ, NO_10MHZ\n",
 	);
 	expect((await run("simulate s.json", { "s.json": '{"steps":[{"hint":"driver"}]}' })).err).toBe(
 		"regdomain: s.json: steps[0].radio must be a string\n",

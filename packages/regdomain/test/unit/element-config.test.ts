@@ -20,7 +20,7 @@ describe.skipIf(!haveShared)("country elements of hostapd on the air (skipped wh
 	test.each(recorded.map((section) => [section.heading, section] as const))("%s", (heading, { lines }) => {
 		const [, alpha2, mode] = /^CIE (\w\w) hw_mode=(\w)/.exec(heading)!;
 		const element = buildCountryElement(
-			alpha2!,
+			domainOf(database, alpha2!),
 			mode === "a" ? "5" : "2.4",
 			evaluateDomain(domainOf(database, alpha2!)),
 			{ quirks: "hostapd-2.10" },
@@ -38,7 +38,7 @@ describe("country elements", () => {
 	test("hostapd gives a channel across two rules 0 dBm, this package its limit", () => {
 		const decisions = evaluateDomain(domainOf(database, "CA"));
 		const powerOf169 = (quirks: "none" | "hostapd-2.10"): number | undefined =>
-			buildCountryElement("CA", "5", decisions, { quirks }).triplets.flatMap((triplet) =>
+			buildCountryElement(domainOf(database, "CA"), "5", decisions, { quirks }).triplets.flatMap((triplet) =>
 				"first" in triplet && triplet.first <= 169 && triplet.first + triplet.count * 4 > 169
 					? [triplet.maxPowerDbm]
 					: [],
@@ -47,7 +47,7 @@ describe("country elements", () => {
 	});
 
 	test("6 GHz names an operating class", () => {
-		const element = buildCountryElement("DE", "6", evaluateDomain(domainOf(database, "DE")));
+		const element = buildCountryElement(domainOf(database, "DE"), "6", evaluateDomain(domainOf(database, "DE")));
 		expect(Array.from(writeCountryElement(element))).toEqual([7, 6, 0x44, 0x45, 4, 201, 131, 0]);
 	});
 

@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
@@ -16,6 +16,11 @@ beforeEach(() => {
 afterEach(() => {
 	process.argv = argv;
 	vi.restoreAllMocks();
+});
+
+test("the README shows the example as it is run", () => {
+	const read = (name: string): string => readFileSync(new URL(`../../${name}`, import.meta.url), "utf8");
+	expect(read("README.md")).toContain(`\`\`\`ts\n${read("examples/access-point-channels.ts")}\`\`\``);
 });
 
 test("access-point-channels", async () => {

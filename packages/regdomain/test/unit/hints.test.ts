@@ -73,6 +73,18 @@ describe("unknown countries", () => {
 		expect(core.state.global.alpha2).toBe("US");
 	});
 
+	test("as a module parameter keep the kernel restoring for ever; time that long is refused", () => {
+		const core = start({ moduleAlpha2: "QQ" });
+		core.apply({ kind: "advance", ms: 3142 * 3 });
+		expect(core.state).toMatchObject({ global: { alpha2: "00" }, answerDueMs: 3142 * 4 });
+		expect(() => core.apply({ kind: "advance", ms: 1e15 })).toThrow(
+			expect.objectContaining({ code: "SCENARIO_SYNTAX" }),
+		);
+		expect(() => core.apply({ kind: "advance", ms: 1e300 })).toThrow(
+			expect.objectContaining({ code: "SCENARIO_SYNTAX" }),
+		);
+	});
+
 	test("without a database the kernel gives up after eleven waits, with its built-in world", () => {
 		const core = createRegulatoryCore({ radios: [{ name: "wlan0" }] });
 		core.apply({ kind: "advance", ms: 3142 * 20 });
@@ -106,6 +118,17 @@ describe("country elements", () => {
 		meant.apply({ kind: "user", alpha2: "US" });
 		expect(meant.state.global.alpha2).toBe("US");
 	});
+});
+
+test("after a disconnect Linux falls back to its built-in world domain; the database's was meant", () => {
+	const worldOf = (quirks: "linux-7.2" | "none"): Domain => {
+		const core = start({ quirks });
+		core.apply({ kind: "country-element", radio: "wlan0", alpha2: "JP" });
+		core.apply({ kind: "disconnect", radio: "wlan0" });
+		return core.state.global;
+	};
+	expect(worldOf("linux-7.2")).toEqual(builtInWorld);
+	expect(worldOf("none")).toEqual(database.domains.get("00"));
 });
 
 test("a base station is trusted over users, by radios that take its word", () => {

@@ -17,6 +17,7 @@ import {
 	RuleFlag,
 	renderExplanation,
 	uniteDomains,
+	wmmRuleAt,
 } from "../../src/index.ts";
 import { fingerprint } from "../../src/signature/index.ts";
 
@@ -108,6 +109,13 @@ describe("search", () => {
 		expect(common.some(({ channel }) => channel === 149)).toBe(false);
 	});
 
+	test("where nobody may start a network there is none to find, though one may join", () => {
+		expect(findChannels(of("00"), { band: "5" })).toEqual([]);
+		expect(findChannels(of("00"), { band: "5", use: "station" }).length).toBeGreaterThan(20);
+		expect(findChannels(of("00"), { band: "s1g" })).toEqual([]);
+		expect(findChannels(of("US"), { band: "s1g", widthMHz: 8 }).length).toBeGreaterThan(0);
+	});
+
 	test("without radar detection, outdoors", () => {
 		const found = findChannels(of("DE"), { band: "5", widthMHz: 20, withoutDfs: true, outdoors: true });
 		expect(found.map(({ channel }) => channel)).toEqual([149, 153, 157, 161, 165, 169, 173]);
@@ -139,6 +147,7 @@ describe("explanations", () => {
 			createChannelDefinition(5200, 20),
 		);
 		expect(quirk.quirks[0]).toContain("NO_HT40PLUS");
+		expect(explainChannel(of("00"), createChannelDefinition(903.5, 1)).quirks[0]).toContain("NO_IR in S1G");
 	});
 });
 
@@ -157,6 +166,7 @@ test("rules from JSON are checked field by field", () => {
 			return (error as { place: { field?: string } }).place.field;
 		}
 	};
+	expect(parseDomain({ alpha2: "QX", dfsRegion: "DFS-ETSI", rules: [good] }).dfsRegion).toBe(2);
 	expect(refused(null)).toBe("domain");
 	expect(refused({ alpha2: "Q", rules: [good] })).toBe("alpha2");
 	expect(refused({ alpha2: "QX", dfsRegion: "x", rules: [good] })).toBe("dfsRegion");
@@ -165,6 +175,13 @@ test("rules from JSON are checked field by field", () => {
 	expect(refused({ alpha2: "QX", rules: [{ ...good, maxEirpMbm: "20" }] })).toBe("rules[0].maxEirpMbm");
 	expect(refused({ alpha2: "QX", rules: [{ ...good, endKHz: 5_100_000 }] })).toBe("rules[0]");
 	expect(refused({ alpha2: "QX", rules: [{ ...good, flags: 2 ** 32 }] })).toBe("rules[0].flags");
+});
+
+test("WMM limits at a frequency", () => {
+	expect(wmmRuleAt(of("DE"), 5_180_000)?.client[0]).toEqual({ cwMin: 3, cwMax: 7, aifsn: 2, cotMs: 2 });
+	expect(wmmRuleAt(of("DE"), 2_437_000)).toBeUndefined();
+	const both = intersectDomains(of("DE"), of("US"))!;
+	expect(wmmRuleAt(both, 5_180_000)).toEqual(wmmRuleAt(of("DE"), 5_180_000));
 });
 
 test("dbm figures of db.txt survive as integers", () => {

@@ -83,7 +83,8 @@ export class Driver {
 			this.tcp?.unstall();
 		};
 		link.onError = (error) => {
-			this.stack.detach(iface);
+			// A callback that threw is ours or a user's to mend; the link goes on.
+			if ((error as { code?: string }).code !== "ERR_LINK_CALLBACK") this.stack.detach(iface);
 			this.onLinkError?.(iface, error);
 		};
 		this.wake();

@@ -77,8 +77,12 @@ export interface TcpConfig {
 	burstSegments: number;
 	/** First and last ephemeral port. @default [32_768, 60_999] */
 	ephemeralPorts: readonly [number, number];
-	/** RFC 7413: bit 1 client, bit 2 server, as Linux's sysctl. @default 0 */
+	/**
+	 * RFC 7413, as Linux's sysctl: 1 client, 2 server, 0x200 server without cookies, 0x400 every listener. @default 0
+	 */
 	fastOpen: number;
+	/** 16 bytes the server's cookies are made with. @default random */
+	fastOpenKey: Uint8Array | undefined;
 }
 
 /** {@link TcpConfig}'s defaults. */
@@ -120,4 +124,5 @@ export const DEFAULT_TCP_CONFIG: TcpConfig = {
 	burstSegments: 128,
 	ephemeralPorts: [32_768, 60_999],
 	fastOpen: 0,
+	fastOpenKey: undefined,
 };

@@ -125,6 +125,11 @@ export class TcpConnection implements Timer, CongestionView {
 	finSent = false;
 	noDelay = false;
 	cork = false;
+	/** The last write said that more follows. */
+	more = false;
+	pushNow = false;
+	/** End of the last write that wanted a PSH. */
+	pushEnd = 0;
 	/** End of the last small segment sent, for Nagle as Minshall has it. */
 	smallEnd = 0;
 	mss = 536;
@@ -366,9 +371,11 @@ export class TcpConnection implements Timer, CongestionView {
 	 * Queues bytes, as many as there is room for, and returns how many. After a short write `onWritable` is called when
 	 * half of the buffer is free. The bytes are copied.
 	 *
+	 * @param more - more will follow at once: a last partial segment waits for it
+	 *
 	 * @throws StackError `EPIPE` after {@link end}, the connection's error after it failed, `ENOTCONN` before a connect
 	 */
-	write(bytes: Uint8Array): number {
+	write(bytes: Uint8Array, more = false): number {
 		if (this.error !== undefined) throw this.error;
 		if (this.finQueued || this.state > CLOSE_WAIT) throw socketError("EPIPE", "write");
 		if (this.state === CLOSED) throw socketError("ENOTCONN", "write");
@@ -377,6 +384,8 @@ export class TcpConnection implements Timer, CongestionView {
 		if (count > 0) {
 			this.sendRing.write(this.sendRing.length, bytes, 0, count);
 			this.sendRing.length += count;
+			this.more = more;
+			if (!more) this.pushEnd = (this.dataSeq + this.sendRing.length) | 0;
 			this.layer.wantOutput(this);
 		}
 		if (count < bytes.length) this.wantsWritable = true;
@@ -434,7 +443,10 @@ export class TcpConnection implements Timer, CongestionView {
 
 	setNoDelay(on: boolean): void {
 		this.noDelay = on;
-		if (on) this.layer.wantOutput(this);
+		if (!on) return;
+		// What waits goes out now, even under a cork.
+		this.pushNow = true;
+		this.layer.wantOutput(this);
 	}
 
 	/** Holds partial segments back until it is lifted. */

@@ -86,11 +86,11 @@ export function segmentArrives(c: TcpConnection, packet: Packet, s: SegmentIn): 
 		}
 	}
 	if ((flags & ACK) === 0) return;
+	if (!checkAck(c, packet, s)) return;
 	if (c.tsOk && options.hasTimestamp && !after(seq, c.rcvWup) && ((options.tsVal - c.tsRecent) | 0) >= 0) {
 		c.tsRecent = options.tsVal;
 		c.tsRecentAt = now;
 	}
-	if (!checkAck(c, packet, s)) return;
 	c.lastReceivedAt = now;
 	if (c.keepAliveSent > 0) c.keepAliveSent = 0;
 	if (c.ecnOk) explicitCongestion(c, packet, s);

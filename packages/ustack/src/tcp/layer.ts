@@ -28,7 +28,7 @@ import { clearQueue, markLost, splitSegment } from "./queue.ts";
 import { BufferPool } from "./ring.ts";
 import { SegmentPool } from "./segment.ts";
 import { after, before, distance } from "./seq.ts";
-import { siphash } from "./siphash.ts";
+import { siphash, siphash64 } from "./siphash.ts";
 import {
 	CA_LOSS,
 	CLOSE_WAIT,
@@ -412,30 +412,16 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 	/** RFC 7413 section 4.2: data on a SYN with a good cookie is taken at once. */
 	private fastOpenIn(listener: Listener, c: TcpConnection, packet: Packet, s: SegmentIn): void {
 		const { options } = s;
-		if (options.cookieLength < 0) return;
-		const { source, destination } = c.path;
-		const word = siphash(this.secret, [
-			destination.a,
-			destination.b,
-			destination.c,
-			destination.d,
-			source.a,
-			source.b,
-			source.c,
-			source.d,
-			0x7f0,
-		]);
-		const other = siphash(this.secret, [word, 0x7f1]);
-		const cookie = new Uint8Array(8);
-		put32(cookie, 0, word);
-		put32(cookie, 4, other);
-		let good = options.cookieLength === 8;
-		for (let i = 0; good && i < 8; i++) good = packet.bytes[options.cookieAt + i] === cookie[i];
-		c.fastOpenExperimental = options.cookieExperimental;
-		const most = listener.options.fastOpenQueue ?? 0;
+		const blind = (this.config.fastOpen & 0x200) !== 0 && s.length > 0;
+		if (options.cookieLength < 0 && !blind) return;
+		const most = listener.options.fastOpenQueue ?? ((this.config.fastOpen & 0x400) !== 0 ? listener.backlog : 0);
 		if (most === 0) return;
-		if (!good || listener.fastOpenPending >= most) {
-			c.fastOpenCookie = cookie;
+		const cookie = this.fastOpenCookie(c.path);
+		let good = options.cookieLength === cookie.length;
+		for (let i = 0; good && i < cookie.length; i++) good = packet.bytes[options.cookieAt + i] === cookie[i];
+		c.fastOpenExperimental = options.cookieExperimental;
+		if (!(good || blind) || listener.fastOpenPending >= most) {
+			if (options.cookieLength >= 0) c.fastOpenCookie = cookie;
 			return;
 		}
 		c.synData = true;
@@ -450,6 +436,20 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 		}
 		this.deliverAccepted(c, listener);
 		if (s.length > 0) this.notify(c, EVENT_READABLE);
+	}
+
+	/** The cookie a client gets: both addresses under a key, so that the server keeps nothing (RFC 7413 4.1.2). */
+	private fastOpenCookie(path: Path): Uint8Array {
+		const { source, destination } = path;
+		const words =
+			path.ops.family === 4
+				? [destination.d, source.d]
+				: [destination.a, destination.b, destination.c, destination.d, source.a, source.b, source.c, source.d];
+		const hash = siphash64(this.config.fastOpenKey ?? this.secret, words.map(swap));
+		const cookie = new Uint8Array(8);
+		put32(cookie, 0, swap(hash[0]));
+		put32(cookie, 4, swap(hash[1]));
+		return cookie;
 	}
 
 	private sendCookie(c: TcpConnection, packet: Packet): void {
@@ -871,6 +871,11 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 	connections(): Iterable<TcpConnection> {
 		return this.table.all();
 	}
+}
+
+/** The same bytes in the other order: SipHash reads its input little-endian. */
+function swap(word: number): number {
+	return (word << 24) | ((word & 0xff00) << 8) | ((word >>> 8) & 0xff00) | (word >>> 24);
 }
 
 function overlap(x: Listener, y: Listener): boolean {

@@ -5,9 +5,9 @@ import { get32 } from "../wire/bytes.ts";
  *
  * @param key - 16 bytes
  * @param words - the message
- * @returns the low 32 bits of the hash, signed
+ * @returns the low and high 32 bits of the hash, signed
  */
-export function siphash(key: Uint8Array, words: readonly number[]): number {
+export function siphash64(key: Uint8Array, words: readonly number[]): [number, number] {
 	const little = (at: number) => {
 		const value = get32(key, at);
 		return (value >>> 24) | ((value >>> 8) & 0xff00) | ((value << 8) & 0xff0000) | (value << 24);
@@ -77,5 +77,10 @@ export function siphash(key: Uint8Array, words: readonly number[]): number {
 	round();
 	round();
 	round();
-	return v0l ^ v1l ^ v2l ^ v3l;
+	return [v0l ^ v1l ^ v2l ^ v3l, v0h ^ v1h ^ v2h ^ v3h];
+}
+
+/** The low 32 bits of {@link siphash64}, signed. */
+export function siphash(key: Uint8Array, words: readonly number[]): number {
+	return siphash64(key, words)[0];
 }

@@ -113,8 +113,8 @@ export function putFastOpen(bytes: Uint8Array, at: number, cookie: Uint8Array, e
 	const head = experimental ? 4 : 2;
 	const length = head + cookie.length;
 	const padding = (4 - (length & 3)) & 3;
-	for (let i = 0; i < padding; i++) bytes[at + i] = 1;
-	const start = at + padding;
+	const start = at;
+	for (let i = 0; i < padding; i++) bytes[at + length + i] = 1;
 	bytes[start] = experimental ? 254 : 34;
 	bytes[start + 1] = length;
 	if (experimental) put16(bytes, start + 2, FAST_OPEN_MAGIC);

@@ -267,7 +267,9 @@ export class Decoder {
 		this.ends = row.ends;
 		this.handler = this.plan.handlers[slotOf(row.number, slotSize, rm, row.stack ? stack : "flat64", repeats)]!;
 		this.nearHandler = 0;
-		if (insn.near !== undefined && (stack !== "segmented" || !row.stack)) {
+		// A 16-bit branch in 32-bit code goes to the first 64 KiB, wherever it stands.
+		const wraps = operandSize === 2 && size !== 0;
+		if (insn.near !== undefined && !wraps && (stack !== "segmented" || !row.stack)) {
 			this.nearHandler = this.plan.handlers[nearSlotOf(row.number, slotSize, row.stack ? stack : "flat64")]!;
 		}
 		if (this.handler === 0) return this.fail("invalid", mode);
@@ -325,7 +327,7 @@ function pick(
 			if (candidate.rm >= 0 && candidate.rm !== (modrm & 7)) continue;
 			if (candidate.mod === "register" && modrm < 0xc0) continue;
 			if (candidate.mod === "memory" && modrm >= 0xc0) continue;
-		} else if (candidate.row.insn.name === "nop" && rexB) continue;
+		} else if (rexB && (candidate.row.insn.name === "nop" || candidate.row.insn.name === "pause")) continue;
 		return candidate;
 	}
 	return undefined;
@@ -365,6 +367,9 @@ function fieldOf(number: number, file: OperandForm["file"], byte: boolean, rex: 
 		case "mmx":
 		case "x87":
 			return (number & 7) * 16;
+		case "segment":
+			// REX.R does not count.
+			return number & 7;
 		default:
 			return number;
 	}

@@ -187,11 +187,11 @@ export const moves: readonly Instruction[] = [
 		define("nop", `${opcode} /r`, "Ev", nothing),
 	),
 	define("prefetchw", "0F 0D /r", "M", nothing),
-	define("lfence", "0F AE /5 mod=3", "", nothing),
-	define("mfence", "0F AE /6 mod=3", "", nothing),
-	define("sfence", "0F AE /7 mod=3", "", nothing),
+	define("lfence", "NP 0F AE /5 mod=3", "", nothing),
+	define("mfence", "NP 0F AE /6 mod=3", "", nothing),
+	define("sfence", "NP 0F AE /7 mod=3", "", nothing),
 	define("clflush", "NP 0F AE /7 mod=m", "Mb", (e) => {
 		e.f.let(e.get(0));
 	}),
-	define("cmpxchg8b", "0F C7 /1 mod=m", "M", compareExchangeDouble, { attributes: ["lock", "sized"] }),
+	define("cmpxchg8b", "0F C7 /1 mod=m", "M", compareExchangeDouble, { attributes: ["lock", "sized", "aligned"] }),
 ];

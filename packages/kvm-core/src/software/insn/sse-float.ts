@@ -16,6 +16,7 @@ import {
 	roundImmediate,
 	squareRoot,
 } from "../fp/binary.ts";
+import { exactness } from "../fp/exact.ts";
 import { type FloatLibrary, floatLibrary } from "../fp/library.ts";
 import {
 	finished,
@@ -250,7 +251,13 @@ function scalarRow(e: Emitter, t: Format, name: string, soft: Soft, native: Nati
 	};
 	const x = LANES[t.name][0];
 	const r = e.f.let(x.native[native](a, b));
-	e.f.if(and(plainMode(e), trustworthy(x, native, a, b, r)), () => setPart(e, 0, t.size, r), slow);
+	const mxcsr = e.f.let(e.word(L.MXCSR));
+	const right = e.f.let(and(eq(and(mxcsr, c32(0xffc0)), c32(0x1f80)), trustworthy(x, native, a, b, r)));
+	// With PE clear the result must be exact besides.
+	e.f.if(and(right, eqz(and(mxcsr, c32(0x20)))), () => {
+		e.f.set(right, callExpr(exactness(t, library, native), a, b, r));
+	});
+	e.f.if(right, () => setPart(e, 0, t.size, r), slow);
 }
 
 /** HADDPS and kin: lanes regrouped, then an addition whose odd or all lanes are subtracted. */

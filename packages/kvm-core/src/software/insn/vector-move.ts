@@ -179,16 +179,18 @@ function maskedStore(count: 8 | 16): SystemOperation {
 	return (cpu, insn) => {
 		if (count === 8 && (cpu.get32(L.FSW) & 0x80) !== 0) cpu.raise(MF);
 		const file = count === 8 ? L.X87 : L.XMM;
-		const data = file + insn.reg * 16;
-		const mask = file + insn.rm * 16;
-		const offset = BigInt.asUintN(insn.addressSize * 8, cpu.gpr(L.RDI));
-		const linear = linearAddress(cpu, insn.segment, offset, count, true);
-		const selected = Array.from({ length: count }, (_, i) => i).filter((i) => (cpu.u8[mask + i]! & 0x80) !== 0);
-		for (const i of selected) cpu.memory.probe(linear + BigInt(i), 1, true);
+		const data = file + insn.regOffset;
+		const mask = file + insn.rmOffset;
+		// Becoming MMX comes before anything that can fault.
 		if (count === 8) {
 			cpu.set32(L.FTOP, 0);
 			cpu.set32(L.FTAG, 0xff);
 		}
+		const offset = BigInt.asUintN(insn.addressSize * 8, cpu.gpr(L.RDI));
+		const linear = linearAddress(cpu, insn.segment, offset, count, true);
+		const selected = Array.from({ length: count }, (_, i) => i).filter((i) => (cpu.u8[mask + i]! & 0x80) !== 0);
+		// The address is checked whatever the mask selects.
+		cpu.memory.probe(linear, count, true);
 		for (const i of selected) cpu.memory.write(linear + BigInt(i), 1, cpu.u8[data + i]!);
 	};
 }

@@ -49,7 +49,6 @@ import {
 	shl,
 	shrU,
 	sub,
-	wrap,
 	xor,
 } from "../wasm/expr.ts";
 import { type Callee, callExpr } from "../wasm/module.ts";
@@ -271,13 +270,20 @@ function constantRow(
 	});
 }
 
+/** Stores unless an exception forbids it; the address is checked all the same. */
+function storeChecked(e: Emitter, library: FloatLibrary, size: number, store: (host: Expr) => void): void {
+	const host = e.hostAddress(e.address(size, true), size, e.runtime.slowWrite, L.TLB_WRITE);
+	e.f.if(eqz(storeForbidden(library)), () => {
+		store(host);
+		e.commitBounce(host);
+	});
+}
+
 function storeFloat(name: string, opcode: string, form: "m32" | "m64", pops: 0 | 1): Instruction {
+	const size = form === "m32" ? 4 : 8;
 	return x87(name, opcode, LETTER[form], (e, library) => {
 		const bits = e.f.let(callExpr(storeNarrow(library, form === "m32" ? F32 : F64)));
-		e.f.if(eqz(storeForbidden(library)), () => {
-			if (form === "m32") e.storeMemory(4, wrap(bits));
-			else e.storeMemory(8, bits);
-		});
+		storeChecked(e, library, size, (host) => e.f.store(size, host, bits));
 		note(e);
 		run(e, finishStore(library), c32(pops));
 	});
@@ -286,7 +292,7 @@ function storeFloat(name: string, opcode: string, form: "m32" | "m64", pops: 0 |
 function storeWhole(name: string, opcode: string, size: 2 | 4 | 8, pops: 0 | 1, truncate: 0 | 1): Instruction {
 	return x87(name, opcode, size === 2 ? "Mw" : size === 4 ? "Md" : "Mq", (e, library) => {
 		const value = e.f.let(callExpr(storeInteger(library), c32(size * 8), c32(truncate)));
-		e.f.if(eqz(storeForbidden(library)), () => e.storeMemory(size, size === 8 ? value : wrap(value)));
+		storeChecked(e, library, size, (host) => e.f.store(size, host, value));
 		note(e);
 		run(e, finishStore(library), c32(pops));
 	});
@@ -330,11 +336,9 @@ const moves: readonly Instruction[] = [
 	storeFloat("fstp", "DD /3", "m64", 1),
 	x87("fstp", "DB /7", "Mt", (e, library) => {
 		const significand = e.f.let(callExpr(storeExtended(library)));
-		e.f.if(eqz(storeForbidden(library)), () => {
-			const host = e.hostAddress(e.address(10, true), 10, e.runtime.slowWrite, L.TLB_WRITE);
+		storeChecked(e, library, 10, (host) => {
 			e.f.store(8, host, significand);
 			e.f.store(2, host, library.word(RESULT_SE), 8);
-			e.commitBounce(host);
 		});
 		note(e);
 		run(e, finishStore(library), c32(1));

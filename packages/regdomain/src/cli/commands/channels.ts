@@ -22,7 +22,11 @@ async function domainFor(context: Context): Promise<Domain> {
 	const rules = textOption(context, "rules");
 	if (rules === undefined) return domainOf(await loadDatabase(context), code!.toUpperCase());
 	if (textOption(context, "db") !== undefined) throw new UsageError("--db and --rules exclude each other");
-	return { ...parseDomain(JSON.parse(decodeText(await context.io.read(rules)))), alpha2: code!.toUpperCase() };
+	const json: unknown = JSON.parse(decodeText(await context.io.read(rules)));
+	const domain = parseDomain(
+		typeof json === "object" && json !== null && !Array.isArray(json) ? { alpha2: code, ...json } : json,
+	);
+	return { ...domain, alpha2: code!.toUpperCase() };
 }
 
 function bandOption(context: Context): Band | undefined {

@@ -57,13 +57,19 @@ export const list: Command = {
 
 export const intersect: Command = {
 	name: "intersect",
-	usage: "CC CC… [--db FILE] [--crda]",
+	usage: "CC CC… | --all [--db FILE] [--crda]",
 	summary: "what several countries all allow, as the kernel intersects domains",
-	options: { ...dbOption, crda: { type: "boolean", help: "as crda computed it" } },
+	options: {
+		...dbOption,
+		all: { type: "boolean", help: "every country of the database, without the world domain" },
+		crda: { type: "boolean", help: "as crda computed it" },
+	},
 	async run(context) {
-		const codes = context.args.positionals;
-		if (codes.length < 2) throw new UsageError("give two countries or more");
 		const database = await loadDatabase(context);
+		const all = context.args.values["all"] === true;
+		const codes = all ? [...database.domains.keys()].filter((code) => code !== "00") : context.args.positionals;
+		if (codes.length < 2 || (all && context.args.positionals.length > 0))
+			throw new UsageError("give two countries or more, or --all");
 		const domains = codes.map((code) => domainOf(database, code.toUpperCase()));
 		const result = intersectAll(
 			domains,

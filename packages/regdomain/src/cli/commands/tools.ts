@@ -7,6 +7,7 @@ import {
 	writeCountryElement,
 } from "../../element/country.ts";
 import { channelJson } from "../../export/tables.ts";
+import { compareStates } from "../../hints/compare.ts";
 import { createRegulatoryCore, type RegulatoryCore } from "../../hints/engine.ts";
 import type { TraceEntry } from "../../hints/events.ts";
 import { parseScenario } from "../../hints/scenario.ts";
@@ -56,13 +57,26 @@ function snapshot(core: RegulatoryCore): object {
 
 const traceText = ({ atMs, what, subject, why }: TraceEntry): string => `${atMs} ms  ${what}: ${subject} (${why})\n`;
 
+/** Where the kernel's answer parts from what its code meant. */
+function quirkLines(core: RegulatoryCore, meant: RegulatoryCore | undefined): string[] {
+	if (meant === undefined) return [];
+	const differences = compareStates(core.state, meant.state);
+	const shown = differences
+		.slice(0, 5)
+		.map(({ radio, text }) => `   kernel quirk: ${radio === undefined ? "" : `${radio}: `}${text}\n`);
+	return differences.length > 5 ? [...shown, `   kernel quirk: and ${differences.length - 5} more\n`] : shown;
+}
+
 export const simulate: Command = {
 	name: "simulate",
 	usage: "SCENARIO.json [--explain]",
 	summary: "hints from users, drivers, access points and beacons, in virtual time",
 	options: {
 		...dbOption,
-		explain: { type: "boolean", help: "say why every request was taken, ignored or intersected" },
+		explain: {
+			type: "boolean",
+			help: "say why every request was taken, ignored or intersected, and where a kernel bug shows",
+		},
 	},
 	async run(context) {
 		const [path] = positionals(context, "SCENARIO.json");
@@ -71,16 +85,19 @@ export const simulate: Command = {
 		const file = textOption(context, "db") ?? (db === undefined ? undefined : context.io.resolve(db, path!));
 		const database = file === undefined ? bundledDatabase() : readDatabase(await context.io.read(file));
 		const core = createRegulatoryCore({ ...options, database });
+		const explains = context.args.values["explain"] === true;
+		const meant = explains ? createRegulatoryCore({ ...options, database, quirks: "none" }) : undefined;
 		const initial = snapshot(core);
 		const results: object[] = [];
 		for (const [index, step] of steps.entries()) {
 			const trace = core.apply(step);
+			meant?.apply(step);
 			results.push({ ...snapshot(core), trace });
 			if (context.json) continue;
 			const { kind, ...rest } = step;
 			context.io.stdout(context.io.style("bold", `${index + 1}. ${kind} ${JSON.stringify(rest)}\n`));
-			if (context.args.values["explain"] === true)
-				for (const entry of trace) context.io.stdout(`   ${traceText(entry)}`);
+			for (const entry of explains ? trace : []) context.io.stdout(`   ${traceText(entry)}`);
+			for (const line of quirkLines(core, meant)) context.io.stdout(line);
 			const own = core.state.radios.map(({ name, domain }) => `, ${name} ${domain?.alpha2 ?? "follows it"}`).join("");
 			context.io.stdout(`   global ${core.state.global.alpha2}${own}\n`);
 		}
@@ -107,7 +124,7 @@ export const element: Command = {
 			const band = bands.find((known) => known === name);
 			if (band === undefined) throw new UsageError(`--band must be one of ${bands.join(", ")}`);
 			const domain = domainOf(await loadDatabase(context), code!.toUpperCase());
-			bytes = writeCountryElement(buildCountryElement(domain.alpha2, band, evaluateDomain(domain)));
+			bytes = writeCountryElement(buildCountryElement(domain, band, evaluateDomain(domain)));
 		} else {
 			if (!/^([0-9a-f]{2}[\s:]*)+$/i.test(hex)) throw new UsageError("--parse needs pairs of hexadecimal digits");
 			bytes = Uint8Array.from(hex.replaceAll(/[\s:]/g, "").match(/../g)!, (pair) => Number.parseInt(pair, 16));

@@ -1,0 +1,26 @@
+import { readFile } from "node:fs/promises";
+import { type DrillProfile, runScript } from "../drill/index.ts";
+import { type CommandIo, EXIT, UsageError } from "./io.ts";
+import { parse, stringOf } from "./options.node.ts";
+
+/** `ustack drill FILE…`. */
+export async function drillCommand(args: readonly string[], io: CommandIo): Promise<number> {
+	const { values, positionals } = parse(args, { profile: { type: "string" }, json: { type: "boolean" } });
+	const profile = stringOf(values, "profile") ?? "linux";
+	if (profile !== "linux" && profile !== "freebsd")
+		throw new UsageError(`--profile "${profile}" is not linux or freebsd`);
+	if (positionals.length === 0) throw new UsageError("drill takes one FILE.pkt or more");
+	const files: { file: string; ok: boolean; line?: number; message?: string }[] = [];
+	const json = values["json"] === true;
+	for (const file of positionals) {
+		if (io.signal.aborted) return EXIT.interrupted;
+		const result = runScript(await readFile(file, "utf8"), { profile: profile as DrillProfile });
+		files.push({ file, ...result });
+		if (!json) io.stdout.write(result.ok ? `ok   ${file}\n` : `FAIL ${file}:${result.line}: ${result.message}\n`);
+	}
+	const passed = files.filter((each) => each.ok).length;
+	const failed = files.length - passed;
+	if (json) io.stdout.write(`${JSON.stringify({ schemaVersion: 1, files, passed, failed })}\n`);
+	else io.stderr.write(`${passed} passed, ${failed} failed\n`);
+	return failed === 0 ? EXIT.ok : EXIT.failed;
+}
