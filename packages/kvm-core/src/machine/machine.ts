@@ -7,6 +7,8 @@ import { type MemoryMapEntry, makeMemoryMap, planRam } from "./memory-map.ts";
 import type { MachineScheduler } from "./scheduler.ts";
 import type { VirtioDevice } from "./virtio/device.ts";
 
+const MTRR_DEFAULT_TYPE = 0x2ff;
+const MTRR_ENABLED_WRITE_BACK = 0x806n;
 /** Nanoseconds a machine runs before it lets the event loop have a turn. */
 const TURN_NS = 4e6;
 /**
@@ -173,11 +175,13 @@ export class Machine {
 	}
 
 	/**
-	 * Does what firmware would have done, for guests started without: ACPI tables, PCI windows.
+	 * Does what firmware would have done, for guests started without: ACPI tables, PCI windows, memory types.
 	 *
 	 * @returns the address of ACPI's root pointer
 	 */
 	prepareWithoutFirmware(): number {
+		// All memory write-back, as firmware leaves the MTRRs.
+		for (const vcpu of this.vcpus) vcpu.setMsrs([{ index: MTRR_DEFAULT_TYPE, data: MTRR_ENABLED_WRITE_BACK }]);
 		return this.board.prepareWithoutFirmware(this.ram);
 	}
 

@@ -37,6 +37,8 @@ export type CoreStop =
 	| "halt"
 	/** An access that only the embedder can serve is noted down; run on once it is answered. */
 	| "request"
+	/** The guest waits in a loop for another vCPU. */
+	| "pause"
 	/** Triple fault. */
 	| "shutdown"
 	/** An instruction was stepped, or a breakpoint reached: `debugStatus` says which. */
@@ -250,6 +252,13 @@ export class ExecutionCore implements Core {
 	halt(): void {
 		this.cpu.set32(L.SHADOW, 0);
 		this.cpu.set32(MP_STATE, MP_HALTED);
+		this.leaveAsked = true;
+	}
+
+	pause(): void {
+		// Whom it waits for cannot run before this one lets go.
+		if (this.peers.length === 1) return;
+		this.stop = "pause";
 		this.leaveAsked = true;
 	}
 

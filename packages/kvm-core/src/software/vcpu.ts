@@ -1,3 +1,4 @@
+import type { IrqChip } from "../chips/irqchip.ts";
 import type { LocalApic } from "../chips/local-apic.ts";
 import { KvmError } from "../kvm/errors.ts";
 import type {
@@ -96,7 +97,7 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 		core.randomNow = () => vm.random();
 		if (this.apic !== undefined && irqchip !== undefined) {
 			const { apic } = this;
-			cpu.apic = apicView(apic, () => vm.now());
+			cpu.apic = apicView(apic, irqchip, () => vm.now());
 			core.interrupts = {
 				pending: () => irqchip.hasInterrupt(apic),
 				acknowledge: () => irqchip.takeInterrupt(apic),
@@ -165,6 +166,7 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 				if (left <= 0 || this.immediateExit || vm.now() >= end) return { reason: "intr" };
 				continue;
 			}
+			if (stop === "pause") return { reason: "intr" };
 			if (stop === "halt") {
 				// Devices may have something for it by now; if not, the embedder waits.
 				vm.advanceTo(vm.now());
@@ -179,7 +181,7 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 		}
 	}
 
-	private exitOf(stop: Exclude<CoreStop, "slice" | "halt">): VcpuExit {
+	private exitOf(stop: Exclude<CoreStop, "slice" | "halt" | "pause">): VcpuExit {
 		const { core } = this;
 		switch (stop) {
 			case "request": {
@@ -423,7 +425,7 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 	}
 }
 
-function apicView(apic: LocalApic, now: () => number): ApicView {
+function apicView(apic: LocalApic, irqchip: IrqChip, now: () => number): ApicView {
 	return {
 		getTaskPriority: () => apic.cr8 << 4,
 		setTaskPriority: (value) => {
@@ -433,6 +435,8 @@ function apicView(apic: LocalApic, now: () => number): ApicView {
 			apic.readMsr(index, now()) ? (BigInt(apic.msrHigh >>> 0) << 32n) | BigInt(apic.msrLow >>> 0) : undefined,
 		writeMsr: (index, value) =>
 			apic.writeMsr(index, Number(value & 0xffff_ffffn), Number((value >> 32n) & 0xffff_ffffn), now()),
+		sendIpi: (apicId, command) =>
+			irqchip.bus.deliver(apic, apicId, false, (command >>> 8) & 7, command & 0xff, (command & 0x8000) !== 0, true) > 0,
 		getBase: () => BigInt(apic.apicBase),
 		setBase: (value) => apic.setApicBase(Number(value)),
 	};

@@ -41,6 +41,7 @@ export class Machine {
 			halt: () => {
 				this.halted = true;
 			},
+			pause: () => {},
 			shutdown: () => {
 				this.shutdowns++;
 			},

@@ -68,6 +68,7 @@ export type Feature =
 	| "xgetbv1"
 	| "kvm-nop-io-delay"
 	| "kvm-clock"
+	| "kvm-send-ipi"
 	| "kvm-clock-stable";
 
 const EXTENDED = 0x8000_0001;
@@ -137,6 +138,7 @@ export const FEATURES: Readonly<Record<Feature, FeatureBit>> = {
 	xgetbv1: [0xd, "eax", 2],
 	"kvm-nop-io-delay": [KVM, "eax", 1],
 	"kvm-clock": [KVM, "eax", 3],
+	"kvm-send-ipi": [KVM, "eax", 11],
 	"kvm-clock-stable": [KVM, "eax", 24],
 };
 

@@ -72,14 +72,38 @@ function segmentBaseAccess(segment: number, write: boolean): SystemOperation {
 
 const KVM_ENOSYS = -1000n;
 const KVM_EPERM = -1n;
+const KVM_EINVAL = -22n;
+
+const HYPERCALL_POLL_IRQ = 1;
+const HYPERCALL_SEND_IPI = 10;
+/** Logical destinations and shorthands in the ICR. */
+const COMMAND_DESTINATIONS = 0xc_0800;
+
+function supervisorHypercall(cpu: Cpu, number: number): bigint {
+	if (number === HYPERCALL_POLL_IRQ) return 0n;
+	if (number !== HYPERCALL_SEND_IPI || cpu.apic === undefined || !cpu.cpuid.has("kvm-send-ipi")) return KVM_ENOSYS;
+	const wide = cpu.code64;
+	const command = cpu.gpr32(L.RSI);
+	if ((command & COMMAND_DESTINATIONS) !== 0) return KVM_EINVAL;
+	// Two words of a bitmap of APIC ids from RDX on.
+	const bits = wide ? 64 : 32;
+	let sent = 0n;
+	for (const [word, register] of [L.RBX, L.RCX].entries()) {
+		let bitmap = BigInt.asUintN(bits, cpu.gpr(register));
+		for (let id = cpu.gpr32(L.RDX) + word * bits; bitmap !== 0n; bitmap >>= 1n, id++) {
+			if ((bitmap & 1n) !== 0n && cpu.apic.sendIpi(id, command)) sent++;
+		}
+	}
+	cpu.core.interruptsChanged();
+	return sent;
+}
 
 /** VMCALL, VMMCALL: KVM's hypercalls (linux: Documentation/virt/kvm/x86/hypercalls.rst). */
 function hypercall(cpu: Cpu): void {
 	if (!cpu.protectedMode || cpu.virtual8086) cpu.raise(UD);
 	const wide = cpu.code64;
 	const number = wide ? cpu.gpr(L.RAX) : BigInt(cpu.gpr32(L.RAX));
-	// 1: VAPIC_POLL_IRQ, which only makes interrupts be looked at.
-	const result = cpu.cpl !== 0 ? KVM_EPERM : number === 1n ? 0n : KVM_ENOSYS;
+	const result = cpu.cpl !== 0 ? KVM_EPERM : supervisorHypercall(cpu, Number(number));
 	cpu.setGpr(L.RAX, wide ? 8 : 4, BigInt.asUintN(wide ? 64 : 32, result));
 }
 
@@ -113,6 +137,7 @@ export const machineRows: readonly Instruction[] = [
 	defineSystem("rdrand", "66 0F C7 /6 mod=3", "Rv", random("rdrand")),
 	defineSystem("rdseed", "NP 0F C7 /7 mod=3", "Rv", random("rdseed")),
 	defineSystem("rdseed", "66 0F C7 /7 mod=3", "Rv", random("rdseed")),
+	defineSystem("pause", "F3 90", "", (cpu) => cpu.core.pause()),
 	defineSystem("hlt", "F4", "", (cpu) => {
 		requireSupervisor(cpu);
 		cpu.core.halt();
