@@ -127,6 +127,10 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 		return this.core.position;
 	}
 
+	get element(): number {
+		return this.core.cpu.gpr32(L.RCX);
+	}
+
 	get instructionsRetired(): number {
 		return this.core.position;
 	}
@@ -148,8 +152,8 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 		// A second exit of the same instruction comes before anything else.
 		const waiting = port.take();
 		if (waiting !== undefined) return waiting;
-		port.resume();
-		if (this.immediateExit) return { reason: "intr" };
+		if (port.resume()) core.answered = core.position;
+		if (this.immediateExit) return this.finishInstruction();
 		const started = vm.now();
 		const end = started + this.sliceMilliseconds * 1e6;
 		let left = this.sliceInstructions;
@@ -174,6 +178,14 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 			}
 			return this.exitOf(stop);
 		}
+	}
+
+	/** Lets the instruction that was answered come to its end, so that the state is that of the next one. */
+	private finishInstruction(): VcpuExit {
+		const { core } = this;
+		if (core.answered !== core.position) return { reason: "intr" };
+		const stop = core.run(1);
+		return stop === "slice" || stop === "halt" ? { reason: "intr" } : this.exitOf(stop);
 	}
 
 	private exitOf(stop: Exclude<CoreStop, "slice" | "halt">): VcpuExit {
