@@ -1,4 +1,4 @@
-import { and, c64, cf64, type Expr, geU, op1, op2, or } from "../wasm/expr.ts";
+import { and, c64, cf32, cf64, type Expr, geU, op1, op2, or } from "../wasm/expr.ts";
 import { callExpr, type Func } from "../wasm/module.ts";
 import { F64, type Format } from "./binary.ts";
 import type { FloatLibrary } from "./library.ts";
@@ -24,7 +24,9 @@ export function exactness(t: Format, library: FloatLibrary, name: Provable): Fun
 				// Knuth's two-sum: what rounding took away.
 				if (name === "sub") f.set(b, op1(t.name, [0x8c + step], b));
 				const virtual = f.let(minus(r, a));
-				f.return(same(minus(a, minus(r, virtual)), minus(virtual, b)));
+				const infinity = t === F64 ? cf64(Number.POSITIVE_INFINITY) : cf32(Number.POSITIVE_INFINITY);
+				const finite = op2("i32", [t === F64 ? 0x63 : 0x5d], op1(t.name, [0x8b + step], virtual), infinity);
+				f.return(and(finite, same(minus(a, minus(r, virtual)), minus(virtual, b))));
 				break;
 			}
 			case "mul":
