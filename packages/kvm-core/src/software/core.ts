@@ -85,6 +85,11 @@ export class ExecutionCore implements Core {
 	private counted = 0;
 	/** A request noted by the embedder's side waits: leave before the next access of that kind. */
 	requestPending = false;
+	/**
+	 * Number of the instruction the embedder has answered: it comes before any event, for asking again would read a
+	 * device twice.
+	 */
+	answered = -1;
 	private readonly physical: PhysicalMemory;
 	private readonly plan: HandlerPlan;
 	private readonly insn: SystemInsn;
@@ -308,7 +313,7 @@ export class ExecutionCore implements Core {
 			}
 			this.refetch = false;
 			this.leaveAsked = false;
-			if (this.steps) this.stepOne(pc);
+			if (this.steps || this.answered === this.position) this.stepOne(pc);
 			else this.enter(pc);
 			if (this.trapped !== 0 || this.stolen !== 0) this.untrap();
 		}
@@ -343,6 +348,7 @@ export class ExecutionCore implements Core {
 			this.enterHandler(cpu.get32(EXCEPTION_VECTOR), "exception", cpu.i32[EXCEPTION_ERROR >> 2]!);
 			return true;
 		}
+		if (this.answered === this.position) return false;
 		if (cpu.get32(INTERRUPT) !== 0) {
 			const kind: EventKind = cpu.get32(INTERRUPT) === 2 ? "software" : "external";
 			cpu.set32(INTERRUPT, 0);
