@@ -6,11 +6,11 @@ import { RingBuffer } from "ringbuf.js";
 const { role, ring, storage, port, words, bytes, batch, count } = workerData;
 
 /**
- * The rate of the best of ten windows. Two threads that spin need two whole cores, which a busy machine does not always
- * give: every spinning side, C++ too, is judged by its best window, each of many ring-fulls.
+ * The rate of the best of many windows. Two threads that spin need two whole cores, which a busy machine gives for
+ * moments only: every spinning side, C++ too, is judged by its best window, each of at least ten ring-fulls.
  */
 function windows() {
-	const size = Math.floor(count / 10);
+	const size = Math.floor(count / 160);
 	let best = 0;
 	let seen = 0;
 	let since = 0;

@@ -29,14 +29,15 @@ async function pair(first: Data, second: Data): Promise<number> {
 const best = async (run: () => Promise<number>): Promise<number> => Math.max(await run(), await run());
 
 function rateSides(bytes: number, peer: string | undefined): Side[] {
-	const scale = bytes > 10_000 ? 6400 : bytes > 1000 ? 320_000 : 3_200_000;
+	const scale = bytes > 10_000 ? 51_200 : bytes > 1000 ? 320_000 : 3_200_000;
+	const capacity = bytes > 10_000 ? 2 ** 21 : bytes > 1000 ? 2 ** 18 : 2 ** 17;
 	const common = { bytes, batch: BATCH };
 	const sides: Side[] = [
 		{
 			name: "ours",
 			run: () =>
 				best(() => {
-					const ring = createRing({ capacity: 2 ** 21, scratch: 65536 });
+					const ring = createRing({ capacity, scratch: 65536 });
 					return pair(
 						{ ...common, role: "produce", ring, count: scale },
 						{ ...common, role: "consume", ring, count: scale },
@@ -73,7 +74,11 @@ function rateSides(bytes: number, peer: string | undefined): Side[] {
 			name: "C++",
 			run: () =>
 				best(async () =>
-					Number(execFileSync(peer, ["spsc", String(bytes), String(BATCH), String(scale)], { encoding: "utf8" })),
+					Number(
+						execFileSync(peer, ["spsc", String(bytes), String(BATCH), String(scale), String(capacity)], {
+							encoding: "utf8",
+						}),
+					),
 				),
 		});
 	}
