@@ -7,7 +7,8 @@ import { parse, stringOf } from "./options.node.ts";
 export async function drillCommand(args: readonly string[], io: CommandIo): Promise<number> {
 	const { values, positionals } = parse(args, { profile: { type: "string" }, json: { type: "boolean" } });
 	const profile = stringOf(values, "profile") ?? "linux";
-	if (profile !== "linux" && profile !== "freebsd") throw new UsageError(`--profile "${profile}" is not linux or freebsd`);
+	if (profile !== "linux" && profile !== "freebsd")
+		throw new UsageError(`--profile "${profile}" is not linux or freebsd`);
 	if (positionals.length === 0) throw new UsageError("drill takes one FILE.pkt or more");
 	const files: { file: string; ok: boolean; line?: number; message?: string }[] = [];
 	const json = values["json"] === true;

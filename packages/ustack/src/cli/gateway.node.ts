@@ -37,14 +37,19 @@ export function parsePublish(text: string): PublishOptions {
 function parseExpose(text: string): { port: number; address: string; hostPort: number } {
 	const match = /^(\d+):(.+):(\d+)$/.exec(text);
 	if (match === null) throw new UsageError(`--expose "${text}" is not GATEWAYPORT:ADDRESS:HOSTPORT`);
-	return { port: portOf(match[1], "--expose port"), address: match[2]!.replace(/^\[|\]$/g, ""), hostPort: portOf(match[3], "--expose host port") };
+	return {
+		port: portOf(match[1], "--expose port"),
+		address: match[2]!.replace(/^\[|\]$/g, ""),
+		hostPort: portOf(match[3], "--expose host port"),
+	};
 }
 
 /** `ustack gateway`: a user-mode network for whatever is at the link's other end. */
 export async function gatewayCommand(args: readonly string[], io: CommandIo): Promise<number> {
 	const { values, positionals } = parse(args, OPTIONS);
 	const url = stringOf(values, "link");
-	if (url === undefined || positionals.length > 0) throw new UsageError("gateway takes --link LINK and no other arguments");
+	if (url === undefined || positionals.length > 0)
+		throw new UsageError("gateway takes --link LINK and no other arguments");
 	const publishes = listOf(values, "publish").map(parsePublish);
 	const exposes = listOf(values, "expose").map(parseExpose);
 	const json = values["json"] === true;
@@ -61,9 +66,13 @@ export async function gatewayCommand(args: readonly string[], io: CommandIo): Pr
 			const line = `${JSON.stringify({ schemaVersion: 1, at: new Date().toISOString(), ...event })}\n`;
 			if (audit !== undefined) audit.write(line);
 			if (json) io.stdout.write(line);
-			else if (event.action === "deny") io.stderr.write(`denied ${event.protocol} ${event.source} -> ${event.destination} (${event.reason})\n`);
+			else if (event.action === "deny")
+				io.stderr.write(`denied ${event.protocol} ${event.source} -> ${event.destination} (${event.reason})\n`);
 		},
-		onLease: (lease, active) => io.stderr.write(`${active ? "leased" : "released"} ${lease.address} ${lease.mac}${lease.hostName === undefined ? "" : ` ${lease.hostName}`}\n`),
+		onLease: (lease, active) =>
+			io.stderr.write(
+				`${active ? "leased" : "released"} ${lease.address} ${lease.mac}${lease.hostName === undefined ? "" : ` ${lease.hostName}`}\n`,
+			),
 	});
 	try {
 		const link = await openLink(url, { signal: io.signal });
@@ -71,9 +80,13 @@ export async function gatewayCommand(args: readonly string[], io: CommandIo): Pr
 		for (const { port, address, hostPort } of exposes) gateway.expose(port, address, hostPort);
 		for (const publish of publishes) {
 			const forward = await gateway.publish(publish);
-			io.stderr.write(`published ${publish.hostAddress ?? "127.0.0.1"}:${forward.port} -> guest:${publish.guestPort}/${publish.protocol}\n`);
+			io.stderr.write(
+				`published ${publish.hostAddress ?? "127.0.0.1"}:${forward.port} -> guest:${publish.guestPort}/${publish.protocol}\n`,
+			);
 		}
-		io.stderr.write(`gateway ${gateway.address}${gateway.address6 === undefined ? "" : ` ${gateway.address6}`} on ${url}\n`);
+		io.stderr.write(
+			`gateway ${gateway.address}${gateway.address6 === undefined ? "" : ` ${gateway.address6}`} on ${url}\n`,
+		);
 		await new Promise<void>((resolve) => {
 			if (io.signal.aborted) resolve();
 			else io.signal.addEventListener("abort", () => resolve(), { once: true });

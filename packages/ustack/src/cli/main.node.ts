@@ -32,11 +32,28 @@ const COMMANDS: Record<string, (args: readonly string[], io: CommandIo) => Promi
 
 const NOT_FOUND = new Set(["ENOENT", "ENODEV", "ENOTFOUND", "ERR_LINK_UNSUPPORTED", "ERR_LINK_MISSING"]);
 const PERMISSION = new Set(["EACCES", "EPERM", "ERR_LINK_PERMISSION"]);
-const NETWORK = new Set(["ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH", "ENETUNREACH", "ETIMEDOUT", "EPIPE", "EIO", "EADDRINUSE", "EAI_AGAIN"]);
+const NETWORK = new Set([
+	"ECONNREFUSED",
+	"ECONNRESET",
+	"EHOSTUNREACH",
+	"ENETUNREACH",
+	"ETIMEDOUT",
+	"EPIPE",
+	"EIO",
+	"EADDRINUSE",
+	"EAI_AGAIN",
+]);
 
 function codeOf(error: unknown): number {
 	const { code } = error as { code?: string };
-	if (error instanceof UsageError || code === "ERR_BAD_RULE" || code === "ERR_BAD_ADDRESS" || code === "ERR_BAD_OPTION" || code === "ERR_LINK_OPTION" || code === "ERR_LINK_URL") {
+	if (
+		error instanceof UsageError ||
+		code === "ERR_BAD_RULE" ||
+		code === "ERR_BAD_ADDRESS" ||
+		code === "ERR_BAD_OPTION" ||
+		code === "ERR_LINK_OPTION" ||
+		code === "ERR_LINK_URL"
+	) {
 		return EXIT.usage;
 	}
 	if (code === undefined) return EXIT.failed;
@@ -53,7 +70,9 @@ export async function main(args: readonly string[], io: CommandIo): Promise<numb
 		return name === undefined ? EXIT.usage : EXIT.ok;
 	}
 	if (name === "--version" || rest.includes("--version")) {
-		const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string };
+		const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as {
+			version: string;
+		};
 		io.stdout.write(`${version}\n`);
 		return EXIT.ok;
 	}

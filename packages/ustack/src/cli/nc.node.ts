@@ -1,6 +1,6 @@
 import { once } from "node:events";
-import { createNet } from "../node/net.node.ts";
 import type { NetSocket } from "../node/net.node.ts";
+import { createNet } from "../node/net.node.ts";
 import { type CommandIo, EXIT, UsageError } from "./io.ts";
 import { LINK_OPTIONS, openHost, parse, portOf, stringOf } from "./options.node.ts";
 
@@ -8,7 +8,8 @@ import { LINK_OPTIONS, openHost, parse, portOf, stringOf } from "./options.node.
 export async function ncCommand(args: readonly string[], io: CommandIo): Promise<number> {
 	const { values, positionals } = parse(args, { ...LINK_OPTIONS, listen: { type: "string", short: "l" } });
 	const listen = stringOf(values, "listen");
-	if (listen === undefined ? positionals.length !== 2 : positionals.length > 0) throw new UsageError("nc takes HOST PORT, or -l PORT");
+	if (listen === undefined ? positionals.length !== 2 : positionals.length > 0)
+		throw new UsageError("nc takes HOST PORT, or -l PORT");
 	const port = portOf(listen ?? positionals[1], "PORT");
 	const host = await openHost(values, io);
 	const net = createNet(host);

@@ -26,7 +26,10 @@ export const LINK_OPTIONS: OptionTable = {
  */
 export function parse(args: readonly string[], options: OptionTable): { values: OptionValues; positionals: string[] } {
 	try {
-		return parseArgs({ args: [...args], options, allowPositionals: true }) as { values: OptionValues; positionals: string[] };
+		return parseArgs({ args: [...args], options, allowPositionals: true }) as {
+			values: OptionValues;
+			positionals: string[];
+		};
 	} catch (error) {
 		throw new UsageError((error as Error).message.split(". ")[0]!);
 	}
@@ -57,17 +60,22 @@ export async function openHost(values: OptionValues, io: CommandIo): Promise<Hos
 	if (url === undefined) throw new UsageError("--link is missing; expected a LINK such as tap:NAME or qemu:unix:PATH");
 	const addresses = listOf(values, "address");
 	for (const address of addresses) {
-		if (parseCidr(address) === undefined || !address.includes("/")) throw new UsageError(`--address "${address}" is no ADDRESS/PREFIX; expected e.g. 10.0.0.2/24`);
+		if (parseCidr(address) === undefined || !address.includes("/"))
+			throw new UsageError(`--address "${address}" is no ADDRESS/PREFIX; expected e.g. 10.0.0.2/24`);
 	}
 	const gateways = listOf(values, "gateway");
-	for (const gateway of gateways) if (parseAddress(gateway) === undefined) throw new UsageError(`--gateway "${gateway}" is no IP address`);
+	for (const gateway of gateways)
+		if (parseAddress(gateway) === undefined) throw new UsageError(`--gateway "${gateway}" is no IP address`);
 	const link = await openLink(url, { signal: io.signal });
 	const host = createHost();
 	const iface = host.attach(link, { addresses, gateways, slaac: addresses.length === 0 });
 	let servers: readonly (IpAddress | string)[] = listOf(values, "dns");
 	if (addresses.length === 0) {
 		const configuration = await new Promise<IpAddress[]>((resolve, reject) => {
-			const timer = setTimeout(() => reject(Object.assign(new Error("no DHCP server answered; give --address CIDR"), { code: "ETIMEDOUT" })), DHCP_WAIT_MS);
+			const timer = setTimeout(
+				() => reject(Object.assign(new Error("no DHCP server answered; give --address CIDR"), { code: "ETIMEDOUT" })),
+				DHCP_WAIT_MS,
+			);
 			new DhcpClient(host.udp, iface, {
 				onChange: (given) => {
 					clearTimeout(timer);

@@ -40,7 +40,10 @@ export async function serveCommand(args: readonly string[], io: CommandIo): Prom
 			}
 			response.writeHead(200, { "content-length": info.size });
 			if (request.method === "HEAD") response.end();
-			else createReadStream(file).on("error", () => response.destroy()).pipe(response);
+			else
+				createReadStream(file)
+					.on("error", () => response.destroy())
+					.pipe(response);
 		})().catch(() => refuse(response, 404));
 		io.stderr.write(`${request.socket.remoteAddress} ${request.method} ${request.url}\n`);
 	});
@@ -50,7 +53,11 @@ export async function serveCommand(args: readonly string[], io: CommandIo): Prom
 		server.listen(port, () => resolve());
 	});
 	const addresses = host.stack.interfaces[1]!.addresses.map((entry) => entry.address.toString());
-	io.stdout.write(values["json"] === true ? `${JSON.stringify({ schemaVersion: 1, port, addresses })}\n` : `serving ${root} on ${addresses.join(", ")} port ${port}\n`);
+	io.stdout.write(
+		values["json"] === true
+			? `${JSON.stringify({ schemaVersion: 1, port, addresses })}\n`
+			: `serving ${root} on ${addresses.join(", ")} port ${port}\n`,
+	);
 	await new Promise<void>((resolve) => io.signal.addEventListener("abort", () => resolve(), { once: true }));
 	web.closeAllConnections();
 	host.close();

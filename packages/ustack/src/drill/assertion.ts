@@ -35,7 +35,10 @@ class Evaluator {
 	private readonly lookup: (name: string) => number;
 
 	constructor(text: string, lookup: (name: string) => number) {
-		this.tokens = text.match(/\d+\.\d+|0x[0-9a-fA-F]+|\d+|"[^"]*"|'[^']*'|[A-Za-z_][A-Za-z_0-9.]*|<<|>>|==|!=|<=|>=|\*\*|\/\/|[-+*/%&|^~<>(),]/g) ?? [];
+		this.tokens =
+			text.match(
+				/\d+\.\d+|0x[0-9a-fA-F]+|\d+|"[^"]*"|'[^']*'|[A-Za-z_][A-Za-z_0-9.]*|<<|>>|==|!=|<=|>=|\*\*|\/\/|[-+*/%&|^~<>(),]/g,
+			) ?? [];
 		this.lookup = lookup;
 	}
 
@@ -81,7 +84,17 @@ class Evaluator {
 			if (operator === undefined) return result ?? left;
 			const right = this.bits();
 			const holds =
-				operator === "==" ? left === right : operator === "!=" ? left !== right : operator === "<" ? left < right : operator === ">" ? left > right : operator === "<=" ? left <= right : left >= right;
+				operator === "=="
+					? left === right
+					: operator === "!="
+						? left !== right
+						: operator === "<"
+							? left < right
+							: operator === ">"
+								? left > right
+								: operator === "<="
+									? left <= right
+									: left >= right;
 			result = (result ?? true) && holds;
 			left = right;
 		}
@@ -94,7 +107,16 @@ class Evaluator {
 			if (operator === undefined) return value;
 			const right = Number(this.sum());
 			const left = Number(value);
-			value = operator === "&" ? left & right : operator === "|" ? left | right : operator === "^" ? left ^ right : operator === "<<" ? left << right : left >> right;
+			value =
+				operator === "&"
+					? left & right
+					: operator === "|"
+						? left | right
+						: operator === "^"
+							? left ^ right
+							: operator === "<<"
+								? left << right
+								: left >> right;
 		}
 	}
 
@@ -115,7 +137,14 @@ class Evaluator {
 			if (operator === undefined) return value;
 			const right = Number(this.unary());
 			const left = Number(value);
-			value = operator === "*" ? left * right : operator === "%" ? left % right : operator === "/" ? left / right : Math.floor(left / right);
+			value =
+				operator === "*"
+					? left * right
+					: operator === "%"
+						? left % right
+						: operator === "/"
+							? left / right
+							: Math.floor(left / right);
 		}
 	}
 

@@ -31,7 +31,10 @@ const LINUX_STATES: Record<string, number> = {
 	CLOSING: 11,
 };
 
-for (const [name, value] of Object.entries(LINUX_STATES)) CONSTANTS[`TCP_${name.replace("SYN-RECEIVED", "SYN_RECV").replace("CLOSED", "CLOSE").replace(/-(\d)/, "$1").replace("-", "_")}`] = value;
+for (const [name, value] of Object.entries(LINUX_STATES))
+	CONSTANTS[
+		`TCP_${name.replace("SYN-RECEIVED", "SYN_RECV").replace("CLOSED", "CLOSE").replace(/-(\d)/, "$1").replace("-", "_")}`
+	] = value;
 
 /** What a name in an assert stands for: a field of tcp_info or one of its constants. */
 export function infoNames(c: TcpConnection | undefined, name: string): number | undefined {
@@ -46,7 +49,14 @@ export function infoNames(c: TcpConnection | undefined, name: string): number | 
 		case "tcpi_ca_state":
 			return c.caState;
 		case "tcpi_options":
-			return (options.timestamps ? 1 : 0) | (options.sack ? 2 : 0) | (options.wscale ? 4 : 0) | (options.ecn ? 8 : 0) | (options.ecnSeen ? 16 : 0) | (options.synData ? 32 : 0);
+			return (
+				(options.timestamps ? 1 : 0) |
+				(options.sack ? 2 : 0) |
+				(options.wscale ? 4 : 0) |
+				(options.ecn ? 8 : 0) |
+				(options.ecnSeen ? 16 : 0) |
+				(options.synData ? 32 : 0)
+			);
 		case "tcpi_fastopen_client_fail":
 			return 0;
 		default: {

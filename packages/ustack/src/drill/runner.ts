@@ -3,13 +3,29 @@ import { Stack } from "../ip/stack.ts";
 import { seededBytes } from "../link/model.ts";
 import type { TcpConfig } from "../tcp/config.ts";
 import { TcpLayer } from "../tcp/layer.ts";
+import { Cidr, toAddress } from "../wire/address.ts";
 import { ACK, PSH, SYN } from "../wire/tcp.ts";
 import { checkAsserts } from "./assertion.ts";
 import { infoNames } from "./info.ts";
-import { type EventTime, parseScript, type Script, type ScriptEvent, type ScriptOption, type ScriptSegment } from "./script.ts";
+import {
+	type EventTime,
+	parseScript,
+	type Script,
+	type ScriptEvent,
+	type ScriptOption,
+	type ScriptSegment,
+} from "./script.ts";
 import { type Attempt, Sockets } from "./sockets.ts";
 import { applyGoogleDefaults, applySysctl } from "./sysctl.ts";
-import { buildIcmp, buildSegment, describe, flagBits, type LiveSegment, readLive } from "./wire.ts";
+import {
+	buildIcmp,
+	buildSegment,
+	type DrillAddresses,
+	describe,
+	flagBits,
+	type LiveSegment,
+	readLive,
+} from "./wire.ts";
 
 /** Whose timers and defaults a script expects. */
 export type DrillProfile = "linux" | "freebsd";
@@ -69,7 +85,8 @@ export function runScript(text: string, options: DrillOptions = {}): DrillResult
 		return { ok: true };
 	} catch (error) {
 		if (error instanceof Failure) return { ok: false, line: error.line, message: error.message };
-		if (error instanceof StackError && error.code === "ERR_BAD_SCRIPT") return { ok: false, line: run.line, message: error.message };
+		if (error instanceof StackError && error.code === "ERR_BAD_SCRIPT")
+			return { ok: false, line: run.line, message: error.message };
 		return { ok: false, line: run.line, message: `${(error as Error).name}: ${(error as Error).message}` };
 	}
 }
@@ -91,6 +108,7 @@ class Run {
 	/** Script time of the event before, in milliseconds. */
 	private eventAt = START_MS;
 	private readonly tolerance: number;
+	private readonly addresses: DrillAddresses;
 	private readonly sent: LiveSegment[] = [];
 	private readonly blocked: Blocked[] = [];
 	private localPort = 8080;
@@ -124,9 +142,12 @@ class Run {
 			close: () => undefined,
 		};
 		const iface = this.stack.attach(link);
-		this.stack.addAddress(iface, "192.168.0.1/16");
-		this.stack.addRoute("default", "192.168.0.2", iface);
-		this.sockets = new Sockets(this.tcp, () => {
+		const local = toAddress(script.options.get("local_ip") ?? "192.168.0.1");
+		const remote = toAddress(script.options.get("remote_ip") ?? "192.0.2.1");
+		this.addresses = { local: local.d, remote: remote.d };
+		this.stack.addAddress(iface, new Cidr(local, 16));
+		this.stack.addRoute("0.0.0.0/0", undefined, iface);
+		this.sockets = new Sockets(this.tcp, remote.toString(), () => {
 			this.haveIsn = false;
 		});
 		const tolerance = script.options.get("tolerance_usecs");
@@ -243,7 +264,9 @@ class Run {
 			if (result !== "blocked") {
 				this.blocked.splice(this.blocked.indexOf(blocked), 1);
 				if (Math.abs(this.now - end) > this.tolerance) {
-					this.fail(`${blocked.event.name}() returned at ${((this.now - START_MS) / 1000).toFixed(3)} s, expected at ${((end - START_MS) / 1000).toFixed(3)} s`);
+					this.fail(
+						`${blocked.event.name}() returned at ${((this.now - START_MS) / 1000).toFixed(3)} s, expected at ${((end - START_MS) / 1000).toFixed(3)} s`,
+					);
 				}
 				this.compare(blocked.event, result);
 			} else if (last) {
@@ -270,8 +293,10 @@ class Run {
 			this.fail(`${event.name}() gave ${result.errno ?? result.value}, expected -1 ${errno}`);
 		}
 		if (expected !== undefined && expected.type === "number" && errno === undefined) {
-			if (CREATES.has(event.name) && expected.value > 0 && result.value > 0) this.sockets.rename(result.value, expected.value);
-			else if (expected.value !== result.value) this.fail(`${event.name}() gave ${result.errno ?? result.value}, expected ${expected.value}`);
+			if (CREATES.has(event.name) && expected.value > 0 && result.value > 0)
+				this.sockets.rename(result.value, expected.value);
+			else if (expected.value !== result.value)
+				this.fail(`${event.name}() gave ${result.errno ?? result.value}, expected ${expected.value}`);
 		}
 		const wrong = this.sockets.checkOutputs(event.name, event.args, result);
 		if (wrong !== undefined) this.fail(wrong);
@@ -296,7 +321,7 @@ class Run {
 			if (words[0] === "sysctl" || /set_sysctls\.py$/.test(words[0]!)) {
 				for (const match of line.matchAll(/((?:\/proc\/sys\/|net\.)[A-Za-z0-9_./]+)\s*=\s*("[^"]*"|'[^']*'|\S+)/g)) {
 					const value = match[2]!.replace(/^["']|["']$/g, "");
-						if (!applySysctl(config, match[1]!, value)) this.fail(`the setting ${match[1]}=${value} has no meaning here`);
+					if (!applySysctl(config, match[1]!, value)) this.fail(`the setting ${match[1]}=${value} has no meaning here`);
 				}
 				continue;
 			}
@@ -331,22 +356,44 @@ class Run {
 		const syn = (flags & SYN) !== 0;
 		const ack = segment.ack === undefined ? 0 : (segment.ack - (syn ? this.localName : 0) + this.localIsn) | 0;
 		const seq = (REMOTE_ISN + (syn ? 0 : segment.seq)) | 0;
-		const bytes = buildSegment(segment, [this.remotePort, this.localPort], seq, ack, window, (option) => this.inwards(option));
+		const bytes = buildSegment(segment, this.addresses, [this.remotePort, this.localPort], seq, ack, window, (option) =>
+			this.inwards(option),
+		);
 		this.stack.input(bytes, this.now);
 	}
 
 	private inwards(option: ScriptOption): ScriptOption {
 		if (option.kind === "sack") return { ...option, values: option.values.map((value) => (value + this.localIsn) | 0) };
 		if (option.cookie === "TFO_COOKIE") return { ...option, cookie: TFO_COOKIE };
-		if (option.kind === "TS") return { ...option, values: [option.values[0]!, this.stamps.get(option.values[1]!) ?? option.values[1]!] };
+		if (option.kind === "TS")
+			return { ...option, values: [option.values[0]!, this.stamps.get(option.values[1]!) ?? option.values[1]!] };
 		return option;
 	}
 
 	private injectIcmp(event: ScriptEvent & { kind: "icmp" }): void {
-		const codes: Record<string, number> = { net_unreachable: 0, host_unreachable: 1, protocol_unreachable: 2, port_unreachable: 3, frag_needed: 4, source_route_failed: 5 };
+		const codes: Record<string, number> = {
+			net_unreachable: 0,
+			host_unreachable: 1,
+			protocol_unreachable: 2,
+			port_unreachable: 3,
+			frag_needed: 4,
+			source_route_failed: 5,
+		};
 		const code = codes[event.code];
-		if (event.type !== "unreachable" || code === undefined) this.fail(`ICMP ${event.type} ${event.code} is not known here`);
-		this.stack.input(buildIcmp(3, code, event.mtu, [this.remotePort, this.localPort], (event.seq + this.localIsn) | 0, event.length), this.now);
+		if (event.type !== "unreachable" || code === undefined)
+			this.fail(`ICMP ${event.type} ${event.code} is not known here`);
+		this.stack.input(
+			buildIcmp(
+				3,
+				code,
+				event.mtu,
+				this.addresses,
+				[this.remotePort, this.localPort],
+				(event.seq + this.localIsn) | 0,
+				event.length,
+			),
+			this.now,
+		);
 	}
 
 	/** Waits for the segment, or for the pieces one scripted large segment is made of. */
@@ -369,7 +416,9 @@ class Run {
 			}
 			const seen = `sent ${describe(live, this.localIsn, this.sawRemoteSyn ? REMOTE_ISN : 0)}, expected ${want}`;
 			if (time.kind !== "any" && (live.at < earliest || live.at > latest)) {
-				this.fail(`${seen}: at ${((live.at - START_MS) / 1000).toFixed(4)} s instead of ${((this.startOf(time) - START_MS) / 1000).toFixed(4)} s`);
+				this.fail(
+					`${seen}: at ${((live.at - START_MS) / 1000).toFixed(4)} s instead of ${((this.startOf(time) - START_MS) / 1000).toFixed(4)} s`,
+				);
 			}
 			const whole = live.length >= segment.length && covered === 0;
 			covered += live.length;
@@ -381,7 +430,13 @@ class Run {
 		else this.eventAt = Math.max(this.eventAt, first.at);
 	}
 
-	private differs(segment: ScriptSegment, live: LiveSegment, before: number, last: boolean, whole: boolean): string | undefined {
+	private differs(
+		segment: ScriptSegment,
+		live: LiveSegment,
+		before: number,
+		last: boolean,
+		whole: boolean,
+	): string | undefined {
 		if (live.sourcePort !== this.localPort) return `from port ${live.sourcePort}`;
 		const syn = (live.flags & SYN) !== 0;
 		const seq = (live.seq - this.localIsn) | 0;
@@ -396,7 +451,12 @@ class Run {
 			if (before > 0) expected &= ~0x80;
 		}
 		if (flags !== expected) return "the flags differ";
-		if (segment.ack !== undefined && (live.flags & ACK) !== 0 && ((live.ack - REMOTE_ISN) | 0) !== segment.ack - (syn ? this.remoteName : 0)) return "the acknowledgement differs";
+		if (
+			segment.ack !== undefined &&
+			(live.flags & ACK) !== 0 &&
+			((live.ack - REMOTE_ISN) | 0) !== segment.ack - (syn ? this.remoteName : 0)
+		)
+			return "the acknowledgement differs";
 		if (segment.win !== undefined && live.window !== segment.win) return "the window differs";
 		if (segment.ecn !== undefined && segment.ecn !== "ect01") {
 			const names = ["noecn", "ect1", "ect0", "ce"];
@@ -429,4 +489,3 @@ class Run {
 function describeScript(segment: ScriptSegment): string {
 	return `${segment.flags} ${segment.seq}:${segment.seq + segment.length}(${segment.length})${segment.ack === undefined ? "" : ` ack ${segment.ack}`}`;
 }
-

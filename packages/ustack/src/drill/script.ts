@@ -1,9 +1,7 @@
 import { StackError } from "../errors.ts";
 
 /** When an event happens, in seconds: after the one before, since the start, in a range, or whenever. */
-export type EventTime =
-	| { kind: "relative" | "absolute"; at: number; until?: number }
-	| { kind: "any" };
+export type EventTime = { kind: "relative" | "absolute"; at: number; until?: number } | { kind: "any" };
 
 /** An expression of a system call. */
 export type Expression =
@@ -38,7 +36,14 @@ export interface ScriptOption {
 export type ScriptEvent = { line: number; time: EventTime } & (
 	| { kind: "packet"; direction: "in" | "out"; segment: ScriptSegment }
 	| { kind: "icmp"; direction: "in" | "out"; type: string; code: string; mtu: number; seq: number; length: number }
-	| { kind: "syscall"; end: EventTime | undefined; name: string; args: Expression[]; result: Expression | undefined; errno: string | undefined }
+	| {
+			kind: "syscall";
+			end: EventTime | undefined;
+			name: string;
+			args: Expression[];
+			result: Expression | undefined;
+			errno: string | undefined;
+	  }
 	| { kind: "command"; text: string }
 	| { kind: "code"; text: string }
 );
@@ -144,9 +149,21 @@ class Parser {
 
 	private packet(line: number, time: EventTime, direction: "in" | "out"): ScriptEvent {
 		this.take(/^(?:ipv4|ipv6)\s+[^:]*:\s*/);
-		const icmp = this.take(/^icmp(?:v6)?\s+(\w+)(?:\s+(?!mtu\b)(\w+))?(?:\s+mtu\s+(\d+))?(?:\s+\[(\d+)(?::\d+)?\((\d+)\)\])?/);
+		const icmp = this.take(
+			/^icmp(?:v6)?\s+(\w+)(?:\s+(?!mtu\b)(\w+))?(?:\s+mtu\s+(\d+))?(?:\s+\[(\d+)(?::\d+)?\((\d+)\)\])?/,
+		);
 		if (icmp !== undefined) {
-			return { line, time, kind: "icmp", direction, type: icmp[1]!, code: icmp[2] ?? "", mtu: Number(icmp[3] ?? 0), seq: Number(icmp[4] ?? 1), length: Number(icmp[5] ?? 0) };
+			return {
+				line,
+				time,
+				kind: "icmp",
+				direction,
+				type: icmp[1]!,
+				code: icmp[2] ?? "",
+				mtu: Number(icmp[3] ?? 0),
+				seq: Number(icmp[4] ?? 1),
+				length: Number(icmp[5] ?? 0),
+			};
 		}
 		const ip = this.take(/^[[(]([^\])]*)[\])]\s*/);
 		const ecn = ip === undefined ? undefined : /\b(noecn|ect0|ect1|ect01|ce)\b/.exec(ip[1]!)?.[1];
@@ -274,6 +291,11 @@ function parseOption(text: string): ScriptOption {
 	if (text.startsWith("sack ")) return { kind: "sack", values: numbers(text) };
 	if (text.startsWith("TS val")) return { kind: "TS", values: numbers(text) };
 	const fast = /^(FO|FOEXP)(?:\s+([0-9a-fA-F]*|nil|TFO_COOKIE|\.\.\.))?$/.exec(text);
-	if (fast !== null) return { kind: fast[1] as "FO" | "FOEXP", values: [], cookie: fast[2] === undefined || fast[2] === "nil" ? "" : fast[2] };
+	if (fast !== null)
+		return {
+			kind: fast[1] as "FO" | "FOEXP",
+			values: [],
+			cookie: fast[2] === undefined || fast[2] === "nil" ? "" : fast[2],
+		};
 	return { kind: "other", values: [], cookie: text };
 }

@@ -2,7 +2,7 @@ import { StackError } from "../errors.ts";
 import type { TcpConnection } from "../tcp/connection.ts";
 import type { TcpLayer } from "../tcp/layer.ts";
 import type { Listener } from "../tcp/listener.ts";
-import { CLOSE_WAIT, CLOSED, ESTABLISHED, SYN_SENT } from "../tcp/state.ts";
+import { CLOSE_WAIT, CLOSED, ESTABLISHED, SYN_RECEIVED, SYN_SENT } from "../tcp/state.ts";
 import type { Expression } from "./script.ts";
 
 /** What a system call came to. */
@@ -25,18 +25,41 @@ interface Socket {
 	deferred: boolean;
 }
 
-const POLL: Record<string, number> = { POLLIN: 1, POLLPRI: 2, POLLOUT: 4, POLLERR: 8, POLLHUP: 16, POLLRDHUP: 0x2000, EPOLLIN: 1, EPOLLPRI: 2, EPOLLOUT: 4, EPOLLERR: 8, EPOLLHUP: 16, EPOLLRDHUP: 0x2000, EPOLLET: 0x80000000 | 0, EPOLLONESHOT: 1 << 30 };
-const CONSTANTS: Record<string, number> = { O_NONBLOCK: 0x800, O_RDWR: 2, SHUT_RD: 0, SHUT_WR: 1, SHUT_RDWR: 2, ...POLL };
-const REMOTE = "192.0.2.1";
+const POLL: Record<string, number> = {
+	POLLIN: 1,
+	POLLPRI: 2,
+	POLLOUT: 4,
+	POLLERR: 8,
+	POLLHUP: 16,
+	POLLRDHUP: 0x2000,
+	EPOLLIN: 1,
+	EPOLLPRI: 2,
+	EPOLLOUT: 4,
+	EPOLLERR: 8,
+	EPOLLHUP: 16,
+	EPOLLRDHUP: 0x2000,
+	EPOLLET: 0x80000000 | 0,
+	EPOLLONESHOT: 1 << 30,
+};
+const CONSTANTS: Record<string, number> = {
+	O_NONBLOCK: 0x800,
+	O_RDWR: 2,
+	SHUT_RD: 0,
+	SHUT_WR: 1,
+	SHUT_RDWR: 2,
+	...POLL,
+};
 
 /** The socket calls of a script, over one TCP layer. */
 export class Sockets {
 	private readonly tcp: TcpLayer;
 	private readonly files = new Map<number, Socket>();
 	private readonly onConnect: () => void;
+	private readonly remote: string;
 	private last: TcpConnection | undefined = undefined;
 
-	constructor(tcp: TcpLayer, onConnect: () => void) {
+	constructor(tcp: TcpLayer, remote: string, onConnect: () => void) {
+		this.remote = remote;
 		this.tcp = tcp;
 		this.onConnect = onConnect;
 	}
@@ -238,7 +261,7 @@ export class Sockets {
 
 	private open(socket: Socket, fastOpen?: Uint8Array): Attempt | undefined {
 		try {
-			const c = this.tcp.connect(REMOTE, 8080, undefined, {
+			const c = this.tcp.connect(this.remote, 8080, undefined, {
 				configure: (made) => {
 					for (const apply of socket.configure) apply(made);
 				},
@@ -262,7 +285,7 @@ export class Sockets {
 				if (c !== undefined && c.state >= ESTABLISHED) return { value: -1, errno: "EISCONN" };
 				if (socket.error !== undefined) return this.takeError(socket);
 				const late = socket.options.get("TCP_FASTOPEN_CONNECT") === 1;
-				if (late && this.tcp.fastOpenCache.has(REMOTE)) {
+				if (late && this.tcp.fastOpenCache.has(this.remote)) {
 					socket.deferred = true;
 					return { value: 0 };
 				}
@@ -292,16 +315,23 @@ export class Sockets {
 				const failed = this.open(socket, before);
 				if (failed !== undefined) return failed;
 				const c = socket.connection!;
-				if (c.synData) return { value: Math.min(length, c.fastOpenMss) };
+				if (c.synData) {
+					left -= c.sendRing.length;
+					if (socket.nonBlocking) return { value: length - left };
+					waiting = true;
+					return "blocked";
+				}
 				c.sendRing.release();
 				if (socket.nonBlocking) return { value: -1, errno: "EINPROGRESS" };
 				waiting = true;
 				return "blocked";
 			}
 			const c = socket.connection;
-			if (socket.error !== undefined && left === length) return this.takeError(socket);
-			if (c === undefined || (c.state === CLOSED && !socket.closedByError)) return { value: -1, errno: c === undefined ? "ENOTCONN" : "EPIPE" };
-			if (c.connecting) return socket.nonBlocking ? { value: -1, errno: "EAGAIN" } : "blocked";
+			if (socket.error !== undefined && (left === length || waiting)) return this.takeError(socket);
+			if (c === undefined || (c.state === CLOSED && !socket.closedByError))
+				return { value: -1, errno: c === undefined ? "ENOTCONN" : "EPIPE" };
+			if (c.connecting && !(c.synData && c.state === SYN_RECEIVED))
+				return socket.nonBlocking ? { value: -1, errno: "EAGAIN" } : "blocked";
 			if (c.finQueued || c.state > CLOSE_WAIT || c.state === CLOSED) return { value: -1, errno: "EPIPE" };
 			const more = flags.includes("MSG_MORE");
 			left -= c.write(new Uint8Array(left), more);
@@ -372,6 +402,7 @@ export class Sockets {
 				});
 			case "TCP_FASTOPEN":
 				socket.fastOpenQueue = value;
+				if (socket.listener !== undefined) socket.listener.fastOpenQueue = value;
 				return { value: 0 };
 			case "TCP_NOTSENT_LOWAT":
 			case "TCP_FASTOPEN_CONNECT":
@@ -475,7 +506,16 @@ export class Sockets {
 	}
 }
 
-const ERRNO: Record<string, number> = { EPIPE: 32, ECONNRESET: 104, ETIMEDOUT: 110, ECONNREFUSED: 111, EHOSTUNREACH: 113, ENETUNREACH: 101, ECONNABORTED: 103, EINPROGRESS: 115 };
+const ERRNO: Record<string, number> = {
+	EPIPE: 32,
+	ECONNRESET: 104,
+	ETIMEDOUT: 110,
+	ECONNREFUSED: 111,
+	EHOSTUNREACH: 113,
+	ENETUNREACH: 101,
+	ECONNABORTED: 103,
+	EINPROGRESS: 115,
+};
 
 function numberOf(expression: Expression | undefined): number {
 	if (expression === undefined) return 0;
@@ -511,4 +551,3 @@ function iovLength(expression: Expression | undefined): number {
 	if (expression.type === "list") return expression.items.reduce((sum, item) => sum + iovLength(item), 0);
 	return expression.type === "call" ? expression.args.reduce((sum, item) => sum + iovLength(item), 0) : 0;
 }
-

@@ -4,9 +4,12 @@ import { foldSum, sumBytes } from "../wire/checksum.ts";
 import { ACK, CWR, ECE, FIN, PSH, RST, SYN, URG } from "../wire/tcp.ts";
 import type { ScriptOption, ScriptSegment } from "./script.ts";
 
-/** The addresses every script is run between; the tested host first. */
-export const LOCAL_WORD = 0xc0a80001 | 0;
-export const REMOTE_WORD = 0xc0000201 | 0;
+/** The IPv4 addresses a script is run between, as 32-bit words. */
+export interface DrillAddresses {
+	/** The tested host's. */
+	readonly local: number;
+	readonly remote: number;
+}
 
 const FLAG_BITS: Record<string, number> = { S: SYN, F: FIN, R: RST, P: PSH, ".": ACK, U: URG, E: ECE, W: CWR, C: CWR };
 const ECN_BITS: Record<string, number> = { noecn: 0, ect1: 1, ect0: 2, ce: 3 };
@@ -53,7 +56,8 @@ export function readLive(packet: Uint8Array, at: number): LiveSegment | undefine
 			continue;
 		}
 		const length = packet[o + 1]!;
-		const hex = (from: number) => [...packet.subarray(from, o + length)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+		const hex = (from: number) =>
+			[...packet.subarray(from, o + length)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 		if (kind === 2) options.push({ kind: "mss", values: [get16(packet, o + 2)] });
 		else if (kind === 3) options.push({ kind: "wscale", values: [packet[o + 2]!] });
 		else if (kind === 4) options.push({ kind: "sackOK", values: [] });
@@ -84,6 +88,7 @@ export function readLive(packet: Uint8Array, at: number): LiveSegment | undefine
 /** Builds the packet a script sends in; `seq`, `ack`, sack edges and timestamps are absolute already. */
 export function buildSegment(
 	segment: ScriptSegment,
+	addresses: DrillAddresses,
 	ports: readonly [number, number],
 	seq: number,
 	ack: number,
@@ -91,7 +96,8 @@ export function buildSegment(
 	mapOption: (option: ScriptOption) => ScriptOption,
 ): Uint8Array {
 	const options: number[] = [];
-	const word = (value: number) => options.push((value >>> 24) & 255, (value >>> 16) & 255, (value >>> 8) & 255, value & 255);
+	const word = (value: number) =>
+		options.push((value >>> 24) & 255, (value >>> 16) & 255, (value >>> 8) & 255, value & 255);
 	for (const raw of segment.options ?? []) {
 		const option = mapOption(raw);
 		const { values } = option;
@@ -134,7 +140,7 @@ export function buildSegment(
 	while (options.length % 4 !== 0) options.push(0);
 	const header = 20 + options.length;
 	const bytes = new Uint8Array(20 + header + segment.length);
-	writeIp(bytes, 6, ECN_BITS[segment.ecn ?? "noecn"] ?? 0);
+	writeIp(bytes, addresses, 6, ECN_BITS[segment.ecn ?? "noecn"] ?? 0);
 	put16(bytes, 20, ports[0]);
 	put16(bytes, 22, ports[1]);
 	put32(bytes, 24, seq);
@@ -148,9 +154,17 @@ export function buildSegment(
 }
 
 /** Builds an ICMP error quoting a segment the tested host sent. */
-export function buildIcmp(type: number, code: number, mtu: number, ports: readonly [number, number], seq: number, length: number): Uint8Array {
+export function buildIcmp(
+	type: number,
+	code: number,
+	mtu: number,
+	addresses: DrillAddresses,
+	ports: readonly [number, number],
+	seq: number,
+	length: number,
+): Uint8Array {
 	const bytes = new Uint8Array(20 + 8 + 20 + 20);
-	writeIp(bytes, 1, 0);
+	writeIp(bytes, addresses, 1, 0);
 	bytes[20] = type;
 	bytes[21] = code;
 	put16(bytes, 26, mtu);
@@ -158,8 +172,8 @@ export function buildIcmp(type: number, code: number, mtu: number, ports: readon
 	put16(bytes, 30, 40 + length);
 	bytes[36] = 64;
 	bytes[37] = 6;
-	put32(bytes, 40, LOCAL_WORD);
-	put32(bytes, 44, REMOTE_WORD);
+	put32(bytes, 40, addresses.local);
+	put32(bytes, 44, addresses.remote);
 	put16(bytes, 48, ports[1]);
 	put16(bytes, 50, ports[0]);
 	put32(bytes, 52, seq);
@@ -167,15 +181,15 @@ export function buildIcmp(type: number, code: number, mtu: number, ports: readon
 	return bytes;
 }
 
-function writeIp(bytes: Uint8Array, protocol: number, tos: number): void {
+function writeIp(bytes: Uint8Array, addresses: DrillAddresses, protocol: number, tos: number): void {
 	bytes[0] = 0x45;
 	bytes[1] = tos;
 	put16(bytes, 2, bytes.length);
 	bytes[6] = 0x40;
 	bytes[8] = 255;
 	bytes[9] = protocol;
-	put32(bytes, 12, REMOTE_WORD);
-	put32(bytes, 16, LOCAL_WORD);
+	put32(bytes, 12, addresses.remote);
+	put32(bytes, 16, addresses.local);
 	put16(bytes, 10, ~sumBytes(bytes, 0, 20));
 }
 
@@ -183,7 +197,11 @@ function writeIp(bytes: Uint8Array, protocol: number, tos: number): void {
 export function describe(live: LiveSegment, seqBase: number, ackBase: number): string {
 	const flags = [..."SFRP.UEW"].filter((char) => (live.flags & FLAG_BITS[char]!) !== 0).join("");
 	const seq = (live.seq - seqBase) | 0;
-	const options = live.options.map((option) => `${option.kind} ${option.values.map((value) => (option.kind === "sack" ? (value - ackBase) | 0 : value)).join(" ")}${option.cookie ?? ""}`.trim()).join(",");
+	const options = live.options
+		.map((option) =>
+			`${option.kind} ${option.values.map((value) => (option.kind === "sack" ? (value - ackBase) | 0 : value)).join(" ")}${option.cookie ?? ""}`.trim(),
+		)
+		.join(",");
 	const ack = (live.flags & ACK) !== 0 ? ` ack ${(live.ack - ackBase) | 0}` : "";
 	return `${flags} ${seq}:${seq + live.length}(${live.length})${ack} win ${live.window}${options === "" ? "" : ` <${options}>`}`;
 }

@@ -97,7 +97,7 @@ export class TcpConnection implements Timer, CongestionView {
 	path: Path;
 	readonly localPort: number;
 	readonly remotePort: number;
-	state = CLOSED;
+	state: number = CLOSED;
 	listener: Listener | undefined = undefined;
 	handlers: TcpHandlers | undefined;
 	/** Free for the connection's user. */
@@ -455,7 +455,7 @@ export class TcpConnection implements Timer, CongestionView {
 		if (!on) this.layer.wantOutput(this);
 	}
 
-	setKeepAlive(on: boolean, idleMs = this.keepAliveIdleMs): void {
+	setKeepAlive(on: boolean, idleMs: number = this.keepAliveIdleMs): void {
 		this.keepAlive = on;
 		this.keepAliveIdleMs = idleMs;
 		this.layer.keepAliveChanged(this);
