@@ -354,7 +354,12 @@ class Run {
 		if (!this.haveIsn && listening !== undefined) this.localPort = listening;
 		const window = segment.win ?? 65_535;
 		const syn = (flags & SYN) !== 0;
-		const ack = segment.ack === undefined ? 0 : (segment.ack - (syn ? this.localName : 0) + this.localIsn) | 0;
+		const ack =
+			segment.ack === undefined
+				? (flags & ACK) !== 0
+					? this.localIsn
+					: 0
+				: (segment.ack - (syn ? this.localName : 0) + this.localIsn) | 0;
 		const seq = (REMOTE_ISN + (syn ? 0 : segment.seq)) | 0;
 		const bytes = buildSegment(segment, this.addresses, [this.remotePort, this.localPort], seq, ack, window, (option) =>
 			this.inwards(option),

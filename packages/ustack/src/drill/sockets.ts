@@ -18,9 +18,10 @@ interface Socket {
 	bound: number;
 	configure: ((c: TcpConnection) => void)[];
 	options: Map<string, number>;
-	epoll: Map<number, { events: number; data: number }> | undefined;
+	epoll: Map<number, { events: number; data: number; seen: string }> | undefined;
 	fastOpenQueue: number;
 	closedByError: boolean;
+	readShut: boolean;
 	/** connect() left the SYN to the first write (TCP_FASTOPEN_CONNECT). */
 	deferred: boolean;
 }
@@ -41,6 +42,7 @@ const POLL: Record<string, number> = {
 	EPOLLET: 0x80000000 | 0,
 	EPOLLONESHOT: 1 << 30,
 };
+const EDGE = 0x80000000 | 0;
 const CONSTANTS: Record<string, number> = {
 	O_NONBLOCK: 0x800,
 	O_RDWR: 2,
@@ -113,6 +115,7 @@ export class Sockets {
 			epoll: undefined,
 			fastOpenQueue: 0,
 			closedByError: false,
+			readShut: false,
 			deferred: false,
 		};
 		this.files.set(fd, socket);
@@ -180,7 +183,8 @@ export class Sockets {
 					const c = socket.connection;
 					if (c === undefined || c.state === CLOSED) return { value: -1, errno: "ENOTCONN" };
 					if (!flagsAt(1).includes("SHUT_RD")) c.end();
-					if (!flagsAt(1).includes("SHUT_WR")) c.shutdownRead();
+					// As on Linux, what still arrives can be read; only waiting for it ends.
+					if (!flagsAt(1).includes("SHUT_WR")) socket.readShut = true;
 					return { value: 0 };
 				};
 			case "close":
@@ -205,7 +209,7 @@ export class Sockets {
 					const { epoll } = socket;
 					if (epoll === undefined) return { value: -1, errno: "EINVAL" };
 					if (flagsAt(1)[0] === "EPOLL_CTL_DEL") epoll.delete(number(2));
-					else epoll.set(number(2), { events: fieldOf(args[3], "events"), data: fieldOf(args[3], "fd") });
+					else epoll.set(number(2), { events: fieldOf(args[3], "events"), data: fieldOf(args[3], "fd"), seen: "" });
 					return { value: 0 };
 				};
 			case "epoll_wait":
@@ -350,7 +354,7 @@ export class Sockets {
 			return { value: c.read(into) };
 		}
 		if (socket.error !== undefined) return this.takeError(socket);
-		if (c.finReceived || c.receiveShut || c.state === CLOSED) return { value: 0 };
+		if (c.finReceived || socket.readShut || c.state === CLOSED) return { value: 0 };
 		if (socket.nonBlocking || flags.includes("MSG_DONTWAIT")) return { value: -1, errno: "EAGAIN" };
 		return "blocked";
 	}
@@ -398,7 +402,7 @@ export class Sockets {
 			case "TCP_MAXSEG":
 				return apply((c) => {
 					c.advertisedMss = Math.min(c.advertisedMss, value);
-					c.peerMss = Math.min(c.peerMss, value);
+					c.mssClamp = value;
 				});
 			case "TCP_FASTOPEN":
 				socket.fastOpenQueue = value;
@@ -440,8 +444,8 @@ export class Sockets {
 		const c = socket.connection;
 		if (c === undefined) return POLL["POLLOUT"]! | POLL["POLLHUP"]!;
 		let events = 0;
-		if (c.readable > 0 || c.finReceived || c.state === CLOSED || c.receiveShut) events |= 1;
-		if (c.finReceived || c.state === CLOSED || c.receiveShut) events |= POLL["POLLRDHUP"]!;
+		if (c.readable > 0 || c.finReceived || c.state === CLOSED || socket.readShut) events |= 1;
+		if (c.finReceived || c.state === CLOSED || socket.readShut) events |= POLL["POLLRDHUP"]!;
 		const lowat = socket.options.get("TCP_NOTSENT_LOWAT") ?? Number.POSITIVE_INFINITY;
 		const room = c.sendRing.length <= (c.sendLimit * 2) / 3 && c.unsent < lowat;
 		if ((!c.connecting && (c.finQueued || room)) || c.state === CLOSED) events |= POLL["POLLOUT"]!;
@@ -474,7 +478,15 @@ export class Sockets {
 			const events = new Map<number, number>();
 			for (const [fd, wanted] of socket.epoll ?? []) {
 				const got = this.ready(fd) & (wanted.events | POLL["POLLERR"]! | POLL["POLLHUP"]!);
-				if (got !== 0) events.set(wanted.data, got);
+				const c = this.files.get(fd)?.connection;
+				// An edge is news: other readiness, more bytes in, or room that had run out.
+				const news = `${got},${c?.bytesReceived},${(got & 4) !== 0 && (wanted.events & 1) === 0 ? c?.bytesAcked : 0}`;
+				const edge = (wanted.events & EDGE) !== 0;
+				if (got === 0) wanted.seen = "";
+				else if (!edge || news !== wanted.seen) {
+					events.set(wanted.data, got);
+					wanted.seen = news;
+				}
 			}
 			if (events.size > 0 || (timeout >= 0 && now() - startedAt >= timeout)) return { value: events.size, events };
 			return "blocked";

@@ -28,6 +28,7 @@ export function effectiveMss(c: TcpConnection): number {
 export function syncMss(c: TcpConnection): void {
 	const { path } = c;
 	let mss = Math.min(c.peerMss, path.mtu - path.ops.headerLength - TCP_HEADER);
+	if (c.mssClamp > 0) mss = Math.min(mss, c.mssClamp);
 	if (c.probedMss > 0) mss = Math.min(mss, c.probedMss);
 	c.mss = Math.max(mss - (c.tsOk ? 12 : 0), 36);
 }
