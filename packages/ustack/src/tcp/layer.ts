@@ -831,7 +831,13 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 		for (let round = 0; round < MAX_ACCEPT_ROUNDS && this.eventful.length > 0; round++) {
 			const batch = this.eventful;
 			this.eventful = [];
-			for (const c of batch) this.deliver(c);
+			let at = 0;
+			try {
+				for (; at < batch.length; at++) this.deliver(batch[at]!);
+			} finally {
+				// A callback that throws must not cost the other connections their events.
+				for (at++; at < batch.length; at++) this.eventful.push(batch[at]!);
+			}
 		}
 		if (this.outputs.length === 0) return;
 		const batch = this.outputs;
