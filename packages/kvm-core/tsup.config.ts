@@ -1,4 +1,6 @@
+import { zlibSync } from "fflate";
 import { defineConfig } from "tsup";
+import { FIRST_VCPU, interpreterBytes } from "./src/software/interpreter.ts";
 
 export default defineConfig({
 	entry: { index: "src/index.ts", "hardware/index.node": "src/hardware/index.node.ts" },
@@ -9,4 +11,16 @@ export default defineConfig({
 	sourcemap: true,
 	clean: true,
 	dts: false,
+	esbuildPlugins: [
+		{
+			name: "pregenerated-interpreter",
+			setup(build) {
+				build.onLoad({ filter: /software[\\/]pregenerated\.ts$/ }, () => {
+					const packed = zlibSync(interpreterBytes(FIRST_VCPU), { level: 9 });
+					const text = Buffer.from(packed).toString("base64");
+					return { contents: `export const pregenerated = "${text}";`, loader: "js" };
+				});
+			},
+		},
+	],
 });

@@ -6,6 +6,7 @@ export default defineConfig({
 		"index.node": "src/index.node.ts",
 		"testing/index": "src/testing/index.ts",
 		bin: "src/bin.ts",
+		"io-thread": "src/native/io-thread.node.ts",
 		"bench-sender": "src/cli/bench-sender.node.ts",
 	},
 	format: "esm",

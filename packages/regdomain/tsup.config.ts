@@ -1,7 +1,13 @@
 import { defineConfig } from "tsup";
 
+const subPaths = ["config", "data", "element", "export", "formats", "hints", "iso3166", "legacy", "signature", "text"];
+
 export default defineConfig({
-	entry: { index: "src/index.ts" },
+	entry: {
+		index: "src/index.ts",
+		bin: "src/bin.ts",
+		...Object.fromEntries(subPaths.map((name) => [`${name}/index`, `src/${name}/index.ts`])),
+	},
 	format: "esm",
 	target: "es2022",
 	platform: "neutral",

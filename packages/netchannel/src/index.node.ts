@@ -30,3 +30,5 @@ export {
 } from "./native/datagram-link.node.ts";
 export { openPacket, type PacketOptions } from "./native/packet.node.ts";
 export { openTap, openTun, type TapOptions } from "./native/tap.node.ts";
+export { openThreadedLink, type ThreadedLinkOptions } from "./native/threaded.node.ts";
+export { createProcessRing, openProcessRing, type ProcessRing } from "./ring/process.node.ts";

@@ -5,8 +5,11 @@ import { tmpdir } from "node:os";
 import { extname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
-import { describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { createProcessRing, openProcessRing } from "../src/index.node.ts";
 import { createLinkPair, createNetchannels, createRing, openConsumer } from "../src/index.ts";
+import { linkCompliance } from "../src/testing/index.ts";
+import { answerEcho } from "./support/echo.ts";
 import { makeNamespace, noNamespaces } from "./support/netns.ts";
 import { makePacket } from "./support/packets.ts";
 import { hasTool } from "./support/tools.ts";
@@ -126,6 +129,95 @@ describe.skipIf(noBuild !== undefined)(`between threads${because(noBuild)}`, () 
 			await worker.terminate();
 			while (consumer.next()) expect(consumer.length).toBe(500);
 		}
+	});
+
+	test.skipIf(process.platform !== "linux")(
+		"between processes: blocking and asynchronous receives, and nothing a stranger's file could break",
+		async () => {
+			const there = await createProcessRing({ capacity: 2 ** 16, position: 2 ** 32 - 800 });
+			const back = await createProcessRing({ capacity: 2 ** 16 });
+			const code = `
+			const { openProcessRing } = await import(${JSON.stringify(dist.href.replace("index.js", "index.node.js"))});
+			const input = (await openProcessRing(${JSON.stringify(there.path)})).consumer();
+			const output = (await openProcessRing(${JSON.stringify(back.path)})).producer({ overflow: "block" });
+			while (input.wait(10_000)) input.drain((payload, meta) => output.send(payload, meta + 1));
+			output.close();`;
+			const child = spawn(process.execPath, ["--input-type=module", "-e", code], {
+				stdio: ["ignore", "ignore", "inherit"],
+			});
+			const producer = there.producer();
+			const consumer = back.consumer();
+			let received = 0;
+			for (let sent = 0; sent < 5000; ) {
+				while (sent < 5000 && producer.send(new Uint8Array(sent % 700).fill(sent), sent)) sent++;
+				if (!(await consumer.waitAsync({ timeoutMs: 10_000 }))) throw new Error("nothing came back");
+				consumer.drain((payload, meta) => {
+					expect([payload.length, meta, payload.every((byte) => byte === (received & 255))]).toEqual([
+						received % 700,
+						received + 1,
+						true,
+					]);
+					received++;
+				});
+			}
+			while (received < 5000 && (await consumer.waitAsync({ timeoutMs: 10_000 })))
+				consumer.drain(() => received++, 1000);
+			expect(received).toBe(5000);
+			producer.close();
+			expect(await new Promise((resolve) => child.once("exit", resolve))).toBe(0);
+			await expect(openProcessRing("/proc/self/exe")).rejects.toMatchObject({ name: "LinkError" });
+			await expect(openProcessRing("/nowhere")).rejects.toMatchObject({ code: "ERR_LINK_NOT_FOUND" });
+			there.close();
+			back.close();
+		},
+	);
+
+	const noThreads = noNamespaces();
+	describe.skipIf(noThreads !== undefined)(`links with a thread of their own${because(noThreads)}`, () => {
+		let space: ReturnType<typeof makeNamespace>;
+		let node: typeof import("../src/index.node.ts");
+		beforeAll(async () => {
+			node = (await import(dist.href.replace("index.js", "index.node.js"))) as typeof node;
+			space = makeNamespace();
+			space.ip("link", "add", "t0", "type", "veth", "peer", "name", "t1");
+			space.ip("link", "set", "t0", "up");
+			space.ip("link", "set", "t1", "up");
+		});
+		afterAll(() => space.remove());
+
+		linkCompliance("a threaded packet link", {
+			describe,
+			test,
+			reliable: false,
+			setup: async () => ({
+				near: await node.openThreadedLink(`packet:t0?netns=${space.name}`),
+				far: await node.openThreadedLink(`packet:t1?netns=${space.name}`),
+			}),
+		});
+
+		test("answers a flood of pings over a TAP, fails with the errno, and leaves no descriptor after 50 openings", async () => {
+			const link = await node.openThreadedLink(`tap:thr0?netns=${space.name}`);
+			space.ip("address", "add", "10.76.0.1/24", "dev", "thr0");
+			answerEcho(link, "10.76.0.2");
+			const ping = spawn("ip", ["netns", "exec", space.name, "ping", "-f", "-c", "2000", "10.76.0.2"]);
+			let output = "";
+			ping.stdout.on("data", (data) => (output += data));
+			await new Promise((resolve) => ping.once("close", resolve));
+			if (hasTool("ping")) expect(output).toMatch(/2000 packets transmitted, 2000 received, 0% packet loss/);
+			link.close();
+			await expect(node.openThreadedLink(`packet:none0?netns=${space.name}`)).rejects.toMatchObject({
+				code: "ERR_LINK_NOT_FOUND",
+				errnoName: "ENODEV",
+			});
+			await expect(node.openThreadedLink("ws://x:1")).rejects.toMatchObject({ code: "ERR_LINK_OPTION" });
+			await new Promise((resolve) => setTimeout(resolve, 300));
+			const before = readdirSync("/proc/self/fd").length;
+			for (let cycle = 0; cycle < 50; cycle++)
+				(await node.openThreadedLink(`tap:thr1?netns=${space.name}&queue=1`)).close();
+			for (let waited = 0; readdirSync("/proc/self/fd").length > before && waited < 200; waited++)
+				await new Promise((resolve) => setTimeout(resolve, 20));
+			expect(readdirSync("/proc/self/fd").length).toBeLessThanOrEqual(before);
+		});
 	});
 
 	const noSpaces = noNamespaces();

@@ -18,6 +18,9 @@ import {
 } from "@x/kvm-core";
 import type { FileDisk } from "./disk.ts";
 
+/** ERBFI, bit 0 of the UART's interrupt enable register. */
+const RECEIVE_INTERRUPT = 1;
+
 /** Ports of the virtio console that xkvm's own init uses, by what they carry. */
 export const PORTS = ["stdin", "stdout", "stderr", "control"] as const;
 
@@ -43,10 +46,14 @@ export interface GuestOptions {
 	readonly testDevice: boolean;
 	onSerial(bytes: Uint8Array): void;
 	onSerialDrained(): void;
+	/** What firmware writes to its debug console, port 402h. */
+	onDebug?(bytes: Uint8Array): void;
 	/** Gives the guest xkvm's ports. */
 	readonly ports?: {
 		onOutput(port: PortName, bytes: Uint8Array): void;
 		onDrained(port: PortName): void;
+		/** The guest opened it: only from then on it keeps what is sent there. */
+		onOpen(port: PortName): void;
 	};
 }
 
@@ -55,6 +62,8 @@ export interface Guest {
 	run(): Promise<MachineExit>;
 	/** @returns how many bytes there was room for */
 	serialInput(bytes: Uint8Array): number;
+	/** The guest has taken the serial port into use: what it is sent now is not thrown away with the driver's first reset. */
+	serialListening(): boolean;
 	/** @returns how many bytes there was room for */
 	portInput(port: PortName, bytes: Uint8Array): number;
 	/** The guest reads end of file there. */
@@ -78,6 +87,9 @@ export function startGuest(options: GuestOptions): Guest {
 			name: `xkvm.${name}`,
 			output: (bytes) => ports?.onOutput(name, bytes),
 			drained: () => ports?.onDrained(name),
+			onOpen: (open) => {
+				if (open) ports?.onOpen(name);
+			},
 		};
 	});
 	const virtioConsole = ports && new VirtioConsole(consolePorts as [ConsolePort, ...ConsolePort[]]);
@@ -97,6 +109,7 @@ export function startGuest(options: GuestOptions): Guest {
 			scheduler: createEventLoopScheduler(),
 			onSerial: (bytes) => options.onSerial(bytes),
 			onSerialDrained: () => options.onSerialDrained(),
+			...(options.onDebug && { onDebug: options.onDebug }),
 			virtio,
 			testDevice: options.testDevice,
 			...(options.debugExitPort !== undefined && { debugExitPort: options.debugExitPort }),
@@ -124,6 +137,7 @@ export function startGuest(options: GuestOptions): Guest {
 	return {
 		run: () => machine.run(),
 		serialInput: (bytes) => machine.board.serial.input(bytes),
+		serialListening: () => (machine.board.serial.save().ier & RECEIVE_INTERRUPT) !== 0,
 		portInput: (name, bytes) => virtioConsole?.input(index(name), bytes) ?? 0,
 		closePort: (name) => virtioConsole?.setOpen(index(name), false),
 		pausePort: (name, paused) => virtioConsole?.setPaused(index(name), paused),

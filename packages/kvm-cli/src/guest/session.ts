@@ -11,7 +11,7 @@ import { EscapeFilter } from "./escape.ts";
 import { jsonSink, type OutputSink, plainSink } from "./events.ts";
 import { type Guest, type GuestBoot, type PortName, startGuest } from "./guest.ts";
 import { type InputPump, pumpInput } from "./input-pump.ts";
-import { overlayInitrd } from "./overlay.ts";
+import { IMAGE_COMMAND_LINE, overlayInitrd } from "./overlay.ts";
 import { kernelProtocol } from "./protocol.ts";
 
 /** How a guest's run ended, and what xkvm makes of it. */
@@ -25,6 +25,8 @@ export interface GuestEnd {
 /** Longest a guest may take for its own shutdown after its command has ended. */
 const SHUTDOWN_GRACE_MS = 5000;
 const TAIL_LINES = 12;
+/** How often to look whether the guest listens to its serial port. */
+const POLL_MS = 20;
 const END_OF_TRANSMISSION = Uint8Array.of(4);
 
 async function readInput(flag: string, path: string): Promise<Uint8Array> {
@@ -98,7 +100,7 @@ async function prepare(request: RunRequest, io: CliIo): Promise<Prepared> {
 		return { boot: { kernel, initrd, commandLine: request.append ?? "console=ttyS0", protocol }, ownInit: false };
 	}
 	const initrd = overlayInitrd(await readFile(image.initrd), request.environment, request.command);
-	const words = ["console=ttyS0", "quiet", "panic=-1", "XKVM_PORTS=1", ...terminalWords(request, io)];
+	const words = [...IMAGE_COMMAND_LINE, ...terminalWords(request, io)];
 	if (request.append !== undefined) words.push(request.append);
 	return { boot: { kernel, initrd, commandLine: words.join(" "), protocol }, ownInit: true };
 }
@@ -107,6 +109,13 @@ async function prepare(request: RunRequest, io: CliIo): Promise<Prepared> {
 function ownCommandLine(kernel: Kernel, path: string, append: string | undefined): string {
 	if (kernel.format === "multiboot") return append === undefined ? path : `${path} ${append}`;
 	return append ?? "console=ttyS0";
+}
+
+function isLinux(boot: GuestBoot): boolean {
+	return (
+		"kernel" in boot &&
+		(boot.kernel.format === "bzimage" || (boot.kernel.format === "elf" && boot.kernel.elf.pvhEntry !== undefined))
+	);
 }
 
 function terminalWords(request: RunRequest, io: CliIo): string[] {
@@ -140,6 +149,7 @@ class Session {
 	readonly #request: RunRequest;
 	readonly #io: CliIo;
 	readonly #ownInit: boolean;
+	readonly #waitsForDriver: boolean;
 	readonly #sink: OutputSink;
 	readonly #tail = new ConsoleTail();
 	readonly #guest: Guest;
@@ -156,6 +166,7 @@ class Session {
 		this.#request = request;
 		this.#io = io;
 		this.#ownInit = prepared.ownInit;
+		this.#waitsForDriver = prepared.ownInit || isLinux(prepared.boot);
 		this.#interactive = isInteractive(request, io);
 		this.#sink = request.json ? jsonSink(io) : plainSink(io);
 		this.#guest = startGuest({
@@ -169,11 +180,15 @@ class Session {
 				if (request.command === undefined) this.#sink.push("console", bytes);
 			},
 			onSerialDrained: () => this.#pump?.drained(),
+			...("firmware" in prepared.boot && { onDebug: (bytes: Uint8Array) => this.#sink.push("stderr", bytes) }),
 			...(prepared.ownInit && {
 				ports: {
 					onOutput: (port: PortName, bytes: Uint8Array) => this.#onPort(port, bytes),
 					onDrained: (port: PortName) => {
 						if (port === "stdin") this.#pump?.drained();
+					},
+					onOpen: (port: PortName) => {
+						if (port === "stdin") this.#startInput();
 					},
 				},
 			}),
@@ -200,7 +215,8 @@ class Session {
 				this.#stop();
 			});
 		}
-		if (!this.#ownInit) this.#startInput();
+		if (this.#interactive || !this.#waitsForDriver) this.#startInput();
+		else if (!this.#ownInit) this.#startInputWhenHeard();
 		try {
 			signal.throwIfAborted();
 			return this.#end(await this.#runToEnd());
@@ -231,6 +247,16 @@ class Session {
 
 	#after(milliseconds: number, action: () => void): void {
 		this.#timers.push(setTimeout(action, milliseconds));
+	}
+
+	/** Input sent before Linux's driver has taken the port over would be lost. */
+	#startInputWhenHeard(): void {
+		const look = setInterval(() => {
+			if (!this.#guest.serialListening()) return;
+			clearInterval(look);
+			this.#startInput();
+		}, POLL_MS);
+		this.#timers.push(look);
 	}
 
 	#startInput(): void {

@@ -1,8 +1,9 @@
-import { mkdir, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { CliError, EXIT } from "../exit.ts";
 import type { Progress } from "../terminal/progress.ts";
 import { runChild } from "./child.ts";
+import { makeFolder } from "./store.ts";
 
 /** A package as apt's lists describe it. */
 export interface DebianPackage {
@@ -83,8 +84,8 @@ export async function openApt({ architecture, folder, signal, progress }: AptOpt
 			);
 		}
 	}
-	await mkdir(join(folder, "state/lists/partial"), { recursive: true });
-	await mkdir(join(folder, "cache/archives/partial"), { recursive: true });
+	await makeFolder(join(folder, "state/lists/partial"));
+	await makeFolder(join(folder, "cache/archives/partial"));
 	await writeFile(join(folder, "status"), "");
 	const configuration = join(folder, "apt.conf");
 	await writeFile(configuration, CONFIGURATION);

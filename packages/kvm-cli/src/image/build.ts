@@ -4,7 +4,7 @@ import { join, relative } from "node:path";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { CliError, EXIT } from "../exit.ts";
 import type { Progress } from "../terminal/progress.ts";
-import { type Apt, type DebianPackage, openApt } from "./apt.ts";
+import { type Apt, type DebianPackage, noSpace, openApt } from "./apt.ts";
 import { runChild } from "./child.ts";
 import { type CpioEntry, characterDevice, directory, file, symlink, writeCpio } from "./cpio.ts";
 import { extractDeb } from "./deb.ts";
@@ -64,7 +64,7 @@ export async function buildImage(
 	const { store, signal, progress } = context;
 	const { architecture, metapackage } = KERNELS[options.kernel];
 	const waiting = (pid: number): void => progress.step(`Waiting for another build (process ${pid})`);
-	return store.exclusively(signal, waiting, async () => {
+	const build = async (): Promise<{ image: StoredImage; built: boolean }> => {
 		await store.sweep();
 		const apt = await openApt({ architecture, folder: join(store.root, "apt", architecture), signal, progress });
 		progress.step(`Refreshing package lists for ${architecture}`);
@@ -106,7 +106,13 @@ export async function buildImage(
 		} finally {
 			await rm(work, { recursive: true, force: true });
 		}
-	});
+	};
+	try {
+		return await store.exclusively(signal, waiting, build);
+	} catch (error) {
+		if ((error as { code?: unknown }).code === "ENOSPC") throw noSpace(store.root);
+		throw error;
+	}
 }
 
 async function kernelPackage(apt: Apt, metapackage: string): Promise<DebianPackage> {

@@ -40,7 +40,6 @@ port() {
 }
 control=$(port xkvm.control)
 if [ -f /xkvm/command ]; then
-	echo ready >"$control"
 	sh /xkvm/command <"$(port xkvm.stdin)" >"$(port xkvm.stdout)" 2>"$(port xkvm.stderr)"
 	echo "exit $?" >"$control"
 	finish

@@ -46,6 +46,23 @@ export function checkImageName(name: string): string {
 	);
 }
 
+/**
+ * Makes a folder and those above it. One by one: Node's own recursive way never ends on file systems that refuse with
+ * ENOENT, as /proc does.
+ */
+export async function makeFolder(path: string): Promise<void> {
+	for (let end = path.indexOf("/", 1); ; end = path.indexOf("/", end + 1)) {
+		const folder = end < 0 ? path : path.slice(0, end);
+		const existing = await stat(folder).catch(() => undefined);
+		if (existing === undefined) {
+			await mkdir(folder).catch((error: NodeJS.ErrnoException) => {
+				if (error.code !== "EEXIST") throw error;
+			});
+		}
+		if (end < 0) return;
+	}
+}
+
 /** The images under a cache folder. An image is a folder that appears complete or not at all. */
 export class ImageStore {
 	readonly root: string;
@@ -87,7 +104,7 @@ export class ImageStore {
 	/** Makes a folder for work in progress; {@link sweep} finds it if its process dies. */
 	async workFolder(): Promise<string> {
 		const folder = join(this.temporary, `${process.pid}-${randomUUID()}`);
-		await mkdir(folder, { recursive: true });
+		await makeFolder(folder);
 		return folder;
 	}
 
@@ -106,7 +123,7 @@ export class ImageStore {
 			await writeFile(join(work, "vmlinuz"), files.kernel);
 			await writeFile(join(work, "initrd.img"), files.initrd);
 			await writeFile(join(work, "image.json"), `${JSON.stringify(manifest, null, "\t")}\n`);
-			await mkdir(this.images, { recursive: true });
+			await makeFolder(this.images);
 			const folder = join(this.images, manifest.id);
 			await rm(folder, { recursive: true, force: true });
 			await rename(work, folder);
@@ -118,7 +135,7 @@ export class ImageStore {
 	}
 
 	async point(name: string, id: string): Promise<void> {
-		await mkdir(this.names, { recursive: true });
+		await makeFolder(this.names);
 		const fresh = join(this.names, `.${name}.${process.pid}`);
 		await writeFile(fresh, `${id}\n`);
 		await rename(fresh, join(this.names, name));
@@ -138,7 +155,7 @@ export class ImageStore {
 	 * @param waiting - called once when another one does
 	 */
 	async exclusively<T>(signal: AbortSignal, waiting: (pid: number) => void, work: () => Promise<T>): Promise<T> {
-		await mkdir(this.root, { recursive: true });
+		await makeFolder(this.root);
 		const lock = join(this.root, "lock");
 		for (let told = false; ; ) {
 			signal.throwIfAborted();

@@ -9,6 +9,11 @@ import type { VirtioDevice } from "./virtio/device.ts";
 
 /** Nanoseconds a machine runs before it lets the event loop have a turn. */
 const TURN_NS = 4e6;
+/**
+ * Instructions a vCPU executes before the next one has its turn, where several share the thread: each may wait in a
+ * loop for what another is to do.
+ */
+const SHARED_INSTRUCTIONS = 20_000;
 /** Exits between two looks at the clock. */
 const EXITS_PER_LOOK = 64;
 const LEAST_SLICE_MS = 0.1;
@@ -219,6 +224,8 @@ export class Machine {
 		this.#closed = true;
 		this.stop();
 		this.vm.close();
+		// What still holds the machine must not hold the guest's memory.
+		this.ram.release();
 	}
 
 	#addRom(slot: number, { physAddr, bytes }: MachineRom): void {
@@ -256,7 +263,7 @@ export class Machine {
 			const deadline = board.nextDeadline() + this.#start;
 			if (now >= deadline) board.advance();
 			const until = Math.min(end, deadline > now ? deadline : end);
-			this.#setSlice(Math.max(LEAST_SLICE_MS, (until - now) / 1e6 / vcpus.length));
+			this.#setSlice(Math.max(LEAST_SLICE_MS, (until - now) / 1e6));
 			this.#woken = false;
 			let halted = true;
 			for (const vcpu of vcpus) {
@@ -318,7 +325,8 @@ export class Machine {
 	#setSlice(milliseconds: number): void {
 		if (milliseconds === this.#slice) return;
 		this.#slice = milliseconds;
-		for (const vcpu of this.vcpus) vcpu.setSlice({ milliseconds });
+		const slice = this.vcpus.length > 1 ? { milliseconds, instructions: SHARED_INSTRUCTIONS } : { milliseconds };
+		for (const vcpu of this.vcpus) vcpu.setSlice(slice);
 	}
 
 	/** All vCPUs are halted: whether none of them could take an interrupt. */

@@ -1,5 +1,6 @@
 import { TSC_KHZ } from "./clock.ts";
-import { type Core, Cpu, DB, ExitRequest, GuestFault, NM, UD } from "./cpu/cpu.ts";
+import { type Core, Cpu, DB, ExitRequest, GP, GuestFault, NM, SS_VECTOR, UD } from "./cpu/cpu.ts";
+import { breakpoints, DR6_BS, matchExecution, noteDebug } from "./cpu/debug.ts";
 import {
 	DEBUG_TRAP,
 	EXCEPTION,
@@ -18,10 +19,12 @@ import { deliver, type EventKind } from "./cpu/interrupts.ts";
 import * as L from "./cpu/layout.ts";
 import { deriveMode } from "./cpu/mode.ts";
 import { linearAddress } from "./cpu/operand.ts";
+import { SHADOW_MOV_SS } from "./cpu/segment-load.ts";
 import { type CodeArena, CodeCache, type CodePage } from "./decode/code-cache.ts";
 import { Decoder } from "./decode/decoder.ts";
-import { CROSSING, type Generated, JOIN, LEAVE, STALE } from "./emit/generate.ts";
-import { UOP_BYTES, UOP_IMM, UOP_META } from "./emit/uop.ts";
+import { ALIGNED } from "./emit/emitter.ts";
+import { CROSSING, type HandlerPlan, JOIN, LEAVE, STALE } from "./emit/plan.ts";
+import { UOP_BYTES, UOP_FLAGS, UOP_IMM, UOP_META } from "./emit/uop.ts";
 import type { PhysicalMemory } from "./memory.ts";
 import { SystemInsn } from "./system-insn.ts";
 import { type MmioHandler, Translator } from "./translate.ts";
@@ -67,6 +70,8 @@ export class ExecutionCore implements Core {
 	readonly cpu: Cpu;
 	readonly translator: Translator;
 	readonly code: CodeCache;
+	/** The VM's cores, this one among them: what one writes, the others may have decoded. */
+	peers: readonly ExecutionCore[] = [this];
 	interrupts: InterruptSource | undefined;
 	debug: DebugControl | undefined;
 	/** Ran into by `debug`: what stopped it, DR6 bits. */
@@ -79,7 +84,7 @@ export class ExecutionCore implements Core {
 	/** A request noted by the embedder's side waits: leave before the next access of that kind. */
 	requestPending = false;
 	private readonly physical: PhysicalMemory;
-	private readonly generated: Generated;
+	private readonly plan: HandlerPlan;
 	private readonly insn: SystemInsn;
 	private readonly u16: Uint16Array;
 	private readonly i32: Int32Array;
@@ -91,19 +96,21 @@ export class ExecutionCore implements Core {
 	/** Micro-op whose handler was replaced by LEAVE for a moment, and what stood there. */
 	private trapped = 0;
 	private trappedHandler = 0;
+	/** DR7 enables an instruction breakpoint. */
+	private watchesCode = false;
 	/** Budget put aside to make generated code leave at once. */
 	private stolen = 0;
 
-	constructor(physical: PhysicalMemory, base: number, arena: CodeArena, generated: Generated, mmio: MmioHandler) {
+	constructor(physical: PhysicalMemory, base: number, arena: CodeArena, plan: HandlerPlan, mmio: MmioHandler) {
 		const { buffer } = physical.u8;
 		this.physical = physical;
-		this.generated = generated;
+		this.plan = plan;
 		this.cpu = new Cpu(buffer, base);
 		this.insn = new SystemInsn(this.cpu, buffer);
 		this.u16 = new Uint16Array(buffer);
 		this.i32 = new Int32Array(buffer);
 		this.translator = new Translator(this.cpu, physical, mmio, this);
-		this.code = new CodeCache(buffer, arena, new Decoder(generated), (page) => this.codeAppeared(page));
+		this.code = new CodeCache(buffer, arena, new Decoder(plan), (page) => this.codeAppeared(page));
 		this.cpu.memory = this.translator;
 		this.cpu.core = this;
 		this.cpu.set64(L.TWO_GIB, 0x8000_0000n);
@@ -164,8 +171,10 @@ export class ExecutionCore implements Core {
 	}
 
 	private ripOf(pc: number): bigint {
-		const rip = this.cpu.get64(L.RIP_BASE) + BigInt(this.u16[(pc + UOP_META) >>> 1]! & 0xfff);
-		return this.cutRip(rip);
+		// What ends a page after an instruction across its boundary stands beyond the offsets a page has.
+		const end = this.isPageEnd(this.u16[pc >>> 1]!);
+		const offset = end ? this.i32[(pc + UOP_IMM) >>> 2]! : this.u16[(pc + UOP_META) >>> 1]! & 0xfff;
+		return this.cutRip(this.cpu.get64(L.RIP_BASE) + BigInt(offset));
 	}
 
 	private cutRip(rip: bigint): bigint {
@@ -228,6 +237,9 @@ export class ExecutionCore implements Core {
 	}
 
 	debugChanged(): void {
+		const enabled = breakpoints(this.cpu);
+		this.watchesCode = enabled.some(({ kind }) => kind === "execute");
+		this.translator.watch(enabled.filter(({ kind }) => kind === "write" || kind === "access"));
 		this.leaveAsked = true;
 	}
 
@@ -301,12 +313,7 @@ export class ExecutionCore implements Core {
 	/** One instruction at a time: debugging, TF, the shadow of STI with an interrupt waiting. */
 	private get steps(): boolean {
 		const { cpu } = this;
-		return (
-			this.debug !== undefined ||
-			(cpu.systemFlags & L.TF) !== 0 ||
-			(cpu.get32(L.DR7) & 0xff) !== 0 ||
-			cpu.get32(L.SHADOW) !== 0
-		);
+		return this.debug !== undefined || (cpu.systemFlags & L.TF) !== 0 || this.watchesCode || cpu.get32(L.SHADOW) !== 0;
 	}
 
 	private wantsAttention(): boolean {
@@ -321,6 +328,9 @@ export class ExecutionCore implements Core {
 		const { cpu } = this;
 		if (cpu.get32(EXCEPTION) !== 0) {
 			cpu.set32(EXCEPTION, 0);
+			cpu.set32(L.FAULT_FLAG, 0);
+			// The instruction will be executed again, and meet its breakpoints again.
+			cpu.set32(DEBUG_TRAP, 0);
 			this.enterHandler(cpu.get32(EXCEPTION_VECTOR), "exception", cpu.i32[EXCEPTION_ERROR >> 2]!);
 			return true;
 		}
@@ -337,10 +347,11 @@ export class ExecutionCore implements Core {
 			this.enterHandler(2, "nmi", -1);
 			return true;
 		}
-		if (cpu.get32(DEBUG_TRAP) !== 0) {
-			const status = cpu.get32(DEBUG_TRAP);
+		if (cpu.get32(DEBUG_TRAP) !== 0 && cpu.get32(L.SHADOW) !== SHADOW_MOV_SS) {
+			noteDebug(cpu, cpu.get32(DEBUG_TRAP));
 			cpu.set32(DEBUG_TRAP, 0);
-			cpu.set64(L.DR6, (cpu.get64(L.DR6) & ~0xfn) | BigInt(status >>> 0));
+			// HLT's own trap ends it.
+			this.wake();
 			this.enterHandler(DB, "exception", -1);
 			return true;
 		}
@@ -372,6 +383,8 @@ export class ExecutionCore implements Core {
 		cpu.rip = rip;
 		cpu.nextRip = rip;
 		cpu.jumped = false;
+		// An event takes its share of the budget, so that a handler that faults at once cannot go on for ever.
+		this.setBudget(this.budget - 1);
 		deliver(cpu, { vector, kind, errorCode, returnRip: rip });
 		this.settle(this.cutRip(cpu.nextRip));
 	}
@@ -380,6 +393,10 @@ export class ExecutionCore implements Core {
 	private lookUp(): number {
 		const { cpu, translator } = this;
 		const rip = cpu.get64(L.RIP);
+		if (cpu.get32(L.CODE_64) === 0 && rip > BigInt(cpu.segmentLimit(L.CS))) {
+			this.queueException(GP, 0);
+			return 0;
+		}
 		const base = cpu.get64(L.SEG_BASE + L.CS * 8);
 		const linear = this.cutRip(rip + base);
 		const lo = Number(linear & 0xffff_ffffn);
@@ -425,13 +442,22 @@ export class ExecutionCore implements Core {
 		if (pc === 0) return;
 		const stepped = (cpu.systemFlags & L.TF) !== 0;
 		if (this.breakpointAt(pc)) return;
-		const shadowed = cpu.get32(L.SHADOW) !== 0;
+		const shadow = cpu.get32(L.SHADOW);
+		cpu.set32(L.SHADOW, 0);
+		cpu.stepSuppressed = false;
 		this.leaveAfter(pc);
+		const handler = this.u16[pc >>> 1]!;
+		const plain = this.plan.plain[handler]!;
+		this.u16[pc >>> 1] = plain;
 		this.enter(pc);
 		this.untrap();
+		if (this.u16[pc >>> 1] === plain) this.u16[pc >>> 1] = handler;
 		const finished = cpu.get32(EXCEPTION) === 0 && !this.requestPending;
-		if (shadowed && finished) cpu.set32(L.SHADOW, 0);
-		if (stepped && finished && (cpu.systemFlags & L.TF) !== 0) cpu.set32(DEBUG_TRAP, 0x4000);
+		if (!finished) cpu.set32(L.SHADOW, shadow);
+		// The single-step trap of MOV SS is lost, its data breakpoints wait for the instruction behind it.
+		if (stepped && finished && !cpu.stepSuppressed && cpu.get32(L.SHADOW) !== SHADOW_MOV_SS) {
+			cpu.set32(DEBUG_TRAP, cpu.get32(DEBUG_TRAP) | DR6_BS);
+		}
 		if (this.debug?.singleStep === true && finished) {
 			this.debugStatus = 0x4000;
 			this.stop ??= "debug";
@@ -452,15 +478,11 @@ export class ExecutionCore implements Core {
 			this.stop = "debug";
 			return true;
 		}
-		const dr7 = cpu.get32(L.DR7);
-		if ((dr7 & 0xff) === 0 || this.debug !== undefined) return false;
-		for (let n = 0; n < 4; n++) {
-			const enabled = (dr7 >>> (n * 2)) & 3;
-			const kind = (dr7 >>> (16 + n * 4)) & 3;
-			if (enabled !== 0 && kind === 0 && cpu.get64(L.DR + n * 8) === linear) {
-				cpu.set32(DEBUG_TRAP, 1 << n);
-				return true;
-			}
+		if (!this.watchesCode || this.debug !== undefined || cpu.get32(L.SHADOW) === SHADOW_MOV_SS) return false;
+		const bits = matchExecution(cpu, linear);
+		if (bits !== 0) {
+			cpu.set32(DEBUG_TRAP, bits);
+			return true;
 		}
 		return false;
 	}
@@ -534,20 +556,44 @@ export class ExecutionCore implements Core {
 
 	private slowRead(lo: number, hi: number, size: number, pc: number): number {
 		this.cpu.set32(L.PC, pc);
-		const host = this.translator.readable(lo, hi, size & 0xff, (size & 0x100) !== 0);
+		if (this.passesEnd(lo, size, pc)) return 0;
+		const host = this.translator.readable(lo, hi, size & 0xff, this.usesStack(size, pc));
+		if (this.cpu.get32(DEBUG_TRAP) !== 0) this.leaveAfter(pc);
 		return host > 0 ? host : this.missed(host, pc);
 	}
 
 	private slowWrite(lo: number, hi: number, size: number, pc: number, modify: boolean): number {
 		this.cpu.set32(L.PC, pc);
-		const host = this.translator.writable(lo, hi, size & 0xff, (size & 0x100) !== 0, modify);
+		if (this.passesEnd(lo, size, pc)) return 0;
+		const host = this.translator.writable(lo, hi, size & 0xff, this.usesStack(size, pc), modify);
+		if (this.cpu.get32(DEBUG_TRAP) !== 0) this.leaveAfter(pc);
 		return host > 0 ? host : this.missed(host, pc);
+	}
+
+	/** Outside 64-bit code nothing reaches beyond the end of a flat segment, whose limit generated code does not check. */
+	private passesEnd(lo: number, size: number, pc: number): boolean {
+		const { cpu } = this;
+		if ((lo >>> 0) + (size & 0xff) <= 2 ** 32 || cpu.get32(L.CODE_64) !== 0) return false;
+		const stack = this.usesStack(size, pc);
+		const segment = stack ? L.SS : (this.physical.u8[pc + UOP_FLAGS]! >> 2) & 7;
+		if (cpu.get64(L.SEG_BASE + segment * 8) !== 0n) return false;
+		this.queueFault(stack ? SS_VECTOR : GP, 0, pc);
+		return true;
+	}
+
+	/** Whether an access goes through SS, implicitly or by its operand: a non-canonical address is #SS then. */
+	private usesStack(size: number, pc: number): boolean {
+		return (size & 0x100) !== 0 || ((this.physical.u8[pc + UOP_FLAGS]! >> 2) & 7) === L.SS;
 	}
 
 	/** A fault (0) or a request (-1). */
 	private missed(result: number, pc: number): 0 {
-		if (result === 0) this.queueException(this.translator.faultVector, this.translator.faultCode);
-		else this.requestPending = true;
+		if (result === 0) {
+			const { translator } = this;
+			// What is not canonical is #SS through the stack segment, and 64-bit code names that only by its base register.
+			const stack = translator.faultVector === GP && ((this.physical.u8[pc + UOP_FLAGS]! >> 2) & 7) === L.SS;
+			this.queueException(stack ? SS_VECTOR : translator.faultVector, translator.faultCode);
+		} else this.requestPending = true;
 		return this.abandon(pc);
 	}
 
@@ -562,10 +608,15 @@ export class ExecutionCore implements Core {
 	private checkSegment(segment: number, offset: number, size: number, write: number, pc: number): number {
 		const { cpu } = this;
 		try {
-			linearAddress(cpu, segment, BigInt(offset >>> 0), size, write !== 0);
+			linearAddress(cpu, segment, BigInt(offset >>> 0), size & 0xff, write !== 0);
 			return 1;
 		} catch (error) {
 			if (!(error instanceof GuestFault)) throw error;
+			const misaligned = ((cpu.u32[(L.SEG_BASE + segment * 8) >> 2]! + offset) & 15) !== 0;
+			if ((size & ALIGNED) !== 0 && misaligned) {
+				this.queueFault(GP, 0, pc);
+				return 0;
+			}
 			this.queueFault(error.vector, error.errorCode, pc);
 			return 0;
 		}
@@ -623,7 +674,7 @@ export class ExecutionCore implements Core {
 	/** Executes a system instruction; returns the micro-op to go on with, or 0. */
 	private system(number: number, pc: number): number {
 		const { cpu } = this;
-		const handler = this.generated.systemHandlers[number]!;
+		const handler = this.plan.systemHandlers[number]!;
 		cpu.set32(L.PC, pc);
 		const meta = this.u16[(pc + UOP_META) >>> 1]!;
 		const rip = this.cutRip(cpu.get64(L.RIP_BASE) + BigInt(meta & 0xfff));
@@ -643,7 +694,7 @@ export class ExecutionCore implements Core {
 			} else throw error;
 			return 0;
 		}
-		if (!cpu.jumped && !this.refetch && !this.leaveAsked) return pc + UOP_BYTES;
+		if (!cpu.jumped && !this.refetch && !this.leaveAsked && cpu.get32(DEBUG_TRAP) === 0) return pc + UOP_BYTES;
 		const left = this.budgetAt(pc) - 1;
 		cpu.set32(L.PC, 0);
 		cpu.set64(L.RIP, this.cutRip(cpu.nextRip));
@@ -653,12 +704,24 @@ export class ExecutionCore implements Core {
 
 	// ---- decoded code and memory -------------------------------------------------------------------------------
 
-	/** Part of CodeWatcher: a store is about to change a page that holds decoded code. */
+	/** Part of CodeWatcher: a store of this or another vCPU is about to change a page that holds decoded code. */
 	codeWritten(physical: number, from: number, to: number): void {
-		if (!this.code.invalidate(physical, from, to)) return;
+		let held = false;
+		let covered = false;
+		for (const { code } of this.peers) {
+			held ||= code.holds(physical);
+			covered ||= code.covers(physical, from, to);
+		}
+		if (held && !covered) return;
+		for (const peer of this.peers) peer.dropPage(physical);
 		const slot = this.physical.slotAt(physical);
 		if (slot !== undefined) slot.code[(physical - slot.physical) / 4096] = 0;
-		if (this.trapped !== 0) this.trappedHandler = STALE;
+	}
+
+	private dropPage(physical: number): void {
+		this.code.drop(physical);
+		// What was put back later must not bring the old code back.
+		if (this.trapped !== 0 && this.u16[this.trapped >>> 1] === STALE) this.trappedHandler = STALE;
 	}
 
 	/** Slots changed: whatever was translated or decoded may be gone. */
@@ -674,6 +737,6 @@ export class ExecutionCore implements Core {
 		const page = (physical - slot.physical) / 4096;
 		if (slot.code[page] !== 0) return;
 		slot.code[page] = 1;
-		this.translator.protectPage(slot.host + page * 4096);
+		for (const { translator } of this.peers) translator.protectPage(slot.host + page * 4096);
 	}
 }

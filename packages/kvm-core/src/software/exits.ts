@@ -135,8 +135,8 @@ export class ExitPort implements PortIo, MmioHandler {
 
 	private answered(kind: Answer["kind"], address: number, size: number): Uint8Array | undefined {
 		const answer = this.answers[this.cursor];
+		if (answer === undefined) return undefined;
 		if (
-			answer === undefined ||
 			answer.kind !== kind ||
 			answer.address !== address ||
 			answer.data.length !== size ||

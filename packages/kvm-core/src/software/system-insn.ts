@@ -1,6 +1,6 @@
 import type { Cpu } from "./cpu/cpu.ts";
 import type { DecodedInsn } from "./cpu/system-operation.ts";
-import type { SystemHandler } from "./emit/generate.ts";
+import type { SystemHandler } from "./emit/plan.ts";
 import { UOP_BASE, UOP_DISP, UOP_FLAGS, UOP_IMM, UOP_INDEX, UOP_REG } from "./emit/uop.ts";
 
 /** A micro-op as a system operation sees it. One object, pointed at one micro-op after the other. */

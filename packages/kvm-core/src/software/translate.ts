@@ -1,4 +1,6 @@
 import { type Cpu, ExitRequest, GP, type LinearMemory, PF_VECTOR, SS_VECTOR } from "./cpu/cpu.ts";
+import { type Breakpoint, matchData } from "./cpu/debug.ts";
+import { DEBUG_TRAP } from "./cpu/events.ts";
 import * as L from "./cpu/layout.ts";
 import { ACCESS_FETCH, ACCESS_IMPLICIT, ACCESS_USER, ACCESS_WRITE, Mmu, PAGE_GLOBAL, walk } from "./cpu/paging.ts";
 import { markDirty, PAGE, type PhysicalMemory, type Slot } from "./memory.ts";
@@ -32,6 +34,8 @@ export class Translator implements LinearMemory {
 	/** Vector of the fault the last failed access queued, and its error code. */
 	faultVector = 0;
 	faultCode = 0;
+	/** Low halves of the linear pages that data breakpoints touch. */
+	private watched: readonly number[] = [];
 	private readonly cpu: Cpu;
 	private readonly physical: PhysicalMemory;
 	private readonly mmio: MmioHandler;
@@ -120,17 +124,40 @@ export class Translator implements LinearMemory {
 	 * @returns -1 with the fault in `faultVector`, `faultCode` and CR2
 	 */
 	translate(lo: number, hi: number, access: number, stack: boolean): number {
-		if (hi >> 15 !== 0 && hi >> 15 !== -1 && this.cpu.longMode) {
-			this.faultVector = stack ? SS_VECTOR : GP;
-			this.faultCode = 0;
-			return -1;
-		}
+		if (this.refuses(hi, stack)) return -1;
 		if (walk(this.mmu, lo, hi, access)) return this.mmu.physical;
 		this.faultVector = PF_VECTOR;
 		this.faultCode = this.mmu.errorCode;
 		this.cpu.u32[L.CR2 >> 2] = lo;
 		this.cpu.u32[(L.CR2 >> 2) + 1] = hi;
 		return -1;
+	}
+
+	/** Watches data breakpoints: pages that they touch stay out of the TLBs, so that each access comes by here. */
+	watch(breakpoints: readonly Breakpoint[]): void {
+		if (breakpoints.length === 0 && this.watched.length === 0) return;
+		this.watched = breakpoints.flatMap(({ address, length }) => {
+			const first = Number(address & 0xffff_f000n);
+			const last = Number((address + BigInt(length - 1)) & 0xffff_f000n);
+			return first === last ? [first | 0] : [first | 0, last | 0];
+		});
+		this.flush(false);
+	}
+
+	/** Notes which data breakpoints an access touches. */
+	private noteAccess(lo: number, hi: number, size: number, write: boolean): void {
+		if (this.watched.length === 0) return;
+		const linear = (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
+		const bits = matchData(this.cpu, linear, size, write);
+		if (bits !== 0) this.cpu.set32(DEBUG_TRAP, this.cpu.get32(DEBUG_TRAP) | bits);
+	}
+
+	/** Whether an address with this upper half is not canonical: #GP(0) or #SS(0). */
+	private refuses(hi: number, stack: boolean): boolean {
+		if (hi >> 15 === 0 || hi >> 15 === -1 || !this.cpu.longMode) return false;
+		this.faultVector = stack ? SS_VECTOR : GP;
+		this.faultCode = 0;
+		return true;
 	}
 
 	/** Translates for a fetch and remembers the page's entry table. Returns the physical page or -1. */
@@ -150,6 +177,7 @@ export class Translator implements LinearMemory {
 	/** Host address of `size` readable bytes, BOUNCE if need be; 0 = fault queued, -1 = ask the embedder first. */
 	readable(lo: number, hi: number, size: number, stack: boolean): number {
 		const access = this.cpu.cpl === 3 ? ACCESS_USER : 0;
+		this.noteAccess(lo, hi, size, false);
 		const first = lo & (PAGE - 1);
 		if (first + size > PAGE) return this.gather(lo, hi, size, access, stack);
 		const physical = this.translate(lo, hi, access, stack);
@@ -169,6 +197,7 @@ export class Translator implements LinearMemory {
 	 */
 	writable(lo: number, hi: number, size: number, stack: boolean, modify: boolean): number {
 		const access = ACCESS_WRITE | (this.cpu.cpl === 3 ? ACCESS_USER : 0);
+		this.noteAccess(lo, hi, size, true);
 		const first = lo & (PAGE - 1);
 		if (first + size > PAGE) return this.splitWrite(lo, hi, size, access, stack, modify);
 		const physical = this.translate(lo, hi, access, stack);
@@ -244,6 +273,9 @@ export class Translator implements LinearMemory {
 	}
 
 	private fetch(linear: bigint, size: number, system: boolean): void {
+		if (!system && this.watched.length > 0) {
+			this.noteAccess(Number(linear & 0xffff_ffffn), Number(linear >> 32n) | 0, size, false);
+		}
 		const access = this.accessOf(system);
 		const room = PAGE - Number(linear & 0xfffn);
 		const first = Math.min(size, room);
@@ -264,6 +296,9 @@ export class Translator implements LinearMemory {
 	}
 
 	private put(linear: bigint, size: number, system: boolean): void {
+		if (!system && this.watched.length > 0) {
+			this.noteAccess(Number(linear & 0xffff_ffffn), Number(linear >> 32n) | 0, size, true);
+		}
 		const access = this.accessOf(system) | ACCESS_WRITE;
 		const room = PAGE - Number(linear & 0xfffn);
 		const first = Math.min(size, room);
@@ -277,6 +312,7 @@ export class Translator implements LinearMemory {
 	// ---- pieces ------------------------------------------------------------------------------------------------
 
 	private fill(table: number, lo: number, hi: number, host: number): void {
+		if (this.watched.includes(lo & -PAGE)) return;
 		const entry = (table + ((lo >>> 8) & ((L.TLB_ENTRIES - 1) * L.TLB_ENTRY_BYTES))) >>> 2;
 		const words = this.tlbWords;
 		words[entry] = lo & -PAGE;
@@ -293,9 +329,10 @@ export class Translator implements LinearMemory {
 	/** A read across two pages, into BOUNCE. */
 	private gather(lo: number, hi: number, size: number, access: number, stack: boolean): number {
 		const first = PAGE - (lo & (PAGE - 1));
+		const [nextLo, nextHi] = nextPage(lo, hi, this.cpu.code64);
+		if (this.refuses(nextHi, stack)) return 0;
 		const physical = this.translate(lo, hi, access, stack);
 		if (physical < 0) return 0;
-		const [nextLo, nextHi] = nextPage(lo, hi, this.cpu.longMode);
 		const second = this.translate(nextLo, nextHi, access, stack);
 		if (second < 0) return 0;
 		if (!this.piece(physical + (lo & (PAGE - 1)), 0, first)) return -1;
@@ -317,9 +354,10 @@ export class Translator implements LinearMemory {
 
 	private splitWrite(lo: number, hi: number, size: number, access: number, stack: boolean, modify: boolean): number {
 		const first = PAGE - (lo & (PAGE - 1));
+		const [nextLo, nextHi] = nextPage(lo, hi, this.cpu.code64);
+		if (this.refuses(nextHi, stack)) return 0;
 		const physical = this.translate(lo, hi, access, stack);
 		if (physical < 0) return 0;
-		const [nextLo, nextHi] = nextPage(lo, hi, this.cpu.longMode);
 		const second = this.translate(nextLo, nextHi, access, stack);
 		if (second < 0) return 0;
 		if (modify) {

@@ -25,7 +25,7 @@ import { PAGE_MAY_WRITE, PAGE_USER, walk } from "./cpu/paging.ts";
 import * as registers from "./cpu/registers.ts";
 import { init, powerOn, startUp } from "./cpu/reset.ts";
 import type { CodeArena } from "./decode/code-cache.ts";
-import type { Generated } from "./emit/generate.ts";
+import type { HandlerPlan } from "./emit/plan.ts";
 import { ExitPort, type InternalDevices, type RequestGate } from "./exits.ts";
 import type { PhysicalMemory } from "./memory.ts";
 import type { SoftwareVm } from "./vm.ts";
@@ -43,7 +43,7 @@ export interface VcpuParts {
 	readonly physical: PhysicalMemory;
 	readonly base: number;
 	readonly arena: CodeArena;
-	readonly generated: Generated;
+	readonly plan: HandlerPlan;
 	readonly module: WebAssembly.Module;
 	readonly memory: WebAssembly.Memory;
 	readonly cpuid: readonly CpuidEntry[];
@@ -79,7 +79,7 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 			now: () => vm.now(),
 		};
 		this.port = new ExitPort(devices, this);
-		this.core = new ExecutionCore(parts.physical, parts.base, parts.arena, parts.generated, this.port);
+		this.core = new ExecutionCore(parts.physical, parts.base, parts.arena, parts.plan, this.port);
 		const { core } = this;
 		const { cpu } = core;
 		cpu.ports = this.port;
@@ -168,6 +168,10 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 				// Devices may have something for it by now; if not, the embedder waits.
 				vm.advanceTo(vm.now());
 				if (core.interrupts?.pending() === true && (core.cpu.systemFlags & L.IF) !== 0) continue;
+				// Virtual time stands still in a halt: it goes on at the timer that ends it.
+				if (vm.skipToDeadline()) continue;
+				// Without interrupt controllers in here, KVM keeps no halted state: the next run goes on behind the HLT.
+				if (vm.irqchip === undefined) core.cpu.set32(MP_STATE, MP_RUNNABLE);
 				return { reason: "hlt" };
 			}
 			return this.exitOf(stop);
@@ -420,7 +424,7 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 
 function apicView(apic: LocalApic, now: () => number): ApicView {
 	return {
-		getTaskPriority: () => apic.read(0x80, now()),
+		getTaskPriority: () => apic.cr8 << 4,
 		setTaskPriority: (value) => {
 			apic.cr8 = value >> 4;
 		},

@@ -5,17 +5,14 @@ import type { GuestMemory, Ioevent, IrqRoute, MemoryRegion, Msi, Vm } from "../k
 import { TSC_KHZ } from "./clock.ts";
 import { defaultCpuid } from "./cpu/cpuid.ts";
 import * as L from "./cpu/layout.ts";
-import { generate } from "./emit/generate.ts";
 import type { IoeventEntry } from "./exits.ts";
-import { table } from "./insn/table.ts";
+import { FIRST_VCPU, interpreter } from "./interpreter.ts";
 import type { SoftwareKvm, SoftwareKvmOptions } from "./kvm.ts";
 import { PAGE, PhysicalMemory, type Slot } from "./memory.ts";
 import { SoftwareVcpu } from "./vcpu.ts";
 
 const WASM_PAGE = 65_536;
 const MAX_WASM_PAGES = 65_536;
-/** The first vCPU's area; below it nothing lies, so that address 0 means nothing. */
-const FIRST_VCPU = WASM_PAGE;
 /** Room for micro-ops and for entry tables, per vCPU. */
 const ARENA_BYTES = 48 << 20;
 const TABLES_BYTES = 64 << 20;
@@ -27,21 +24,20 @@ export const MAX_SLOTS = 32_764;
 class ArenaMemory implements GuestMemory {
 	readonly size: number;
 	readonly host: number;
-	private readonly buffer: ArrayBufferLike;
 	private readonly vm: SoftwareVm;
 
-	constructor(vm: SoftwareVm, buffer: ArrayBufferLike, host: number, size: number) {
+	constructor(vm: SoftwareVm, host: number, size: number) {
 		this.vm = vm;
-		this.buffer = buffer;
 		this.host = host;
 		this.size = size;
 	}
 
 	view(offset: number, length: number): Uint8Array {
+		const { buffer } = this.vm.checkOpen("view");
 		if (offset < 0 || length < 0 || offset + length > this.size) {
 			throw new KvmError("EINVAL", "view", `bytes ${offset} to ${offset + length} of a memory of ${this.size}`);
 		}
-		return new Uint8Array(this.buffer, this.host + offset, length);
+		return new Uint8Array(buffer, this.host + offset, length);
 	}
 
 	written(offset: number, length: number): void {
@@ -100,12 +96,13 @@ export class SoftwareVm implements Vm {
 		this.instructions += instructions;
 	}
 
-	/** In virtual time, lets idle time pass up to a deadline. */
-	skipTo(now: number): void {
+	/** In virtual time, lets idle time pass up to the engine's next timer. Returns whether there was one. */
+	skipToDeadline(): boolean {
 		const { time } = this.options;
-		if (time.kind === "virtual" && now > this.now()) {
-			this.instructions = Math.ceil(now / time.nanosecondsPerInstruction);
-		}
+		const deadline = this.nextDeadline();
+		if (time.kind !== "virtual" || deadline === Number.POSITIVE_INFINITY) return false;
+		this.instructions = Math.max(this.instructions, Math.ceil(deadline / time.nanosecondsPerInstruction));
+		return true;
 	}
 
 	/** Runs the engine's own timers up to `now`. */
@@ -141,7 +138,7 @@ export class SoftwareVm implements Vm {
 	// ---- memory ------------------------------------------------------------------------------------------------
 
 	createMemory(size: number): GuestMemory {
-		const memory = this.checkOpen("createMemory");
+		this.checkOpen("createMemory");
 		if (size <= 0 || size % PAGE !== 0) {
 			throw new KvmError("EINVAL", "createMemory", `${size} bytes; guest memory comes in pages of ${PAGE}`);
 		}
@@ -150,7 +147,7 @@ export class SoftwareVm implements Vm {
 		}
 		const host = this.nextHost;
 		this.nextHost += size;
-		return new ArenaMemory(this, memory.buffer, host, size);
+		return new ArenaMemory(this, host, size);
 	}
 
 	setUserMemoryRegion(region: MemoryRegion): void {
@@ -214,7 +211,7 @@ export class SoftwareVm implements Vm {
 		return copy;
 	}
 
-	/** Host bytes changed behind the vCPUs' backs. */
+	/** Host bytes changed behind the vCPUs' backs. Dirty logs are about the guest's writes only, as KVM's are. */
 	hostWritten(host: number, length: number): void {
 		for (const { slot } of this.regions.values()) {
 			const from = Math.max(host, slot.host);
@@ -223,11 +220,9 @@ export class SoftwareVm implements Vm {
 				const offset = at - slot.host;
 				const page = Math.floor(offset / PAGE);
 				const end = Math.min(to - slot.host, (page + 1) * PAGE);
-				if (slot.dirty !== undefined) slot.dirty[page >> 3]! |= 1 << (page & 7);
 				if (slot.code[page] !== 0) {
-					for (const vcpu of this.vcpus) {
-						vcpu.core.codeWritten(slot.physical + page * PAGE, offset - page * PAGE, end - page * PAGE);
-					}
+					const [first] = this.vcpus;
+					first?.core.codeWritten(slot.physical + page * PAGE, offset - page * PAGE, end - page * PAGE);
 				}
 				at = slot.host + end;
 			}
@@ -356,7 +351,7 @@ export class SoftwareVm implements Vm {
 		if (index >= this.maxVcpus) fail("EINVAL", `the VM was made for ${this.maxVcpus} vCPU(s); see createVm's vcpus`);
 		const base = FIRST_VCPU + index * L.VCPU_BYTES;
 		const arena = FIRST_VCPU + this.maxVcpus * L.VCPU_BYTES + index * (ARENA_BYTES + TABLES_BYTES);
-		const { generated, module } = compile(base);
+		const { plan, module } = interpreter(base);
 		const vcpu = new SoftwareVcpu({
 			vm: this,
 			id,
@@ -368,12 +363,14 @@ export class SoftwareVm implements Vm {
 				tables: arena + ARENA_BYTES,
 				tablesEnd: arena + ARENA_BYTES + TABLES_BYTES,
 			},
-			generated,
+			plan,
 			module,
 			memory,
 			cpuid: defaultCpuid({ apicId: id, vcpus: this.maxVcpus, tscKhz: TSC_KHZ }),
 		});
 		this.vcpus.push(vcpu);
+		const cores = this.vcpus.map(({ core }) => core);
+		for (const core of cores) core.peers = cores;
 		return vcpu;
 	}
 
@@ -394,19 +391,4 @@ export class SoftwareVm implements Vm {
 		if (this.memory === undefined) throw new KvmError("ENODEV", syscall, "the VM is closed");
 		return this.memory;
 	}
-}
-
-type Compiled = { generated: ReturnType<typeof generate>; module: WebAssembly.Module };
-const compiled = new Map<number, Compiled>();
-
-/** The interpreter for a vCPU at `base`: generated and compiled once, whatever the memory's size. */
-function compile(base: number): Compiled {
-	let known = compiled.get(base);
-	if (known === undefined) {
-		// A module takes any memory that is at least as large as its initial size and has no larger maximum.
-		const generated = generate(table, base, { initial: 1, maximum: MAX_WASM_PAGES });
-		known = { generated, module: new WebAssembly.Module(generated.bytes) };
-		compiled.set(base, known);
-	}
-	return known;
 }

@@ -13,6 +13,7 @@ import type {
 	Vm,
 } from "../../src/kvm/types.ts";
 import { ArrayMemory } from "./memory.ts";
+import type { VirtualTime } from "./virtual-time.ts";
 
 /** What a scripted guest can do: each step is an exit, and gives back its data; `halt` waits for an interrupt and gives its vector. */
 export interface Guest {
@@ -33,14 +34,6 @@ export interface Guest {
 }
 
 export type Script = (guest: Guest) => Generator<VcpuExit, void, void>;
-
-/** Virtual time in nanoseconds, moved by scripts and by sleeping. */
-export class VirtualTime {
-	now = 1_000_000;
-	yields = 0;
-	/** Sleeps that were asked for, in milliseconds. */
-	sleeps: number[] = [];
-}
 
 /** A KVM whose vCPUs play scripts instead of running code; interrupt controllers and timers are the real ones. */
 export class FakeKvm {

@@ -1,37 +1,12 @@
 import { describe, expect, test } from "vitest";
 import { createMachine, type MachineOptions } from "../../src/machine/machine.ts";
-import { createEventLoopScheduler, type MachineScheduler } from "../../src/machine/scheduler.ts";
+import { createEventLoopScheduler } from "../../src/machine/scheduler.ts";
 import { MemoryBlockBackend, VirtioBlock } from "../../src/machine/virtio/block.ts";
-import { FakeKvm, type Guest, type Script, VirtualTime } from "./fake-kvm.ts";
+import { FakeKvm, type Guest, type Script } from "./fake-kvm.ts";
+import { VirtualTime, virtualScheduler } from "./virtual-time.ts";
 
 const MIB = 2 ** 20;
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes.slice());
-
-function scheduler(time: VirtualTime): MachineScheduler {
-	return {
-		yield: () => {
-			time.yields++;
-			return new Promise(setImmediate);
-		},
-		sleep(milliseconds) {
-			time.sleeps.push(milliseconds);
-			let cancel = (): void => undefined;
-			const done = new Promise<void>((resolve) => {
-				let over = false;
-				cancel = () => {
-					over = true;
-					resolve();
-				};
-				if (!Number.isFinite(milliseconds)) return;
-				setImmediate(() => {
-					if (!over) time.now += milliseconds * 1e6;
-					resolve();
-				});
-			});
-			return { done, cancel: () => cancel() };
-		},
-	};
-}
 
 function setUp(scripts: Script | Script[], options: Partial<MachineOptions> = {}) {
 	const time = new VirtualTime();
@@ -44,7 +19,7 @@ function setUp(scripts: Script | Script[], options: Partial<MachineOptions> = {}
 		cpus: all.length,
 		now: () => time.now,
 		epochSeconds: 1_795_000_000,
-		scheduler: scheduler(time),
+		scheduler: virtualScheduler(time),
 		onSerial: (bytes) => serial.push(text(bytes)),
 		debugExitPort: 0xf4,
 		testDevice: true,
@@ -83,6 +58,7 @@ describe("ends", () => {
 		machine.close();
 		machine.close();
 		expect(fake.closed).toEqual(["vm"]);
+		expect(machine.ram.contains(0, 1)).toBe(false);
 		await expect(machine.run()).rejects.toThrowError(expect.objectContaining({ code: "ERR_MACHINE_CLOSED" }));
 	});
 

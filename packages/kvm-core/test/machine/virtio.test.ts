@@ -514,13 +514,13 @@ describe("console", () => {
 		control(1, 3, 1);
 		expect(messages()).toEqual([
 			[0, 4, 1],
-			[0, 5, 0, 24, 0, 80, 0],
+			[0, 5, 0, 80, 0, 24, 0],
 			[0, 6, 1],
 			[1, 7, 1, ...bytesOf("org.example.agent")],
 			[1, 6, 1],
 		]);
 		device.resize(132, 50);
-		expect(messages()).toEqual([[0, 5, 0, 50, 0, 132, 0]]);
+		expect(messages()).toEqual([[0, 5, 0, 132, 0, 50, 0]]);
 		expect(driver.read(driver.config, 4)).toBe(132 | (50 << 16));
 		control(1, 6, 1);
 		control(1, 6, 0);

@@ -67,12 +67,15 @@ export function runCampaign(campaign: Campaign): Report {
 			tally(report, want[i]!);
 			const differences = compare(cases[i]!, want[i]!, got[i]!);
 			if (differences.length === 0) continue;
+			const signature = kindOf(cases[i]!, differences);
+			if (kinds.has(signature)) continue;
+			kinds.add(signature);
 			const small = shrink(native, engine, data, cases[i]!);
 			const [wanted] = native.run(data, [small.one]);
 			const [actual] = engine.run(data, [small.one]);
 			const words = compare(small, wanted!, actual!);
-			const kind = `${small.rows.map((row) => row.name + row.opcode + row.operands).join()} ${words.map((word) => word.replace(/ .*/, "")).join()}`;
-			if (kinds.has(kind)) continue;
+			const kind = kindOf(small, words);
+			if (kind !== signature && kinds.has(kind)) continue;
 			kinds.add(kind);
 			report.failures.push({
 				seed,
@@ -83,6 +86,12 @@ export function runCampaign(campaign: Campaign): Report {
 		}
 	}
 	return report;
+}
+
+/** Failures of one kind are shown once: the same instructions, and the same things that differ. */
+function kindOf({ rows }: Generated, differences: readonly string[]): string {
+	const what = differences.map((words) => words.replace(/ .*/, "")).join();
+	return `${rows.map((row) => `${row.name} ${row.opcode} ${row.operands}`).join()}: ${what}`;
 }
 
 function tally(report: Report, { trap }: Outcome): void {

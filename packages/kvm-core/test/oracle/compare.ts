@@ -1,15 +1,25 @@
-import type { Generated } from "./generate.ts";
 import { END_SYSCALL, END_TIMEOUT, FX, type Outcome } from "./protocol.ts";
 
-const HIGH_HALF = 1n << 63n;
+/** Where user space ends: TASK_SIZE_MAX. */
+const USER_END = 0x7fff_ffff_f000n;
 const PAGE_FAULT = 14;
-/** Present: Linux sets it for addresses of the kernel's half, so as not to tell what is mapped there. */
+/** Present: Linux sets it for addresses beyond user space's, so as not to tell what is mapped there. */
 const PRESENT = 1;
 const hex = (value: bigint | number): string => value.toString(16);
 
+/** Instructions that access a few neighbouring words: which one first, and so which one faults, is the processor's choice. */
+const SEVERAL = /\b(retf|iret.?|call|jmp|l[defgs]s|pusha|popa|enter|bound)\b/;
+
+/** Whether the address of a page fault may be the one or the other. */
+function mayFaultAt(name: string, want: bigint, got: bigint): boolean {
+	if (/\bcmps\b/.test(name)) return true;
+	const distance = want > got ? want - got : got - want;
+	return SEVERAL.test(name) && distance < 64n;
+}
+
 /** What differs between two outcomes of a case, in words; empty when they agree. */
 export function compare(
-	{ one, undefinedFlags }: Pick<Generated, "one" | "undefinedFlags">,
+	{ name, undefinedFlags }: { name: string; undefinedFlags: number },
 	want: Outcome,
 	got: Outcome,
 ): string[] {
@@ -19,9 +29,9 @@ export function compare(
 	};
 	if (want.trap === END_SYSCALL || want.trap === END_TIMEOUT) return [];
 	expect("vector", want.trap, got.trap);
-	const kernelHalf = want.trap === PAGE_FAULT && want.cr2 >= HIGH_HALF;
+	const kernelHalf = want.trap === PAGE_FAULT && want.cr2 >= USER_END;
 	expect("error code", kernelHalf ? want.error | PRESENT : want.error, kernelHalf ? got.error | PRESENT : got.error);
-	if (want.trap === PAGE_FAULT) expect("cr2", want.cr2, got.cr2);
+	if (want.trap === PAGE_FAULT && !mayFaultAt(name, want.cr2, got.cr2)) expect("cr2", want.cr2, got.cr2);
 	expect("rip", want.rip, got.rip);
 	const defined = ~BigInt(undefinedFlags);
 	expect("rflags", want.rflags & defined, got.rflags & defined);
@@ -31,8 +41,10 @@ export function compare(
 		const cut = is64 ? 64 : i < 8 ? 32 : 0;
 		expect(`r${i}`, BigInt.asUintN(cut, want.gpr[i]!), BigInt.asUintN(cut, got.gpr[i]!));
 	}
+	// The kernel's IRET to the signal handler has made every null selector 0.
+	const plain = (selector: number): number => (selector < 4 ? 0 : selector);
 	want.selectors.forEach((selector, i) => {
-		expect(["cs", "ss", "ds", "es", "fs", "gs"][i]!, selector, got.selectors[i] ?? -1);
+		expect(["cs", "ss", "ds", "es", "fs", "gs"][i]!, plain(selector), plain(got.selectors[i] ?? -1));
 	});
 	expect("first byte written", want.dirtyOffset, got.dirtyOffset);
 	if (Buffer.compare(want.dirty, got.dirty) !== 0) {
@@ -41,7 +53,6 @@ export function compare(
 		);
 	}
 	compareFx(want.fx, got.fx, differences);
-	void one;
 	return differences;
 }
 

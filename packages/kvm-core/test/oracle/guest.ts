@@ -93,15 +93,15 @@ const GDT: readonly (readonly [index: number, descriptor: Descriptor])[] = [
 	[6, { base: 0, limit: 0xfffff, access: 0xfb, flags: 10 }],
 ];
 
-/** The same as in native.c: Linux sets the accessed bit, and DPL 3. */
+/** The same as in native.c: Linux sets the accessed bit, DPL 3, and AVL for `useable`. */
 const LDT: readonly Descriptor[] = [
-	{ base: REGION, limit: 0xffff, access: 0xfb, flags: 0 },
-	{ base: REGION, limit: 0xffff, access: 0xf3, flags: 0 },
-	{ base: FS_BASE, limit: 0x7ff, access: 0xf3, flags: 4 },
-	{ base: DATA, limit: 0xfff, access: 0xf7, flags: 0 },
+	{ base: REGION, limit: 0xffff, access: 0xfb, flags: 1 },
+	{ base: REGION, limit: 0xffff, access: 0xf3, flags: 1 },
+	{ base: FS_BASE, limit: 0x7ff, access: 0xf3, flags: 5 },
+	{ base: DATA, limit: 0xfff, access: 0xf7, flags: 1 },
 	{ base: DATA, limit: 1, access: 0xf1, flags: 12 },
 	{ base: DATA, limit: 0xfff, access: 0x73, flags: 4 },
-	{ base: 0, limit: 0xfffff, access: 0xf9, flags: 12 },
+	{ base: 0, limit: 0xfffff, access: 0xf9, flags: 13 },
 	{ base: 0, limit: 0xfffff, access: 0x7b, flags: 12 },
 ];
 
@@ -285,8 +285,8 @@ function systemRegisters(initial: Sregs): Sregs {
 		cr0: 0x8005_0033n,
 		cr2: 0n,
 		cr3: BigInt(PHYS.pml4),
-		// PAE OSFXSR OSXMMEXCPT
-		cr4: 0x620n,
+		// PAE OSFXSR OSXMMEXCPT FSGSBASE OSXSAVE
+		cr4: 0x50620n,
 		// SCE LME LMA NXE
 		efer: 0xd01n,
 	};

@@ -54,7 +54,7 @@ export function parseOpcode(row: Row): Encoding {
 	});
 	for (const operand of operandsOf(row)) {
 		if (/^[MO]/.test(operand) && mod === "any") mod = "memory";
-		if (/^[RUN]/.test(operand) && mod === "any") mod = "register";
+		if (/^([RUN]|STi)/.test(operand) && mod === "any") mod = "register";
 	}
 	return {
 		mandatory,
@@ -78,6 +78,7 @@ const EXCLUDED: readonly (readonly [RegExp, string])[] = [
 	[/^(rdtsc|rdtscp|rdpmc|rdrand|rdseed|cpuid|rdpid|xgetbv)$/, "its result is the machine's own"],
 	[/^(sgdt|sidt|smsw|str|sldt)$/, "the host's kernel emulates it, or its result is the machine's own"],
 	[/^(xsave|xrstor)/, "the host's area has more components than the guest's"],
+	[/^int1$/, "hypervisors differ about where it leaves RIP"],
 	[/^(monitor|mwait|vmcall|vmmcall|getsec)/, "depends on the host's virtualisation"],
 	[
 		/^(fnsave|fsave|fnstenv|fstenv|fxsave|fxsave64|fxrstor|fxrstor64|frstor|fldenv)$/,

@@ -1,5 +1,5 @@
 import { compare } from "./compare.ts";
-import type { Generated } from "./generate.ts";
+import { type Generated, nameOf } from "./generate.ts";
 import type { EngineCpu } from "./guest.ts";
 import type { NativeCpu } from "./native.ts";
 import { FX } from "./protocol.ts";
@@ -7,24 +7,46 @@ import { FX } from "./protocol.ts";
 /** Makes a failing case smaller as long as it still fails, not necessarily in the same way. */
 export function shrink(native: NativeCpu, engine: EngineCpu, data: Uint8Array, failing: Generated): Generated {
 	let best = failing;
-	for (let round = 0; round < 4; round++) {
-		let changed = false;
-		for (const step of steps(best)) {
+	for (let round = 0; round < 6; round++) {
+		const list = steps(best).flatMap((step) => {
 			const candidate = step(best);
-			if (candidate !== undefined && fails(native, engine, data, candidate)) {
-				best = candidate;
-				changed = true;
-			}
+			return candidate === undefined ? [] : [{ step, candidate }];
+		});
+		const helped = failures(
+			native,
+			engine,
+			data,
+			list.map(({ candidate }) => candidate),
+		);
+		const good = list.filter((_, i) => helped[i]);
+		if (good.length === 0) break;
+		// All of them at once where that still fails, or the first half, a quarter...
+		let count = good.length;
+		let next = combine(
+			best,
+			good.map(({ step }) => step),
+		);
+		while (count > 1 && !failures(native, engine, data, [next])[0]) {
+			count = count >> 1;
+			next = combine(
+				best,
+				good.slice(0, count).map(({ step }) => step),
+			);
 		}
-		if (!changed) break;
+		best = next;
 	}
 	return best;
 }
 
-function fails(native: NativeCpu, engine: EngineCpu, data: Uint8Array, candidate: Generated): boolean {
-	const [want] = native.run(data, [candidate.one]);
-	const [got] = engine.run(data, [candidate.one]);
-	return compare(candidate, want!, got!).length > 0;
+function combine(from: Generated, list: readonly Step[]): Generated {
+	return list.reduce((best, step) => step(best) ?? best, from);
+}
+
+function failures(native: NativeCpu, engine: EngineCpu, data: Uint8Array, list: readonly Generated[]): boolean[] {
+	const inputs = list.map(({ one }) => one);
+	const want = native.run(data, inputs);
+	const got = engine.run(data, inputs);
+	return list.map((one, i) => compare(one, want[i]!, got[i]!).length > 0);
 }
 
 type Step = (from: Generated) => Generated | undefined;
@@ -67,8 +89,9 @@ function without(g: Generated, index: number): Generated | undefined {
 	const start = g.starts[index]!;
 	const end = g.starts[index + 1] ?? g.one.code.length;
 	const code = Uint8Array.from([...g.one.code.subarray(0, start), ...g.one.code.subarray(end)]);
+	const rows = g.rows.filter((_, i) => i !== index);
 	const starts = g.starts.flatMap((at, i) => (i === index ? [] : [at > start ? at - (end - start) : at]));
-	return { ...g, one: { ...g.one, code }, starts, rows: g.rows.filter((_, i) => i !== index) };
+	return { ...g, one: { ...g.one, code }, starts, rows, name: nameOf(rows) };
 }
 
 function withFx(g: Generated, change: (view: DataView, bytes: Uint8Array) => void): Generated | undefined {

@@ -74,11 +74,11 @@ function fxBytes(text: FxText): Uint8Array {
 	return fx;
 }
 
-export function toVector({ one, rows, undefinedFlags }: Generated, dataSeed: number, want: Outcome): Vector {
+export function toVector({ one, name, undefinedFlags }: Generated, dataSeed: number, want: Outcome): Vector {
 	const changed = (values: readonly bigint[], from: readonly bigint[]): Record<string, string> =>
 		Object.fromEntries(values.flatMap((value, i) => (value === from[i] ? [] : [[i, value.toString(16)]])));
 	return {
-		name: rows.map((row) => row.name).join(" "),
+		name,
 		mode: one.mode,
 		offset: one.offset,
 		code: hex(one.code),

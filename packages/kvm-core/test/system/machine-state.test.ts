@@ -225,7 +225,10 @@ describe("fast system calls", () => {
 		m.cpu.setGpr(11, 8, 0x202n);
 		m.run("0F 07", { operandSize: 4 });
 		expect([m.cpu.rip, m.cpu.segmentSelector(L.CS), m.cpu.code64]).toEqual([0x2345_6789n, 0x23, false]);
-		expect(m.faultOf(() => m.run("0F 05"))).toBe("6");
+		// From there SYSCALL goes where CSTAR says.
+		writeMsr(m.cpu, 0xc000_0083, 0x4444n);
+		m.run("0F 05", { operandSize: 4 });
+		expect([m.cpu.rip, m.cpu.code64]).toEqual([0x4444n, true]);
 		const again = ready(0);
 		again.cpu.setGpr(L.RCX, 8, 1n << 47n);
 		expect(again.faultOf(() => again.run("0F 07", { operandSize: 8 }))).toBe("13:0");
@@ -476,4 +479,28 @@ test("HLT is privileged, hypercalls answer as KVM's, RDRAND sets CF alone", () =
 	expect([m.cpu.gpr32(L.RDX), m.cpu.flags]).toEqual([0x89ab_cdef, 3]);
 	const user = protectedMachine(3);
 	expect(user.faultOf(() => user.run("F4"))).toBe("13:0");
+});
+
+/** The manual's examples and corners: AX and flags before, instruction, AX and flags after (of CF, AF, SF, ZF, PF). */
+test.each([
+	["27", 0x79 + 0x35, 0, 0x14, L.CF | L.AF | L.PF],
+	["27", 0x2e, 0, 0x34, L.AF],
+	["27", 0x9a, 0, 0x00, L.CF | L.AF | L.ZF | L.PF],
+	["2F", 0x35 - 0x47 + 0x100, L.CF | L.AF, 0x88, L.CF | L.AF | L.SF | L.PF],
+	["2F", 0x03, L.AF, 0xfd, L.CF | L.AF | L.SF],
+	["37", 0x000b, 0, 0x0101, L.CF | L.AF],
+	["37", 0x0005, 0, 0x0005, 0],
+	["3F", 0x010c, 0, 0x0006, L.CF | L.AF],
+	["D4", 0x00ff, 0, 0x1905, L.PF],
+	["D5", 0x1905, 0, 0x00ff, L.SF | L.PF],
+	["D6", 0x1200, L.CF, 0x12ff, L.CF],
+] as const)("%s of AX = %i, flags %i", (opcode, ax, flags, result, resultFlags) => {
+	const m = new Machine();
+	m.cpu.setGpr(L.RAX, 2, ax);
+	m.cpu.flags = 2 | flags;
+	m.run(opcode, { immediate: 10, operandSize: 2 });
+	expect(m.cpu.gpr16(L.RAX)).toBe(result);
+	const compared = opcode === "37" || opcode === "3F" ? L.CF | L.AF : L.CF | L.AF | L.SF | L.ZF | L.PF;
+	expect(m.cpu.flags & compared).toBe(resultFlags);
+	if (opcode === "D4") expect(m.faultOf(() => m.run(opcode, { immediate: 0 }))).toBe("0");
 });

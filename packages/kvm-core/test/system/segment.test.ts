@@ -168,10 +168,10 @@ describe("LAR, LSL, VERR, VERW, ARPL", () => {
 	const zero = (m: Machine): boolean => (m.cpu.flags & L.ZF) !== 0;
 
 	test.each([
-		[SEL.code0, 0, 0x00c0_9a00],
-		[SEL.data3 | 3, 3, 0x00c0_f200],
+		[SEL.code0, 0, 0x00cf_9a00],
+		[SEL.data3 | 3, 3, 0x00cf_f200],
 		[SEL.code0, 3, undefined],
-		[SEL.conforming0 | 3, 3, 0x00c0_9e00],
+		[SEL.conforming0 | 3, 3, 0x00cf_9e00],
 		[SEL.tss, 0, 0x0000_8900],
 		[SEL.gate, 3, 0x0000_ec00],
 		[SEL.data0 | 3, 0, undefined],

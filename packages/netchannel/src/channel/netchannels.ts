@@ -154,7 +154,11 @@ export class Netchannels {
 	onUnmatched: ((frame: Uint8Array, link: Link, offload?: Offload) => void) | undefined = undefined;
 	/** A link failed, or a callback of a `mapped` channel threw. */
 	onError: ((error: Error, link: Link) => void) | undefined = undefined;
+	/** A link takes packets again after a `send` returned false. */
+	onWritable: ((link: Link) => void) | undefined = undefined;
 	private readonly classifier: Classifier;
+	/** Senders of other threads that wait for room on a link. */
+	private readonly waiting = new Map<Link, (() => void)[]>();
 	private readonly now: () => number;
 	private readonly links: Link[] = [];
 	private readonly byFd: (Entry | undefined)[] = [];
@@ -170,11 +174,16 @@ export class Netchannels {
 		if (options.link !== undefined) this.attach(options.link);
 	}
 
-	/** Takes a link's frames from now on; its `onFrame` and `onError` are this table's. */
+	/** Takes a link's frames from now on; its `onFrame`, `onWritable` and `onError` are this table's. */
 	attach(link: Link): void {
 		this.requireOpen();
 		if (this.links.includes(link)) return;
 		this.links.push(link);
+		this.waiting.set(link, []);
+		link.onWritable = () => {
+			this.wakeSenders(link);
+			this.onWritable?.(link);
+		};
 		link.onFrame = (frame, offload) => this.input(link, frame, offload);
 		link.onError = (error) => {
 			if (!(error instanceof LinkError && error.code === "ERR_LINK_CALLBACK")) this.forget(link);
@@ -357,8 +366,10 @@ export class Netchannels {
 	close(): void {
 		if (this.closed) return;
 		for (const entry of [...this.byFd]) entry?.channel.close();
-		for (const link of this.links) link.onFrame = link.onError = undefined;
-		this.links.length = 0;
+		for (const link of [...this.links]) {
+			link.onFrame = link.onWritable = link.onError = undefined;
+			this.forget(link);
+		}
 		this.closed = true;
 	}
 
@@ -377,7 +388,13 @@ export class Netchannels {
 
 	private async pumpTransmit(entry: Entry, consumer: RingConsumer): Promise<void> {
 		const { channel } = entry;
-		const room = (): Promise<void> => new Promise((resolve) => (channel.link.onWritable = resolve));
+		const room = (): Promise<void> =>
+			new Promise((resolve) => {
+				const waiting = this.waiting.get(channel.link);
+				// A link that is gone has room for nothing: sending says so.
+				if (waiting === undefined) resolve();
+				else waiting.push(resolve);
+			});
 		while (this.byFd[channel.fd] === entry) {
 			while (consumer.next()) {
 				const packet: Packet = recordPacket(consumer);
@@ -395,7 +412,13 @@ export class Netchannels {
 		}
 	}
 
+	private wakeSenders(link: Link): void {
+		for (const resolve of this.waiting.get(link)?.splice(0) ?? []) resolve();
+	}
+
 	private forget(link: Link): void {
+		this.wakeSenders(link);
+		this.waiting.delete(link);
 		const at = this.links.indexOf(link);
 		if (at >= 0) this.links.splice(at, 1);
 	}

@@ -120,9 +120,11 @@ export abstract class LinkBase implements Link {
 	protected receiverChanged(): void {}
 
 	/** A frame was taken but goes nowhere. */
-	protected dropSent(): true {
+	protected dropSent(frame: Uint8Array): true {
 		this.txDropped++;
+		// `send` counts what transmit took.
 		this.txFrames--;
+		this.txBytes -= frame.length;
 		return true;
 	}
 

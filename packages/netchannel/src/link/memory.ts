@@ -15,7 +15,7 @@ class MemoryLink extends LinkBase {
 	}
 
 	protected override transmit(frame: Uint8Array, offload: Offload | undefined): boolean {
-		if (this.peer === undefined) return this.dropSent();
+		if (this.peer === undefined) return this.dropSent(frame);
 		this.peer.deliver(frame, offload);
 		return true;
 	}

@@ -62,8 +62,8 @@ class PcapSource extends LinkBase {
 		else this.stream.resume();
 	}
 
-	protected override transmit(): boolean {
-		return this.dropSent();
+	protected override transmit(frame: Uint8Array): boolean {
+		return this.dropSent(frame);
 	}
 
 	protected override shutdown(): void {

@@ -40,7 +40,7 @@ abstract class QemuStreamLink extends LinkBase {
 	}
 
 	protected override transmit(frame: Uint8Array): boolean {
-		return this.peer === undefined ? this.dropSent() : this.peer.write(frame);
+		return this.peer === undefined ? this.dropSent(frame) : this.peer.write(frame);
 	}
 
 	protected override shutdown(): void {

@@ -2,6 +2,8 @@ import type { Socket } from "node:net";
 import { LengthDeframer, writeLength } from "./length-framing.ts";
 
 const CHUNK = 65536;
+/** Milliseconds what was sent may still take to leave after close. */
+const LINGER_MS = 1000;
 
 /** What a {@link StreamPeer} reports to the link that owns it. */
 export interface StreamPeerEvents {
@@ -72,8 +74,9 @@ export class StreamPeer {
 		if (this.over) return;
 		this.flush();
 		this.over = true;
-		this.socket.end();
 		this.socket.destroySoon();
+		// A peer that reads no more must not hold the process.
+		this.socket.setTimeout(LINGER_MS, () => this.socket.destroy());
 		this.socket.on("error", () => {});
 	}
 

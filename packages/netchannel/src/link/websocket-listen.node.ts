@@ -38,7 +38,7 @@ class WebSocketListener extends LinkBase {
 	}
 
 	protected override transmit(frame: Uint8Array): boolean {
-		return this.peer === undefined ? this.dropSent() : this.peer.send(frame);
+		return this.peer === undefined ? this.dropSent(frame) : this.peer.send(frame);
 	}
 
 	protected override shutdown(): void {

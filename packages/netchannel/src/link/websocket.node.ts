@@ -40,6 +40,9 @@ export interface WebSocketServerHandle {
 	close(): Promise<void>;
 }
 
+/** Milliseconds what was sent may still take to leave after close. */
+const LINGER_MS = 1000;
+
 const accept = (key: string): string =>
 	createHash("sha1").update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest("base64");
 
@@ -85,6 +88,8 @@ class WebSocketPeer extends LinkBase {
 		if (!this.socket.destroyed) this.write(OPCODE.close, Uint8Array.of(3, 232));
 		this.socket.removeAllListeners("data");
 		this.socket.destroySoon();
+		// A peer that reads no more must not hold the process.
+		this.socket.setTimeout(LINGER_MS, () => this.socket.destroy());
 	}
 
 	private write(opcode: number, payload: Uint8Array): void {
@@ -191,6 +196,9 @@ export async function createWebSocketServer(options: WebSocketServerOptions): Pr
 	return {
 		host,
 		port: address.port,
-		close: () => new Promise((resolve) => server.close(() => resolve())),
+		close: async () => {
+			server.close();
+			server.closeIdleConnections();
+		},
 	};
 }

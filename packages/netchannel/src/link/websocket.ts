@@ -34,7 +34,7 @@ class WebSocketLink extends LinkBase {
 	}
 
 	protected override transmit(frame: Uint8Array): boolean {
-		if (this.socket.readyState !== 1) return this.dropSent();
+		if (this.socket.readyState !== 1) return this.dropSent(frame);
 		if (this.socket.bufferedAmount > this.highWater) {
 			this.timer ??= setInterval(() => {
 				if (this.socket.bufferedAmount > this.highWater / 2) return;

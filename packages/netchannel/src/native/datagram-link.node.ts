@@ -8,7 +8,7 @@ import type { Link } from "../link/link.ts";
 import { fromSystemError } from "../link/system-error.ts";
 import { DatagramBatch } from "./datagrams.node.ts";
 import { DescriptorLink } from "./descriptor-link.node.ts";
-import { EAGAIN, type Libc, loadLibc, systemFailure } from "./libc.node.ts";
+import { EAGAIN, holdDescriptor, type Libc, loadLibc, releaseDescriptor, systemFailure } from "./libc.node.ts";
 
 const AF_UNIX = 1;
 const AF_INET = 2;
@@ -18,11 +18,15 @@ const SOCK_NONBLOCK_CLOEXEC = 0x80800;
 const SOL_SOCKET = 1;
 const SO_RCVBUF = 8;
 const SLOTS = 64;
+/** Milliseconds until a full peer is tried again. */
+const RETRY_MS = 1;
 
 class BatchLink extends DescriptorLink {
 	private readonly incoming: DatagramBatch;
 	private readonly outgoing: DatagramBatch;
 	private readonly onClose: (() => void) | undefined;
+	private readonly toAddress: boolean;
+	private timer: ReturnType<typeof setTimeout> | undefined = undefined;
 	private scheduled = false;
 
 	constructor(libc: Libc, fd: number, options: LinkOptions, address: Uint8Array | undefined, onClose?: () => void) {
@@ -30,6 +34,7 @@ class BatchLink extends DescriptorLink {
 		this.incoming = new DatagramBatch(libc, SLOTS, this.longest + 1);
 		this.outgoing = new DatagramBatch(libc, SLOTS, this.longest, address);
 		this.onClose = onClose;
+		this.toAddress = address !== undefined;
 	}
 
 	protected override drain(): void {
@@ -62,13 +67,23 @@ class BatchLink extends DescriptorLink {
 
 	protected override shutdown(): void {
 		this.flush();
+		clearTimeout(this.timer);
 		super.shutdown();
 		this.onClose?.();
 	}
 
 	private flush(): boolean {
 		const done = this.outgoing.flush(this.fd, () => this.txDropped++);
-		return done || this.awaitWritable();
+		if (done) return true;
+		if (this.toAddress) {
+			// Without a connection poll(2) looks at our own queue only, which is never the full one.
+			this.timer ??= setTimeout(() => {
+				this.timer = undefined;
+				this.writable();
+			}, RETRY_MS);
+			return false;
+		}
+		return this.awaitWritable();
 	}
 }
 
@@ -101,8 +116,9 @@ export async function openUdpBatch(options: UdpBatchOptions): Promise<Link & { r
 	const host = isIP(remote.host) === 0 ? (await resolveHost(remote.host)).address : remote.host;
 	const family = isIPv6(host) ? 6 : 4;
 	const domain = family === 4 ? AF_INET : AF_INET6;
-	const fd = libc.socket(domain, SOCK_DGRAM | SOCK_NONBLOCK_CLOEXEC, 0);
-	if (fd < 0) throw systemFailure(libc, "socket", "cannot open a UDP socket");
+	const opened = libc.socket(domain, SOCK_DGRAM | SOCK_NONBLOCK_CLOEXEC, 0);
+	if (opened < 0) throw systemFailure(libc, "socket", "cannot open a UDP socket");
+	const fd = holdDescriptor(libc, opened);
 	try {
 		libc.setsockopt(fd, SOL_SOCKET, SO_RCVBUF, Int32Array.of(options.receiveBuffer ?? 2 ** 21), 4);
 		const from = inetAddress(local?.host ?? (family === 4 ? "0.0.0.0" : "::"), local?.port ?? 0, family);
@@ -115,7 +131,7 @@ export async function openUdpBatch(options: UdpBatchOptions): Promise<Link & { r
 		const link = new BatchLink(libc, fd, options, undefined);
 		return Object.assign(link, { port: (name[2]! << 8) | name[3]! });
 	} catch (error) {
-		libc.close(fd);
+		releaseDescriptor(fd);
 		throw error;
 	}
 }
@@ -157,8 +173,9 @@ export async function openUnixDatagram(options: UnixDatagramOptions): Promise<Li
 	const libc = await loadLibc();
 	const local = unixAddress(options.local);
 	const remote = unixAddress(options.remote);
-	const fd = libc.socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK_CLOEXEC, 0);
-	if (fd < 0) throw systemFailure(libc, "socket", "cannot open a Unix socket");
+	const opened = libc.socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK_CLOEXEC, 0);
+	if (opened < 0) throw systemFailure(libc, "socket", "cannot open a Unix socket");
+	const fd = holdDescriptor(libc, opened);
 	try {
 		if (libc.bind(fd, local, local.length) < 0) throw systemFailure(libc, "bind", `cannot make ${options.local}`);
 		return new BatchLink(libc, fd, options, remote, () => {
@@ -169,7 +186,7 @@ export async function openUnixDatagram(options: UnixDatagramOptions): Promise<Li
 			}
 		});
 	} catch (error) {
-		libc.close(fd);
+		releaseDescriptor(fd);
 		throw error;
 	}
 }

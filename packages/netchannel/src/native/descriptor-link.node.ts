@@ -1,6 +1,6 @@
 import { LinkBase, type LinkOptions } from "../link/base.ts";
 import type { LinkFeatures } from "../link/link.ts";
-import { holdDescriptor, type Libc, releaseDescriptor } from "./libc.node.ts";
+import { type Libc, releaseDescriptor } from "./libc.node.ts";
 import { type Watch, watchDescriptor } from "./readiness.node.ts";
 
 /** A link over a descriptor this thread watches. Implementations read and write it. */
@@ -9,10 +9,11 @@ export abstract class DescriptorLink extends LinkBase {
 	protected readonly fd: number;
 	private readonly watch: Watch;
 
+	/** @param fd - from `holdDescriptor`; the link closes it */
 	constructor(libc: Libc, fd: number, options: LinkOptions, features?: LinkFeatures) {
 		super(options, features);
 		this.libc = libc;
-		this.fd = holdDescriptor(libc, fd);
+		this.fd = fd;
 		this.watch = watchDescriptor(libc, this.fd, {
 			readable: () => {
 				if (!this.closed) this.drain();

@@ -174,13 +174,20 @@ const O_CLOEXEC = 0x80000;
  * it got from C are not. Closed with {@link releaseDescriptor}.
  */
 export function holdDescriptor(libc: Libc, fd: number): number {
+	try {
+		return moveDescriptor(libc, fd);
+	} finally {
+		libc.close(fd);
+	}
+}
+
+function moveDescriptor(libc: Libc, fd: number): number {
 	const held = openSync("/dev/null", "r");
 	if (libc.dup3(fd, held, O_CLOEXEC) < 0) {
 		const error = systemFailure(libc, "dup3", "cannot move a descriptor");
 		closeSync(held);
 		throw error;
 	}
-	libc.close(fd);
 	return held;
 }
 

@@ -5,7 +5,7 @@ import { LinkError } from "../link/errors.ts";
 import type { Link, LinkStats } from "../link/link.ts";
 import { DescriptorLink } from "./descriptor-link.node.ts";
 import { interfaceIndex, interfaceMtu } from "./interface.node.ts";
-import { EAGAIN, type Libc, loadLibc, systemFailure } from "./libc.node.ts";
+import { EAGAIN, holdDescriptor, type Libc, loadLibc, releaseDescriptor, systemFailure } from "./libc.node.ts";
 import { inNamespace } from "./netns.node.ts";
 import { PacketBatch } from "./packet-batch.node.ts";
 import { KernelRing } from "./tpacket.node.ts";
@@ -99,11 +99,10 @@ class PacketLink extends DescriptorLink {
 		const { libc } = this;
 		if (libc.send(this.fd, frame, frame.length, MSG_DONTWAIT) >= 0) return true;
 		const errno = libc.errno();
-		return errno === EAGAIN || errno === ENOBUFS ? this.awaitWritable() : this.dropSent();
+		return errno === EAGAIN || errno === ENOBUFS ? this.awaitWritable() : this.dropSent(frame);
 	}
 
 	protected override shutdown(): void {
-		this.readDrops();
 		super.shutdown();
 		this.ring.close();
 	}
@@ -166,8 +165,10 @@ export async function openPacket(options: PacketOptions): Promise<Link> {
 		const index = interfaceIndex(libc, name);
 		const mtu = options.mtu ?? Math.min(65535, interfaceMtu(libc, name));
 		// Protocol 0 until everything is set: nothing of other interfaces, or past the filter, gets in.
-		const fd = libc.socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK_CLOEXEC, 0);
-		if (fd < 0) throw systemFailure(libc, "socket", `cannot open a packet socket on ${name}`, "CAP_NET_RAW");
+		const opened = libc.socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK_CLOEXEC, 0);
+		if (opened < 0) throw systemFailure(libc, "socket", `cannot open a packet socket on ${name}`, "CAP_NET_RAW");
+		const fd = holdDescriptor(libc, opened);
+		let ring: KernelRing | undefined;
 		try {
 			const set = (option: number, value: Uint32Array, what: string): void => {
 				if (libc.setsockopt(fd, SOL_PACKET, option, value, value.byteLength) < 0)
@@ -178,7 +179,7 @@ export async function openPacket(options: PacketOptions): Promise<Link> {
 			if (options.outgoing !== true) set(PACKET_IGNORE_OUTGOING, Uint32Array.of(1), "PACKET_IGNORE_OUTGOING");
 			const mode = options.ring ?? (isMainThread ? "v2" : "none");
 			if (mode === "none") set(PACKET_AUXDATA, Uint32Array.of(1), "PACKET_AUXDATA");
-			const ring =
+			ring =
 				mode === "none"
 					? undefined
 					: new KernelRing(libc, fd, {
@@ -199,7 +200,8 @@ export async function openPacket(options: PacketOptions): Promise<Link> {
 				filter?.testsVlan === true ? filter : undefined,
 			);
 		} catch (error) {
-			libc.close(fd);
+			ring?.close();
+			releaseDescriptor(fd);
 			throw error;
 		}
 	});

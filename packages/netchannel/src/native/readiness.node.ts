@@ -23,11 +23,29 @@ export interface WatchEvents {
 /** Handles in use: one that is collected stops without a word. */
 const handles = new Set<PollHandle>();
 
+/** A descriptor whose owner polls by itself. */
+export interface CollectedWatch {
+	readonly fd: number;
+	readonly events: WatchEvents;
+}
+
+let collected: CollectedWatch[] | undefined;
+
+/** From here on this thread polls for itself: its links' descriptors are listed here instead of watched. */
+export function collectWatches(): readonly CollectedWatch[] {
+	collected ??= [];
+	return collected;
+}
+
 /**
  * Watches a descriptor from this thread's event loop. On the main thread through libuv; in a worker, whose sudden end
  * under an active libuv handle aborts the process, through poll(2) on the pool.
  */
 export function watchDescriptor(libc: Libc, fd: number, events: WatchEvents): Watch {
+	if (collected !== undefined) {
+		collected.push({ fd, events });
+		return { wantWritable() {}, close() {} };
+	}
 	return isMainThread && libc.watch !== undefined ? watchByLoop(libc.watch, fd, events) : watchByPool(libc, fd, events);
 }
 

@@ -3,7 +3,7 @@ import type { Link, LinkFeatures, Offload } from "../link/link.ts";
 import { readVnetHeader, VNET_HEADER_BYTES, writeVnetHeader } from "../link/vnet-header.ts";
 import { DescriptorLink } from "./descriptor-link.node.ts";
 import { bringUp, interfaceMtu, interfaceRequest, setInterfaceMtu } from "./interface.node.ts";
-import { EAGAIN, type Libc, loadLibc, systemFailure } from "./libc.node.ts";
+import { EAGAIN, holdDescriptor, type Libc, loadLibc, releaseDescriptor, systemFailure } from "./libc.node.ts";
 import { inNamespace } from "./netns.node.ts";
 
 /** Options of {@link openTap} and {@link openTun}. */
@@ -76,20 +76,22 @@ class TapLink extends DescriptorLink {
 		let written: number;
 		if (header === 0) written = libc.write(fd, frame, frame.length);
 		else {
-			if (header + frame.length > LONGEST_READ) return this.dropSent();
+			if (header + frame.length > LONGEST_READ) return this.dropSent(frame);
 			writeVnetHeader(output, 0, offload);
 			output.set(frame, header);
 			written = libc.write(fd, output, header + frame.length);
 		}
 		if (written >= 0) return true;
 		// Down, or a header the kernel calls impossible: the frame is lost as it would be on a wire.
-		return libc.errno() === EAGAIN ? this.awaitWritable() : this.dropSent();
+		return libc.errno() === EAGAIN ? this.awaitWritable() : this.dropSent(frame);
 	}
 }
 
 function attach(libc: Libc, options: TapOptions, kind: number): { fd: number; header: number; features: LinkFeatures } {
-	const fd = libc.open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0) throw systemFailure(libc, "open", "cannot open /dev/net/tun", "CAP_NET_ADMIN or write permission on it");
+	const opened = libc.open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	if (opened < 0)
+		throw systemFailure(libc, "open", "cannot open /dev/net/tun", "CAP_NET_ADMIN or write permission on it");
+	const fd = holdDescriptor(libc, opened);
 	try {
 		const offload = options.offload ?? true;
 		const { bytes, view } = interfaceRequest(options.name);
@@ -114,7 +116,7 @@ function attach(libc: Libc, options: TapOptions, kind: number): { fd: number; he
 		}
 		return { fd, header: VNET_HEADER_BYTES, features: { checksum: true, tso4: true, tso6: true, uso } };
 	} catch (error) {
-		libc.close(fd);
+		releaseDescriptor(fd);
 		throw error;
 	}
 }
@@ -129,7 +131,7 @@ async function openInterface(options: TapOptions, kind: number): Promise<Link> {
 			const mtu = interfaceMtu(libc, options.name);
 			return new TapLink(libc, fd, { medium: kind === IFF_TAP ? "ethernet" : "ip", mtu }, features, header);
 		} catch (error) {
-			libc.close(fd);
+			releaseDescriptor(fd);
 			throw error;
 		}
 	});

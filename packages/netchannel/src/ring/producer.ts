@@ -203,16 +203,7 @@ export class RingProducer {
 		const length = payload.length;
 		const at = this.make(length);
 		if (at < 0) return this.overflow === "drop-newest";
-		const { copier, words } = this.view;
-		const start = at - RECORD_HEADER;
-		if (copier !== undefined && payload.buffer === this.buffer) {
-			copier.put(start, payload.byteOffset, length, meta);
-		} else {
-			words[start >> 2] = length;
-			words[(start >> 2) + 1] = meta;
-			this.bytes.set(payload, at);
-		}
-		this.advance(length);
+		this.place(payload, at, meta);
 		return true;
 	}
 
@@ -253,8 +244,7 @@ export class RingProducer {
 				Object.assign(this, { position, packets, pendingRecords, pendingBytes, reservedAt: -1 });
 				return false;
 			}
-			this.bytes.set(payload, at);
-			this.commit(payload.length, meta);
+			this.place(payload, at, meta);
 		}
 		this.publish();
 		return true;
@@ -266,8 +256,7 @@ export class RingProducer {
 		for (const payload of payloads) {
 			const at = this.reserve(payload.length);
 			if (at < 0) break;
-			this.bytes.set(payload, at);
-			this.commit(payload.length, meta);
+			this.place(payload, at, meta);
 			count++;
 		}
 		this.publish();
@@ -332,6 +321,21 @@ export class RingProducer {
 			at = this.reserve(length);
 		}
 		return at;
+	}
+
+	/** Writes a whole record where room was reserved. */
+	private place(payload: Uint8Array, at: number, meta: number): void {
+		const { copier, words } = this.view;
+		const { length } = payload;
+		const start = at - RECORD_HEADER;
+		if (copier !== undefined && payload.buffer === this.buffer) {
+			copier.put(start, payload.byteOffset, length, meta);
+		} else {
+			words[start >> 2] = length;
+			words[(start >> 2) + 1] = meta;
+			this.bytes.set(payload, at);
+		}
+		this.advance(length);
 	}
 
 	private advance(length: number): void {

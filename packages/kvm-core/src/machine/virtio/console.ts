@@ -57,6 +57,8 @@ interface PortState {
 	wasFull: boolean;
 	guestOpen: boolean;
 	hostOpen: boolean;
+	/** What the driver was last told of `hostOpen`: a close waits until all input has been delivered. */
+	toldOpen: boolean;
 	/** The driver made the port. */
 	ready: boolean;
 	/** The host takes no output now. */
@@ -90,6 +92,7 @@ export class VirtioConsole implements VirtioDevice {
 			wasFull: false,
 			guestOpen: false,
 			hostOpen: true,
+			toldOpen: false,
 			ready: false,
 			paused: false,
 		}));
@@ -122,12 +125,10 @@ export class VirtioConsole implements VirtioDevice {
 		this.#transport?.configChanged();
 	}
 
-	/** Opens or closes the host's side of a port; a guest reading a closed one gets end of file. */
+	/** Opens or closes the host's side of a port; a guest reading a closed one gets what was sent before, then end of file. */
 	setOpen(port: number, open: boolean): void {
-		const state = this.#ports[port];
-		if (state.hostOpen === open) return;
-		state.hostOpen = open;
-		if (state.ready) this.#send(port, EVENT_PORT_OPEN, open ? 1 : 0);
+		this.#ports[port].hostOpen = open;
+		this.#tellOpen(port);
 	}
 
 	/** Stops taking output of a port, or goes on: the guest's writers wait meanwhile. */
@@ -172,6 +173,7 @@ export class VirtioConsole implements VirtioDevice {
 		this.#control = [];
 		for (const [port, state] of this.#ports.entries()) {
 			state.ready = false;
+			state.toldOpen = false;
 			this.#setGuestOpen(port, false);
 		}
 	}
@@ -205,6 +207,7 @@ export class VirtioConsole implements VirtioDevice {
 			port.guestOpen = saved.guestOpen;
 			port.hostOpen = saved.hostOpen;
 			port.ready = saved.ready;
+			port.toldOpen = saved.ready && (saved.hostOpen || saved.input.length > 0);
 			port.paused = saved.paused;
 		}
 	}
@@ -218,6 +221,13 @@ export class VirtioConsole implements VirtioDevice {
 		if (state.guestOpen === open) return;
 		state.guestOpen = open;
 		state.options.onOpen?.(open);
+	}
+
+	#tellOpen(port: number): void {
+		const state = this.#ports[port];
+		if (!state.ready || state.toldOpen === state.hostOpen || (!state.hostOpen && state.length > 0)) return;
+		state.toldOpen = state.hostOpen;
+		this.#send(port, EVENT_PORT_OPEN, state.hostOpen ? 1 : 0);
 	}
 
 	/** Moves waiting input into the driver's buffers. */
@@ -240,6 +250,7 @@ export class VirtioConsole implements VirtioDevice {
 			queue.push(chain.head, written);
 		}
 		transport.signal(index);
+		this.#tellOpen(port);
 		if (state.wasFull && state.length < INPUT_LIMIT / 2) {
 			state.wasFull = false;
 			state.options.drained?.();
@@ -304,8 +315,13 @@ export class VirtioConsole implements VirtioDevice {
 			}
 			const { name } = state.options;
 			if (name !== undefined) this.#send(port, EVENT_PORT_NAME, 1, new TextEncoder().encode(name));
-			if (state.hostOpen) this.#send(port, EVENT_PORT_OPEN, 1);
+			// Input that came before waits in the queue; a port closed since is opened for it first.
+			if (state.hostOpen || state.length > 0) {
+				this.#send(port, EVENT_PORT_OPEN, 1);
+				state.toldOpen = true;
+			}
 			this.#deliver(port);
+			this.#tellOpen(port);
 		} else if (event === EVENT_PORT_OPEN) {
 			this.#setGuestOpen(port, value === 1);
 		}
@@ -313,8 +329,7 @@ export class VirtioConsole implements VirtioDevice {
 
 	#sendSize(port: number): void {
 		if (this.#ports[port].options.console !== true) return;
-		// Rows first: Linux reads them that way, whatever the specification says.
-		const size = new Uint8Array([this.#rows, this.#rows >> 8, this.#columns, this.#columns >> 8]);
+		const size = new Uint8Array([this.#columns, this.#columns >> 8, this.#rows, this.#rows >> 8]);
 		this.#send(port, EVENT_RESIZE, 0, size);
 	}
 

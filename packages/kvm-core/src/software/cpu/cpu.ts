@@ -128,6 +128,8 @@ export class Cpu {
 	nextRip = 0n;
 	/** Set by `jump`: where to go on instead of `nextRip`. */
 	jumped = false;
+	/** Set by an instruction that clears TF before its own single-step trap would be taken. */
+	stepSuppressed = false;
 	/** The one fault object. */
 	readonly fault: GuestFault = new GuestFault();
 

@@ -112,6 +112,7 @@ export function enterHandler(cpu: Cpu, event: GuestEvent): void {
 export function softwareInterrupt(cpu: Cpu, vector: number): void {
 	if (cpu.virtual8086 && vector !== BP && vector !== 4 && ioPrivilege(cpu) < 3) cpu.raise(GP, 0);
 	enterHandler(cpu, { vector, kind: "software", errorCode: -1, returnRip: cpu.nextRip });
+	cpu.stepSuppressed = true;
 }
 
 function externalBit({ kind }: GuestEvent): number {

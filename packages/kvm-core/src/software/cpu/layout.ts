@@ -71,6 +71,8 @@ export const RIP = 688;
  */
 export const SEGMENTS = 704;
 export const SEGMENT_BYTES = 32;
+/** In a segment's record: the limit (u32). */
+export const SEGMENT_LIMIT = 8;
 /** In a segment's record: what generated code may do without asking (u32). */
 export const SEGMENT_FAST = 12;
 export const FAST_READ = 1;
@@ -117,7 +119,7 @@ export const TLB_BYTES: number = TLB_ENTRIES * TLB_ENTRY_BYTES;
 /**
  * Data TLBs, by who accesses: user, supervisor, supervisor with AC set (SMAP lifted); each for reads, then for writes.
  */
-export const TLBS: number = STATE_BYTES;
+export const TLBS = 4096;
 export const TLB_COUNT = 6;
 /** Entries of each code TLB: tag i64, address of the page's entry table i32, flags i32. User, then supervisor. */
 export const CODE_TLB_ENTRIES = 512;

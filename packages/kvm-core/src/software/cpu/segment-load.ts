@@ -133,7 +133,10 @@ export function dropInnerSegments(cpu: Cpu): void {
 		const attributes = cpu.segmentAttributes(segment);
 		if ((attributes & SEG_UNUSABLE) !== 0) continue;
 		const conforming = (attributes & (SEG_CODE | SEG_EXPAND_DOWN)) === (SEG_CODE | SEG_EXPAND_DOWN);
-		if (!conforming && ((attributes >> 5) & 3) < cpl) loadNull(cpu, segment, 0);
+		// The base stays, as processors have it: 64-bit code can still use that of FS and GS.
+		if (!conforming && ((attributes >> 5) & 3) < cpl) {
+			cpu.setSegment(segment, 0, SEG_UNUSABLE, cpu.segmentLimit(segment), cpu.segmentBase(segment));
+		}
 	}
 }
 

@@ -1,4 +1,5 @@
-import { CROSSING, INVALID, JOIN, PAGE_END_16, PAGE_END_32, PAGE_END_64, STALE } from "../emit/generate.ts";
+import { FLAGS_OVERWRITTEN, FLAGS_UNSEEN } from "../emit/fusion.ts";
+import { CROSSING, INVALID, JOIN, PAGE_END_16, PAGE_END_32, PAGE_END_64, STALE } from "../emit/plan.ts";
 import {
 	UOP_BASE,
 	UOP_BYTES,
@@ -154,16 +155,25 @@ export class CodeCache {
 		return this.u16[(uop + UOP_META) >>> 1]! & 0xfff;
 	}
 
-	/**
-	 * Drops what was decoded from a physical page if bytes `from` to `to` of it were among that. Its micro-ops turn
-	 * stale: running code notices at its next instruction.
-	 *
-	 * @returns whether they were: the page holds no decoded code any more
-	 */
-	invalidate(physical: number, from: number, to: number): boolean {
+	/** Whether anything is decoded from a physical page. */
+	holds(physical: number): boolean {
 		const pages = this.byPhysical.get(physical);
-		if (pages === undefined) return false;
-		if (!pages.some((page) => isCovered(page, from, to))) return false;
+		return pages?.some((page) => page.runs.length > 0) === true;
+	}
+
+	/** Whether bytes `from` to `to` of a physical page are among what was decoded from it. */
+	covers(physical: number, from: number, to: number): boolean {
+		const pages = this.byPhysical.get(physical);
+		return pages?.some((page) => isCovered(page, from, to)) === true;
+	}
+
+	/**
+	 * Drops what was decoded from a physical page. Its micro-ops turn stale: running code notices at its next
+	 * instruction.
+	 */
+	drop(physical: number): void {
+		const pages = this.byPhysical.get(physical);
+		if (pages === undefined) return;
 		for (const page of pages) {
 			for (let i = 0; i < page.runs.length; i += 2) {
 				for (let uop = page.runs[i]!; uop < page.runs[i + 1]!; uop += UOP_BYTES) {
@@ -176,7 +186,6 @@ export class CodeCache {
 			page.covered.fill(0);
 			page.waiting.clear();
 		}
-		return true;
 	}
 
 	private takeTable(): number {
@@ -228,6 +237,7 @@ export class CodeCache {
 			}
 		}
 		page.runs.push(first, this.position);
+		this.dropUnseenFlags(first, this.position);
 		for (let i = 0; i < branches.length; i += 3) {
 			const [uop, target, near] = [branches[i]!, branches[i + 1]!, branches[i + 2]!];
 			const known = i32[entries + target]!;
@@ -249,10 +259,33 @@ export class CodeCache {
 		return first;
 	}
 
-	/** Turns a branch into its near form. */
+	/** Turns a branch into its near form, and a comparison right before it into one that takes it. */
 	private link(uop: number, target: number, near: number): void {
+		const { plan } = this.decoder;
 		this.u16[(uop + UOP_HANDLER) >>> 1] = near;
 		this.i32[(uop + UOP_IMM) >>> 2] = target;
+		const condition = plan.branchCondition[near]!;
+		if (condition === 0 || uop === this.arena.start) return;
+		const before = uop - UOP_BYTES;
+		const meta = this.u16[(before + UOP_META) >>> 1]!;
+		// What lies before it in the arena is its predecessor only if it ends where the branch begins.
+		const end = (meta & 0xfff) + (meta >>> 12);
+		if (end !== (this.u16[(uop + UOP_META) >>> 1]! & 0xfff)) return;
+		const both = plan.fused.get(this.u16[before >>> 1]! * 16 + condition - 1);
+		if (both !== undefined) this.u16[before >>> 1] = both;
+	}
+
+	/** Gives instructions whose flags the run overwrites before anything can see them handlers that set none. */
+	private dropUnseenFlags(first: number, end: number): void {
+		const { flagUse, flagless } = this.decoder.plan;
+		let overwritten = false;
+		for (let uop = end - UOP_BYTES; uop >= first; uop -= UOP_BYTES) {
+			const handler = this.u16[uop >>> 1]!;
+			const use = flagUse[handler]!;
+			if (overwritten && flagless[handler] !== 0) this.u16[uop >>> 1] = flagless[handler]!;
+			if ((use & FLAGS_OVERWRITTEN) !== 0) overwritten = true;
+			else if ((use & FLAGS_UNSEEN) === 0) overwritten = false;
+		}
 	}
 
 	/** Writes the decoder's last instruction. */

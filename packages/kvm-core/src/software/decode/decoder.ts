@@ -1,6 +1,6 @@
 import * as L from "../cpu/layout.ts";
 import type { RmKind, Size, StackKind } from "../emit/emitter.ts";
-import { type Generated, INVALID, NO_FPU, NO_SSE, nearSlotOf, type Row, slotOf } from "../emit/generate.ts";
+import { type HandlerPlan, INVALID, NO_FPU, NO_SSE, nearSlotOf, type Row, slotOf } from "../emit/plan.ts";
 import type { OperandForm } from "../insn/operands.ts";
 import { MODE_FLAT, MODE_FS_FULL, MODE_GS_FULL, MODE_NO_FPU, MODE_NO_SSE, MODE_SIZE, MODE_STACK_32 } from "./mode.ts";
 import { buildOpcodeMaps, type Candidate, type OpcodeMaps } from "./opcodes.ts";
@@ -38,12 +38,12 @@ export class Decoder {
 	/** Row of the table, for the disassembler and fusion. */
 	row: Row | undefined;
 	operandSize: Size = 4;
-	private readonly generated: Generated;
+	readonly plan: HandlerPlan;
 	private readonly maps: OpcodeMaps;
 
-	constructor(generated: Generated) {
-		this.generated = generated;
-		this.maps = buildOpcodeMaps(generated.rows);
+	constructor(plan: HandlerPlan) {
+		this.plan = plan;
+		this.maps = buildOpcodeMaps(plan.rows);
 	}
 
 	/**
@@ -101,19 +101,20 @@ export class Decoder {
 		if (candidates[0]!.hasModrm) {
 			if (p >= limit) return this.fail(short, mode);
 			modrm = code[p++]!;
+			// MOV to and from control and debug registers takes any mod for 3.
+			if (map === 1 && byte >= 0x20 && byte <= 0x23) modrm |= 0xc0;
 		}
 		const candidate = pick(candidates, modrm, operandPrefix, repeat, long, (rex & 1) !== 0);
 		if (candidate === undefined) return this.fail("invalid", mode);
 		const { row } = candidate;
-		const { insn, operands } = row;
-		const attributes = insn.attributes;
+		const { insn } = row;
 
 		let operandSize: Size;
 		if (long) {
-			if (attributes.includes("f64")) operandSize = 8;
+			if (row.force64) operandSize = 8;
 			else if ((rex & 8) !== 0) operandSize = 8;
 			else if (operandPrefix) operandSize = 2;
-			else operandSize = attributes.includes("d64") ? 8 : 4;
+			else operandSize = row.default64 ? 8 : 4;
 		} else operandSize = (size === 1) !== operandPrefix ? 4 : 2;
 		const addressBits = long ? (addressPrefix ? 32 : 64) : (size === 1) !== addressPrefix ? 32 : 16;
 		const addressCode = addressBits === 64 ? 2 : addressBits === 32 ? 1 : 0;
@@ -180,13 +181,12 @@ export class Decoder {
 				p += bytes;
 			}
 		}
-		if (lock && !(attributes.includes("lock") && memory)) return this.fail("invalid", mode);
+		if (lock && !(row.lockable && memory)) return this.fail("invalid", mode);
 
 		let far = false;
 		let wideOffset = false;
-		for (const operand of operands) {
-			if (operand.inOpcode === true) this.reg = (byte & 7) | ((rex & 1) << 3);
-			if (operand.encoding === undefined) continue;
+		if (row.inOpcode) this.reg = (byte & 7) | ((rex & 1) << 3);
+		for (const operand of row.encoded) {
 			const bytes = encodedBytes(operand, operandSize, addressBits);
 			if (p + bytes > limit) return this.fail(short, mode);
 			switch (operand.encoding) {
@@ -228,23 +228,10 @@ export class Decoder {
 		if (far && long) return this.fail("invalid", mode);
 
 		// The fields name registers by their place in the state.
-		let regFile: OperandForm["file"] = "none";
-		let rmFile: OperandForm["file"] = "none";
-		let regByte = false;
-		let rmByte = false;
-		for (const { place, file, size: operandType } of operands) {
-			if (place === "reg") {
-				regFile = file;
-				regByte = operandType === 1;
-			} else if (place === "rm") {
-				rmFile = file;
-				rmByte = operandType === 1;
-			}
-		}
-		this.reg = fieldOf(this.reg, regFile, regByte, rex);
-		if (!memory) this.base = fieldOf(rmNumber, rmFile, rmByte, rex);
+		this.reg = fieldOf(this.reg, row.regFile, row.regByte, rex);
+		if (!memory) this.base = fieldOf(rmNumber, row.rmFile, row.rmByte, rex);
 
-		const string = attributes.includes("string");
+		const string = row.string;
 		const stack: StackKind = long
 			? "flat64"
 			: (mode & (MODE_FLAT | MODE_STACK_32)) === (MODE_FLAT | MODE_STACK_32)
@@ -257,12 +244,12 @@ export class Decoder {
 			rm = "segmented";
 			if (string) {
 				if (addressBits !== 16 && flat && used !== L.CS && used < L.FS) rm = addressBits === 64 ? "flat64" : "flat32";
-			} else if (attributes.includes("address")) rm = addressBits === 64 ? "flat64" : "segmented";
-			else if (insn.system !== undefined) rm = "segmented";
+			} else if (row.address) rm = addressBits === 64 ? "flat64" : "segmented";
+			else if (row.isSystem) rm = "segmented";
 			else if (wideOffset) rm = "segmented";
 			else if (used >= L.FS) {
 				const reaches = long ? addressBits === 64 : (mode & (used === L.FS ? MODE_FS_FULL : MODE_GS_FULL)) !== 0;
-				const systemForm = attributes.includes("stack") && stack === "segmented";
+				const systemForm = row.stack && stack === "segmented";
 				if (reaches && addressBits !== 16 && this.index === L.ZERO && !systemForm) {
 					this.index = L.SEG_BASE + used * 8;
 					rm = addressBits === 64 ? "flat64" : "flat32";
@@ -273,24 +260,22 @@ export class Decoder {
 		this.flags = scale | (used << 2) | (addressCode << 5);
 		if (ripRelative) this.relateToRip(at);
 
-		const slotSize: Size = row.sized || hasSizes(row) ? operandSize : 8;
-		const repeats = attributes.includes("rep") ? repeat : 0;
+		const slotSize: Size = row.perSize ? operandSize : 8;
+		const repeats = row.repeats ? repeat : 0;
 		this.operandSize = operandSize;
 		this.row = row;
-		this.ends = attributes.includes("ends");
-		this.handler =
-			this.generated.handlers[
-				slotOf(row.number, slotSize, rm, attributes.includes("stack") ? stack : "flat64", repeats)
-			]!;
+		this.ends = row.ends;
+		this.handler = this.plan.handlers[slotOf(row.number, slotSize, rm, row.stack ? stack : "flat64", repeats)]!;
 		this.nearHandler = 0;
-		if (insn.near !== undefined && (stack !== "segmented" || !attributes.includes("stack"))) {
-			this.nearHandler =
-				this.generated.handlers[nearSlotOf(row.number, slotSize, attributes.includes("stack") ? stack : "flat64")]!;
+		// A 16-bit branch in 32-bit code goes to the first 64 KiB, wherever it stands.
+		const wraps = operandSize === 2 && size !== 0;
+		if (insn.near !== undefined && !wraps && (stack !== "segmented" || !row.stack)) {
+			this.nearHandler = this.plan.handlers[nearSlotOf(row.number, slotSize, row.stack ? stack : "flat64")]!;
 		}
 		if (this.handler === 0) return this.fail("invalid", mode);
-		if (attributes.includes("x87") || attributes.includes("mmx")) {
+		if (row.x87) {
 			if ((mode & MODE_NO_FPU) !== 0) this.handler = NO_FPU;
-		} else if (attributes.includes("sse") && (mode & MODE_NO_SSE) !== 0) this.handler = NO_SSE;
+		} else if (row.sse && (mode & MODE_NO_SSE) !== 0) this.handler = NO_SSE;
 		return "ok";
 	}
 
@@ -321,12 +306,6 @@ export class Decoder {
 	}
 }
 
-function hasSizes(row: Row): boolean {
-	return (
-		row.insn.attributes.includes("f64") || row.operands.some(({ encoding }) => encoding === "jb" || encoding === "jz")
-	);
-}
-
 function pick(
 	candidates: readonly Candidate[],
 	modrm: number,
@@ -348,7 +327,7 @@ function pick(
 			if (candidate.rm >= 0 && candidate.rm !== (modrm & 7)) continue;
 			if (candidate.mod === "register" && modrm < 0xc0) continue;
 			if (candidate.mod === "memory" && modrm >= 0xc0) continue;
-		} else if (candidate.row.insn.name === "nop" && rexB) continue;
+		} else if (rexB && (candidate.row.insn.name === "nop" || candidate.row.insn.name === "pause")) continue;
 		return candidate;
 	}
 	return undefined;
@@ -388,6 +367,9 @@ function fieldOf(number: number, file: OperandForm["file"], byte: boolean, rex: 
 		case "mmx":
 		case "x87":
 			return (number & 7) * 16;
+		case "segment":
+			// REX.R does not count.
+			return number & 7;
 		default:
 			return number;
 	}

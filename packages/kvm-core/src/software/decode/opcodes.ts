@@ -1,4 +1,4 @@
-import type { Row } from "../emit/generate.ts";
+import type { Row } from "../emit/plan.ts";
 
 /** One way to read an opcode byte. */
 export interface Candidate {

@@ -27,6 +27,7 @@ import {
 	xor,
 } from "../wasm/expr.ts";
 import { type Callee, callExpr, type Func, type Signature } from "../wasm/module.ts";
+import type { FlagSource } from "./fusion.ts";
 import { UOP_BASE, UOP_BYTES, UOP_DISP, UOP_FLAGS, UOP_IMM, UOP_INDEX, UOP_META, UOP_REG } from "./uop.ts";
 
 /** Integer operand sizes in bytes. */
@@ -83,6 +84,9 @@ export interface Runtime {
 /** Every handler: it gets its micro-op's address. */
 export const HANDLER: Signature = { params: ["i32"] };
 
+/** Marks the size of an access that must be aligned: where it is not, that comes before the segment's limit. */
+export const ALIGNED = 0x200;
+
 /** Where `segmented` reports that it queued a fault (i32, relative to the state). */
 export const FAULT_FLAG: number = L.FAULT_FLAG;
 
@@ -100,6 +104,10 @@ export class Emitter {
 	/** The instruction's operands. */
 	readonly operands: readonly OperandForm[];
 	private readonly aligned: boolean;
+	/** Leaves the arithmetic flags alone: what follows overwrites them. */
+	readonly flagless: boolean;
+	/** What set the flags last. */
+	flagSource: FlagSource | undefined;
 	private linear: Expr | undefined;
 	private displacement: Expr | undefined;
 
@@ -110,6 +118,7 @@ export class Emitter {
 		variant: Variant,
 		operands: readonly OperandForm[],
 		aligned = false,
+		flagless = false,
 	) {
 		this.f = f;
 		this.pc = f.param(0);
@@ -118,6 +127,7 @@ export class Emitter {
 		this.variant = variant;
 		this.operands = operands;
 		this.aligned = aligned;
+		this.flagless = flagless;
 	}
 
 	/** Operand size in bytes of operand `n`, its letter and the variant considered. */
@@ -200,7 +210,13 @@ export class Emitter {
 		let linear: Expr;
 		if (rm === "segmented") {
 			linear = this.f.let(
-				callExpr(this.runtime.segmented, this.pc, c32(size), c32(write ? 1 : 0), this.displacement ?? c64(0)),
+				callExpr(
+					this.runtime.segmented,
+					this.pc,
+					c32(this.aligned && size === 16 ? size | ALIGNED : size),
+					c32(write ? 1 : 0),
+					this.displacement ?? c64(0),
+				),
 			);
 			this.leaveIf(load32(4, c32(this.state), FAULT_FLAG));
 		} else {
@@ -237,6 +253,11 @@ export class Emitter {
 	/** Host address (in a local) of the memory operand's `size` readable bytes. */
 	readable(size: number): Expr {
 		return this.hostAddress(this.address(size, false), size, this.runtime.slowRead, L.TLB_READ);
+	}
+
+	/** Host address (in a local) of the memory operand's `size` bytes to be written; `commitBounce` behind the store. */
+	writable(size: number): Expr {
+		return this.hostAddress(this.address(size, true), size, this.runtime.slowWrite, L.TLB_WRITE);
 	}
 
 	/** Writes the memory operand; integers, floats and vectors by their type and `size`. */
@@ -431,6 +452,8 @@ export class Emitter {
 
 	/** After AND, OR, XOR, TEST: CF, OF and AF clear, the rest from `result` (in a local). */
 	flagsLogic(result: Expr, size: Size): void {
+		this.flagSource = { kind: "logic", a: result, b: result, result, size };
+		if (this.flagless) return;
 		this.setQuad(L.FLAGS_RES, this.signExtend(result, size));
 		this.setWord(L.FLAGS_AUX, c32(0));
 	}
@@ -439,6 +462,8 @@ export class Emitter {
 	 * After an addition: all three in locals, `result` cut to `size`. With a carry in, give it (i32 0 or 1).
 	 */
 	flagsAdd(a: Expr, b: Expr, result: Expr, size: Size, carryIn?: Expr): void {
+		this.flagSource = { kind: "other", a, b, result, size };
+		if (this.flagless) return;
 		let carry = ltU(result, a);
 		if (carryIn !== undefined) carry = or(carry, and(carryIn, eq(result, a)));
 		this.setQuad(L.FLAGS_RES, this.signExtend(result, size));
@@ -447,6 +472,8 @@ export class Emitter {
 
 	/** After a subtraction a - b, compare or negation. With a borrow in, give it (i32 0 or 1). */
 	flagsSub(a: Expr, b: Expr, result: Expr, size: Size, borrowIn?: Expr): void {
+		this.flagSource = { kind: borrowIn === undefined ? "sub" : "other", a, b, result, size };
+		if (this.flagless) return;
 		let carry = ltU(a, b);
 		if (borrowIn !== undefined) carry = or(carry, and(borrowIn, eq(a, b)));
 		this.setQuad(L.FLAGS_RES, this.signExtend(result, size));
@@ -455,6 +482,8 @@ export class Emitter {
 
 	/** After INC (b = 1) and DEC: CF stays. */
 	flagsIncDec(a: Expr, one: Expr, result: Expr, size: Size, decrement: boolean): void {
+		this.flagSource = { kind: "other", a, b: one, result, size };
+		if (this.flagless) return;
 		const carry = this.f.let(and(this.word(L.FLAGS_AUX), c32(1)));
 		this.setQuad(L.FLAGS_RES, this.signExtend(result, size));
 		this.setWord(L.FLAGS_AUX, or(carry, this.overflowAndAdjust(a, one, result, size, decrement)));
@@ -485,6 +514,7 @@ export class Emitter {
 
 	/** Sets CF and OF alone, each from i32 0 or 1 (rotates). */
 	setCarryOverflow(carry: Expr, overflow: Expr): void {
+		if (this.flagless) return;
 		this.setWord(L.FLAGS_AUX, or(and(this.word(L.FLAGS_AUX), c32(~(L.CF | L.OF))), or(carry, shl(overflow, c32(11)))));
 	}
 

@@ -1,6 +1,4 @@
 import * as L from "../cpu/layout.ts";
-import type { Instruction } from "../insn/define.ts";
-import { type OperandForm, parseOperands } from "../insn/operands.ts";
 import {
 	add,
 	and,
@@ -21,117 +19,26 @@ import {
 	wrap,
 } from "../wasm/expr.ts";
 import { type Callee, callExpr, type Func, WasmModule } from "../wasm/module.ts";
+import { emitNear } from "./branch.ts";
 import { writeDivision } from "./divide.ts";
-import {
-	Emitter,
-	FAULT_FLAG,
-	HANDLER,
-	type RmKind,
-	type Runtime,
-	type Size,
-	type StackKind,
-	type Variant,
-} from "./emitter.ts";
-import { UOP_BASE, UOP_DISP, UOP_FLAGS, UOP_IMM, UOP_INDEX } from "./uop.ts";
-
-/** Handlers that no row makes, by their place in the function table. */
-export const STALE = 0;
-/** Leaves generated code with PC at this micro-op. */
-export const LEAVE = 1;
-/** Goes on at the micro-op in the immediate: joins a run that was decoded before. */
-export const JOIN = 2;
-/** The page ends here; the immediate is the offset to go on at. By code size 16, 32, 64. */
-export const PAGE_END_16 = 3;
-export const PAGE_END_32 = 4;
-export const PAGE_END_64 = 5;
-/** #UD. */
-export const INVALID = 6;
-/** An instruction that reaches into the next page. */
-export const CROSSING = 7;
-/** x87 or MMX while CR0 forbids it; SSE likewise. */
-export const NO_FPU = 8;
-export const NO_SSE = 9;
-const FIRST_ROW_HANDLER = 10;
-
-const SIZES: readonly Size[] = [2, 4, 8];
-const RM_KINDS: readonly RmKind[] = ["register", "flat64", "flat32", "segmented"];
-const STACKS: readonly StackKind[] = ["flat64", "flat32", "segmented"];
-const REPEATS = [0, 0xf2, 0xf3] as const;
-/** Handler slots a row has: size x rm x stack x repeat, then the near form per size and stack. */
-const NEAR_SLOTS = 9;
-const SLOTS_PER_ROW: number = 3 * 4 * 3 * 3 + NEAR_SLOTS;
-
-/** A handler that calls into TypeScript: what it must know besides its micro-op. */
-export interface SystemHandler {
-	readonly row: Instruction;
-	readonly operandSize: 1 | 2 | 4 | 8;
-	readonly isMemory: boolean;
-	readonly repeat: 0 | 0xf2 | 0xf3;
-	/** reg and rm hold general registers' byte offsets rather than numbers. */
-	readonly generalReg: boolean;
-	readonly generalRm: boolean;
-}
-
-/** The generated module's bytes with what decoder and run loop need to use it. */
-export interface Generated {
-	readonly bytes: Uint8Array<ArrayBuffer>;
-	readonly rows: readonly Row[];
-	readonly systemHandlers: readonly SystemHandler[];
-	/** Handler number by row and slot; 0 where there is none. */
-	readonly handlers: Uint16Array;
-	readonly handlerCount: number;
-}
-
-/** A table row with what is derived from it once. */
-export interface Row {
-	readonly number: number;
-	readonly insn: Instruction;
-	readonly operands: readonly OperandForm[];
-	readonly sized: boolean;
-	readonly byteSized: boolean;
-}
-
-/** Where a row's handler stands in `Generated.handlers`. */
-export function slotOf(row: number, size: Size, rm: RmKind, stack: StackKind, repeat: 0 | 0xf2 | 0xf3): number {
-	const sizeIndex = size === 2 ? 0 : size === 4 ? 1 : 2;
-	const rmIndex = rm === "register" ? 0 : rm === "flat64" ? 1 : rm === "flat32" ? 2 : 3;
-	const stackIndex = stack === "flat64" ? 0 : stack === "flat32" ? 1 : 2;
-	const repeatIndex = repeat === 0 ? 0 : repeat === 0xf2 ? 1 : 2;
-	return row * SLOTS_PER_ROW + ((sizeIndex * 4 + rmIndex) * 3 + stackIndex) * 3 + repeatIndex;
-}
-
-/** Where the near form of a branch stands. */
-export function nearSlotOf(row: number, size: Size, stack: StackKind): number {
-	const sizeIndex = size === 2 ? 0 : size === 4 ? 1 : 2;
-	const stackIndex = stack === "flat64" ? 0 : stack === "flat32" ? 1 : 2;
-	return row * SLOTS_PER_ROW + 108 + sizeIndex * 3 + stackIndex;
-}
-
-/** Prepares table rows: operands parsed, numbered. */
-export function prepareRows(table: readonly Instruction[]): Row[] {
-	return table.map((insn, number) => {
-		const operands = parseOperands(insn.operands);
-		const sized =
-			insn.attributes.includes("sized") ||
-			insn.attributes.includes("stack") ||
-			operands.some(({ size }) => size === "v" || size === "z" || size === "y" || size === "far");
-		const byteSized = !sized && operands.some(({ size, place }) => size === 1 && place !== "immediate");
-		return { number, insn, operands, sized: sized || (insn.system !== undefined && !byteSized), byteSized };
-	});
-}
+import { Emitter, FAULT_FLAG, HANDLER, type Runtime } from "./emitter.ts";
+import { conditionOf } from "./fusion.ts";
+import { FIRST_ROW_HANDLER, type HandlerPlan, type PlannedHandler } from "./plan.ts";
+import { UOP_BASE, UOP_BYTES, UOP_DISP, UOP_FLAGS, UOP_IMM, UOP_INDEX } from "./uop.ts";
 
 /**
  * Generates the interpreter of one vCPU.
  *
- * @param table - instruction rows
+ * @param plan - the handlers to write
  * @param state - the vCPU's base address, a constant in the code
  * @param memory - initial and maximum size of the memory it will be instantiated with
+ * @returns the module's bytes
  */
 export function generate(
-	table: readonly Instruction[],
+	plan: HandlerPlan,
 	state: number,
 	memory: { initial: number; maximum: number },
-): Generated {
+): Uint8Array<ArrayBuffer> {
 	const module = new WasmModule();
 	const slow = { params: ["i32", "i32", "i32", "i32"], result: "i32" } as const;
 	const imports = {
@@ -163,86 +70,39 @@ export function generate(
 	enter.returnCallIndirect(HANDLER, load32(2, enter.param(0)), enter.param(0));
 
 	const handlers: Callee[] = writeSpecial(module, imports, runtime, state);
-	const rows = prepareRows(table);
-	const numbers = new Uint16Array(rows.length * SLOTS_PER_ROW);
-	const systemHandlers: SystemHandler[] = [];
-	for (const row of rows) {
-		for (const { variant, slot, near } of variantsOf(row)) {
-			const f = module.func(row.insn.name, HANDLER);
-			numbers[slot] = handlers.length;
-			handlers.push(f);
-			const operation = systemOperation(row.insn, variant);
-			if (operation !== undefined) {
-				const number = systemHandlers.length;
-				systemHandlers.push({
-					row: operation === row.insn.system ? row.insn : { ...row.insn, system: operation },
-					operandSize: row.byteSized ? 1 : variant.size,
-					isMemory: variant.rm !== "register",
-					repeat: variant.repeat,
-					generalReg: row.operands.some(({ place, file }) => place === "reg" && file === "general"),
-					generalRm: row.operands.some(({ place, file }) => place === "rm" && file === "general"),
-				});
-				const next = f.let(callExpr(imports.system, c32(number), f.param(0)));
-				f.if(eqz(next), () => f.return());
-				f.returnCallIndirect(HANDLER, load32(2, next), next);
-				continue;
-			}
-			const aligned = row.insn.attributes.includes("aligned");
-			const emitter = new Emitter(f, runtime, state, variant, row.operands, aligned);
-			(near ? row.insn.near! : row.insn.emit!)(emitter);
-			emitter.next();
-		}
-	}
+	for (const planned of plan.planned) handlers.push(writeHandler(module, imports.system, runtime, state, planned));
 	module.setTable(handlers);
-	return { bytes: module.encode(memory), rows, systemHandlers, handlers: numbers, handlerCount: handlers.length };
+	return module.encode(memory);
 }
 
-function systemOperation(insn: Instruction, variant: Variant): Instruction["system"] {
-	if (insn.system !== undefined) return insn.system;
-	if (insn.segmented === undefined) return undefined;
-	if (insn.attributes.includes("stack")) return variant.stack === "segmented" ? insn.segmented : undefined;
-	return variant.rm === "segmented" ? insn.segmented : undefined;
-}
-
-/** Every combination a row needs a handler for. */
-function variantsOf(row: Row): { variant: Variant; slot: number; near: boolean }[] {
-	const { insn, operands } = row;
-	const has = (attribute: Instruction["attributes"][number]): boolean => insn.attributes.includes(attribute);
-	const rmOperand = operands.find(({ place }) => place === "rm");
-	const modrmMemory = insn.opcode.includes("mod=m");
-	const modrmRegister = insn.opcode.includes("mod=3");
-	const rms = RM_KINDS.filter((rm) => {
-		if (has("string")) return rm !== "register";
-		if (rmOperand === undefined) return rm === "register" || (modrmMemory && rm === "segmented");
-		if (rm === "register") return rmOperand.mod !== "memory" && !modrmMemory && rmOperand.encoding === undefined;
-		if (insn.system !== undefined) return rm === "segmented" && rmOperand.mod !== "register" && !modrmRegister;
-		return rmOperand.mod !== "register" && !modrmRegister;
-	});
-	const branches = operands.some(({ encoding }) => encoding === "jb" || encoding === "jz");
-	const sizes = row.sized || branches || has("f64") ? SIZES : [8 as Size];
-	const stacks: readonly StackKind[] = has("stack") ? STACKS : ["flat64"];
-	const out: { variant: Variant; slot: number; near: boolean }[] = [];
-	for (const size of sizes) {
-		if (size === 8 && has("i64") && sizes.length > 1) continue;
-		if (size !== 8 && has("o64") && has("f64")) continue;
-		for (const stack of stacks) {
-			if (has("stack") && stack === "flat64" && size === 4) continue;
-			if (has("stack") && stack !== "flat64" && size === 8) continue;
-			for (const rm of rms) {
-				for (const repeat of has("rep") ? REPEATS : [0 as const]) {
-					const variant: Variant = { size, rm, stack, repeat };
-					out.push({ variant, slot: slotOf(row.number, size, rm, stack, repeat), near: false });
-				}
-			}
-			if (insn.near !== undefined && stack !== "segmented") {
-				const variant: Variant = { size, rm: "register", stack, repeat: 0 };
-				out.push({ variant, slot: nearSlotOf(row.number, size, stack), near: true });
-			} else if (insn.near !== undefined && !has("stack")) {
-				throw new Error("a near form without a stack has no segmented variant");
-			}
-		}
+function writeHandler(
+	module: WasmModule,
+	system: Callee,
+	runtime: Runtime,
+	state: number,
+	planned: PlannedHandler,
+): Callee {
+	if (planned.kind === "system") {
+		const f = module.func("system", HANDLER);
+		const next = f.let(callExpr(system, c32(planned.number), f.param(0)));
+		f.if(eqz(next), () => f.return());
+		f.returnCallIndirect(HANDLER, load32(2, next), next);
+		return f;
 	}
-	return out;
+	const { row, variant } = planned;
+	const { insn } = row;
+	const f = module.func(insn.name, HANDLER);
+	const aligned = insn.attributes.includes("aligned");
+	const e = new Emitter(f, runtime, state, variant, row.operands, aligned, planned.kind === "flagless");
+	(planned.kind === "near" ? insn.near! : insn.emit!)(e);
+	if (planned.kind !== "fused") {
+		e.next();
+		return f;
+	}
+	const branch = f.let(add(e.pc, c32(UOP_BYTES)));
+	f.if(conditionOf(e, e.flagSource!, planned.condition), () => emitNear(e, branch));
+	f.returnCallIndirect(HANDLER, load32(2, branch, UOP_BYTES), add(branch, c32(UOP_BYTES)));
+	return f;
 }
 
 /**
@@ -299,7 +159,7 @@ function writeSegmented(f: Func, offset: Callee, checkSegment: Callee, state: nu
 	const linear = f.let(add(load64(8, add(c32(state + L.SEG_BASE), shl(segment, c32(3)))), at));
 	f.if(and(fast, c32(L.FAST_UNLIMITED)), () => f.return(linear));
 	const permitted = and(shrU(fast, write), c32(1));
-	const last = add(at, extU(sub(size, c32(1))));
+	const last = add(at, extU(sub(and(size, c32(0xff)), c32(1))));
 	f.if(eqz(and(permitted, leU(last, load64(4, record, 8)))), () => {
 		f.if(eqz(callExpr(checkSegment, segment, wrap(at), size, write, pc)), () =>
 			f.store(4, c32(state), c32(1), FAULT_FLAG),

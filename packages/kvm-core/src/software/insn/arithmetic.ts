@@ -282,8 +282,13 @@ function exchangeAdd(e: Emitter): void {
 	);
 }
 
+/** A 32-bit register that does not match stays as it is, its upper half too; RAX is written only then. */
 function compareExchange(e: Emitter): void {
 	const size = e.size(0);
+	if (size === 4 && !e.isMemory(0)) {
+		compareExchangeRegister(e);
+		return;
+	}
 	const accumulator = e.f.let(e.gpr(L.RAX, size));
 	const replacement = e.f.let(e.get(1));
 	const equal = e.f.local("i32");
@@ -296,6 +301,18 @@ function compareExchange(e: Emitter): void {
 		return select(equal, replacement, a);
 	});
 	e.f.if(eq(equal, c32(0)), () => e.setGpr(L.RAX, size, destination!));
+}
+
+function compareExchangeRegister(e: Emitter): void {
+	const accumulator = e.f.let(e.gpr(L.RAX, 4));
+	const replacement = e.f.let(e.get(1));
+	const destination = e.f.let(e.get(0));
+	e.flagsSub(accumulator, destination, e.f.let(sub(accumulator, destination)), 4);
+	e.f.if(
+		eq(accumulator, destination),
+		() => e.set(0, replacement),
+		() => e.setGpr(L.RAX, 4, destination),
+	);
 }
 
 /** Integer arithmetic and logic. */

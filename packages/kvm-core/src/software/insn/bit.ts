@@ -139,6 +139,8 @@ export const bitOperations: readonly Instruction[] = [
 	define("bsr", "0F BD /r", "Gv,Ev", bitScan(true), { undefinedFlags: SCAN_UNDEFINED }),
 	define("popcnt", "F3 0F B8 /r", "Gv,Ev", populationCount),
 	define("bswap", "0F C8 +r", "Zv", byteSwap),
-	define("movbe", "0F 38 F0 /r", "Gv,Mv", moveSwapped),
-	define("movbe", "0F 38 F1 /r", "Mv,Gv", moveSwapped),
+	...["NP", "66"].flatMap((prefix) => [
+		define("movbe", `${prefix} 0F 38 F0 /r`, "Gv,Mv", moveSwapped),
+		define("movbe", `${prefix} 0F 38 F1 /r`, "Mv,Gv", moveSwapped),
+	]),
 ];

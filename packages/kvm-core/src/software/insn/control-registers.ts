@@ -14,7 +14,13 @@ function width(cpu: Cpu): 4 | 8 {
 	return cpu.code64 ? 8 : 4;
 }
 
+/** CR1, CR5 and the like are #UD at any privilege. */
+function isControlRegister(n: number): boolean {
+	return n === 0 || n === 2 || n === 3 || n === 4 || n === 8;
+}
+
 function readControl(cpu: Cpu, insn: DecodedInsn): void {
+	if (!isControlRegister(insn.reg)) cpu.raise(UD);
 	requireSupervisor(cpu);
 	let value: bigint;
 	switch (insn.reg) {
@@ -30,18 +36,15 @@ function readControl(cpu: Cpu, insn: DecodedInsn): void {
 		case 4:
 			value = cpu.get64(L.CR4);
 			break;
-		case 8:
-			value = readCr8(cpu);
-			break;
 		default:
-			cpu.raise(UD);
+			value = readCr8(cpu);
 	}
 	cpu.setGpr(insn.rm, width(cpu), value);
 }
 
 function writeControl(cpu: Cpu, insn: DecodedInsn): void {
 	const { reg } = insn;
-	if (reg !== 0 && reg !== 2 && reg !== 3 && reg !== 4 && reg !== 8) cpu.raise(UD);
+	if (!isControlRegister(reg)) cpu.raise(UD);
 	requireSupervisor(cpu);
 	const value = width(cpu) === 8 ? cpu.gpr(insn.rm) : BigInt(cpu.gpr32(insn.rm));
 	if (reg === 0) writeCr0(cpu, value);

@@ -1,4 +1,6 @@
 import { type Cpu, DB } from "../cpu/cpu.ts";
+import { noteDebug } from "../cpu/debug.ts";
+import { DEBUG_TRAP } from "../cpu/events.ts";
 import { farReturn, interruptReturn } from "../cpu/far-return.ts";
 import { farCall, farJump } from "../cpu/far-transfer.ts";
 import { enterHandler, softwareInterrupt } from "../cpu/interrupts.ts";
@@ -87,7 +89,13 @@ export const farRows: readonly Instruction[] = [
 		"int1",
 		"F1",
 		"",
-		(cpu) => enterHandler(cpu, { vector: DB, kind: "icebp", errorCode: -1, returnRip: cpu.nextRip }),
+		(cpu) => {
+			// One trap for this and for the breakpoints that MOV SS left waiting.
+			noteDebug(cpu, cpu.get32(DEBUG_TRAP));
+			cpu.set32(DEBUG_TRAP, 0);
+			enterHandler(cpu, { vector: DB, kind: "icebp", errorCode: -1, returnRip: cpu.nextRip });
+			cpu.stepSuppressed = true;
+		},
 		{ attributes: ["ends"] },
 	),
 ];

@@ -22,6 +22,7 @@ import {
 	xor,
 } from "../wasm/expr.ts";
 import { callExpr } from "../wasm/module.ts";
+import { conditionNames } from "./condition.ts";
 import { define, type Instruction } from "./define.ts";
 
 function move(e: Emitter): void {
@@ -88,8 +89,6 @@ function conditionalMove(code: number): (e: Emitter) => void {
 function setOnCondition(code: number): (e: Emitter) => void {
 	return (e) => e.set(0, e.condition(code, true));
 }
-
-export const conditions: readonly string[] = [..."o no b ae e ne be a s ns p np l ge le g".split(" ")];
 
 const nibble = (value: number): string => value.toString(16).toUpperCase();
 
@@ -171,8 +170,10 @@ export const moves: readonly Instruction[] = [
 	define("movnti", "NP 0F C3 /r", "My,Gy", move),
 	define("cbw", "98", "", convert, { attributes: ["sized"] }),
 	define("cwd", "99", "", convertDouble, { attributes: ["sized"] }),
-	...conditions.map((name, code) => define(`cmov${name}`, `0F 4${nibble(code)} /r`, "Gv,Ev", conditionalMove(code))),
-	...conditions.map((name, code) => define(`set${name}`, `0F 9${nibble(code)} /r`, "Eb", setOnCondition(code))),
+	...conditionNames.map((name, code) =>
+		define(`cmov${name}`, `0F 4${nibble(code)} /r`, "Gv,Ev", conditionalMove(code)),
+	),
+	...conditionNames.map((name, code) => define(`set${name}`, `0F 9${nibble(code)} /r`, "Eb", setOnCondition(code))),
 	define("sahf", "9E", "", setFlagsFromAh),
 	define("lahf", "9F", "", loadAh),
 	define("cmc", "F5", "", (e) => e.setCarry(e.f.let(xor(e.carry(), c32(1))))),
@@ -187,11 +188,11 @@ export const moves: readonly Instruction[] = [
 		define("nop", `${opcode} /r`, "Ev", nothing),
 	),
 	define("prefetchw", "0F 0D /r", "M", nothing),
-	define("lfence", "0F AE /5 mod=3", "", nothing),
-	define("mfence", "0F AE /6 mod=3", "", nothing),
-	define("sfence", "0F AE /7 mod=3", "", nothing),
+	define("lfence", "NP 0F AE /5 mod=3", "", nothing),
+	define("mfence", "NP 0F AE /6 mod=3", "", nothing),
+	define("sfence", "NP 0F AE /7 mod=3", "", nothing),
 	define("clflush", "NP 0F AE /7 mod=m", "Mb", (e) => {
 		e.f.let(e.get(0));
 	}),
-	define("cmpxchg8b", "0F C7 /1 mod=m", "M", compareExchangeDouble, { attributes: ["lock", "sized"] }),
+	define("cmpxchg8b", "0F C7 /1 mod=m", "M", compareExchangeDouble, { attributes: ["lock", "sized", "aligned"] }),
 ];

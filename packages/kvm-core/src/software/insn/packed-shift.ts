@@ -198,19 +198,19 @@ function withImmediate(
 }
 
 export const packedShift: readonly Instruction[] = [
-	...shift("PSRLW", "0F D1", "0F 71 /2", i16x8, 16, "right"),
-	...shift("PSRLD", "0F D2", "0F 72 /2", i32x4, 32, "right"),
-	...shift("PSRLQ", "0F D3", "0F 73 /2", i64x2, 64, "right"),
-	...shift("PSRAW", "0F E1", "0F 71 /4", i16x8, 16, "arithmetic"),
-	...shift("PSRAD", "0F E2", "0F 72 /4", i32x4, 32, "arithmetic"),
-	...shift("PSLLW", "0F F1", "0F 71 /6", i16x8, 16, "left"),
-	...shift("PSLLD", "0F F2", "0F 72 /6", i32x4, 32, "left"),
-	...shift("PSLLQ", "0F F3", "0F 73 /6", i64x2, 64, "left"),
-	shiftBytes("PSRLDQ", "0F 73 /3", false),
-	shiftBytes("PSLLDQ", "0F 73 /7", true),
+	...shift("psrlw", "0F D1", "0F 71 /2", i16x8, 16, "right"),
+	...shift("psrld", "0F D2", "0F 72 /2", i32x4, 32, "right"),
+	...shift("psrlq", "0F D3", "0F 73 /2", i64x2, 64, "right"),
+	...shift("psraw", "0F E1", "0F 71 /4", i16x8, 16, "arithmetic"),
+	...shift("psrad", "0F E2", "0F 72 /4", i32x4, 32, "arithmetic"),
+	...shift("psllw", "0F F1", "0F 71 /6", i16x8, 16, "left"),
+	...shift("pslld", "0F F2", "0F 72 /6", i32x4, 32, "left"),
+	...shift("psllq", "0F F3", "0F 73 /6", i64x2, 64, "left"),
+	shiftBytes("psrldq", "0F 73 /3", false),
+	shiftBytes("pslldq", "0F 73 /7", true),
 
 	define(
-		"PALIGNR",
+		"palignr",
 		"NP 0F 3A 0F /r",
 		"Pq,Qq,Ib",
 		(e) => {
@@ -224,12 +224,12 @@ export const packedShift: readonly Instruction[] = [
 		},
 		{ attributes: ["mmx"] },
 	),
-	withImmediate("PALIGNR", "66 0F 3A 0F", (e, a, b, imm) =>
+	withImmediate("palignr", "66 0F 3A 0F", (e, a, b, imm) =>
 		aligned(e, a, b, e.f.let(select(gtU(imm, c32(32)), c32(32), imm))),
 	),
 
 	define(
-		"PSHUFW",
+		"pshufw",
 		"NP 0F 70 /r",
 		"Pq,Qq,Ib",
 		(e) => {
@@ -240,25 +240,25 @@ export const packedShift: readonly Instruction[] = [
 		},
 		{ attributes: ["mmx"] },
 	),
-	withImmediate("PSHUFD", "66 0F 70", (_e, _a, b, imm) => i8x16.swizzle(b, dwordIndices(imm))),
-	withImmediate("PSHUFLW", "F2 0F 70", (_e, _a, b, imm) =>
+	withImmediate("pshufd", "66 0F 70", (_e, _a, b, imm) => i8x16.swizzle(b, dwordIndices(imm))),
+	withImmediate("pshuflw", "F2 0F 70", (_e, _a, b, imm) =>
 		i8x16.swizzle(b, i8x16.shuffle(wordIndices(imm, 0), IOTA, [...byteLanes(8, [0, 3])])),
 	),
-	withImmediate("PSHUFHW", "F3 0F 70", (_e, _a, b, imm) =>
+	withImmediate("pshufhw", "F3 0F 70", (_e, _a, b, imm) =>
 		i8x16.swizzle(b, i8x16.shuffle(IOTA, wordIndices(imm, 8), [...byteLanes(8, [0, 3])])),
 	),
-	withImmediate("SHUFPS", "NP 0F C6", (e, a, b, imm) => {
+	withImmediate("shufps", "NP 0F C6", (e, a, b, imm) => {
 		const indices = e.f.let(dwordIndices(imm));
 		return i8x16.shuffle(i8x16.swizzle(a, indices), i8x16.swizzle(b, indices), byteLanes(8, [0, 3]));
 	}),
-	withImmediate("SHUFPD", "66 0F C6", (e, a, b, imm) => {
+	withImmediate("shufpd", "66 0F C6", (e, a, b, imm) => {
 		const mask = e.f.let(laneMask(i64x2, 8, imm));
 		const low = v128.select(i8x16.shuffle(a, a, byteLanes(8, [1, 1])), a, mask);
 		const high = v128.select(b, i8x16.shuffle(b, b, byteLanes(8, [0, 0])), mask);
 		return i8x16.shuffle(low, high, byteLanes(8, [0, 3]));
 	}),
 	define(
-		"UNPCKLPS",
+		"unpcklps",
 		"NP 0F 14 /r",
 		"Vdq,Wdq",
 		(e) => {
@@ -268,7 +268,7 @@ export const packedShift: readonly Instruction[] = [
 		{ attributes: ["sse", "aligned"] },
 	),
 	define(
-		"UNPCKHPS",
+		"unpckhps",
 		"NP 0F 15 /r",
 		"Vdq,Wdq",
 		(e) => {
@@ -277,15 +277,15 @@ export const packedShift: readonly Instruction[] = [
 		},
 		{ attributes: ["sse", "aligned"] },
 	),
-	packedXmm("UNPCKLPD", "0F 14", (a, b) => i8x16.shuffle(a, b, byteLanes(8, [0, 2]))),
-	packedXmm("UNPCKHPD", "0F 15", (a, b) => i8x16.shuffle(a, b, byteLanes(8, [1, 3]))),
+	packedXmm("unpcklpd", "0F 14", (a, b) => i8x16.shuffle(a, b, byteLanes(8, [0, 2]))),
+	packedXmm("unpckhpd", "0F 15", (a, b) => i8x16.shuffle(a, b, byteLanes(8, [1, 3]))),
 
-	blendImmediate("BLENDPS", "0F 3A 0C", i32x4, 4),
-	blendImmediate("BLENDPD", "0F 3A 0D", i64x2, 8),
-	blendImmediate("PBLENDW", "0F 3A 0E", i16x8, 2),
-	blendVariable("PBLENDVB", "0F 38 10", i8x16, 8),
-	blendVariable("BLENDVPS", "0F 38 14", i32x4, 32),
-	blendVariable("BLENDVPD", "0F 38 15", i64x2, 64),
-	define("MPSADBW", "66 0F 3A 42 /r", "Vdq,Wdq,Ib", multipleDifferences, { attributes: ["sse", "aligned"] }),
-	define("PHMINPOSUW", "66 0F 38 41 /r", "Vdq,Wdq", minimumPosition, { attributes: ["sse", "aligned"] }),
+	blendImmediate("blendps", "0F 3A 0C", i32x4, 4),
+	blendImmediate("blendpd", "0F 3A 0D", i64x2, 8),
+	blendImmediate("pblendw", "0F 3A 0E", i16x8, 2),
+	blendVariable("pblendvb", "0F 38 10", i8x16, 8),
+	blendVariable("blendvps", "0F 38 14", i32x4, 32),
+	blendVariable("blendvpd", "0F 38 15", i64x2, 64),
+	define("mpsadbw", "66 0F 3A 42 /r", "Vdq,Wdq,Ib", multipleDifferences, { attributes: ["sse", "aligned"] }),
+	define("phminposuw", "66 0F 38 41 /r", "Vdq,Wdq", minimumPosition, { attributes: ["sse", "aligned"] }),
 ];

@@ -82,8 +82,8 @@ function stringIo(
 		const bits = insn.addressSize * 8;
 		const delta = (cpu.flags & L.DF) !== 0 ? -size : size;
 		const count = BigInt.asUintN(bits, cpu.gpr(L.RCX));
-		if (insn.repeat !== 0 && count === 0n) return;
 		checkPort(cpu, dxPort(cpu), size);
+		if (insn.repeat !== 0 && count === 0n) return;
 		const rounds = insn.repeat === 0 ? 1 : count < BATCH ? Number(count) : BATCH;
 		for (let i = 0; i < rounds; i++) {
 			element(cpu, insn, BigInt.asUintN(bits, cpu.gpr(register)), size);

@@ -128,7 +128,7 @@ function setZero(cpu: Cpu, on: boolean): void {
 function loadAccessRights(cpu: Cpu, insn: DecodedInsn): void {
 	requireProtected(cpu);
 	const descriptor = visible(cpu, readRm16(cpu, insn), cpu.longMode ? LAR_TYPES_LONG : LAR_TYPES);
-	if (descriptor !== undefined) cpu.setGpr(insn.reg, wordSize(insn), descriptor.high & 0xf0_ff00);
+	if (descriptor !== undefined) cpu.setGpr(insn.reg, wordSize(insn), descriptor.high & 0xff_ff00);
 	setZero(cpu, descriptor !== undefined);
 }
 
@@ -163,8 +163,8 @@ function adjustRpl(cpu: Cpu, insn: DecodedInsn): void {
 		setZero(cpu, raise);
 		return;
 	}
+	// Memory is only written when there is something to change.
 	const at = memoryOperand(cpu, insn, 2, true);
-	cpu.memory.probe(at, 2, true);
 	const value = cpu.memory.read(at, 2);
 	const raise = (value & 3) < source;
 	if (raise) cpu.memory.write(at, 2, (value & ~3) | source);

@@ -268,7 +268,7 @@ const singleToDouble = (e: Emitter): void => {
 	e.f.if(
 		usualScalar(F32, float),
 		() => setLow(e, F64, op1("i64", [0xbd], op1("f64", [0xbb], float))),
-		() => setLow(e, F64, scalarSoft(e, "CVTSS2SD", widen, a)),
+		() => setLow(e, F64, scalarSoft(e, "cvtss2sd", widen, a)),
 	);
 };
 
@@ -285,41 +285,41 @@ const doubleToSingle = (e: Emitter): void => {
 	e.f.if(
 		and(plainMode(e), right),
 		() => setLow(e, F32, extU(op1("i32", [0xbc], result))),
-		() => setLow(e, F32, scalarSoft(e, "CVTSD2SS", narrow, a)),
+		() => setLow(e, F32, scalarSoft(e, "cvtsd2ss", narrow, a)),
 	);
 };
 
 export const sseConvert: readonly Instruction[] = [
-	fromMmx("CVTPI2PS", "NP 0F 2A", F32),
-	fromMmx("CVTPI2PD", "66 0F 2A", F64),
-	toMmx("CVTTPS2PI", "NP 0F 2C", F32, true),
-	toMmx("CVTPS2PI", "NP 0F 2D", F32, false),
-	toMmx("CVTTPD2PI", "66 0F 2C", F64, true),
-	toMmx("CVTPD2PI", "66 0F 2D", F64, false),
-	fromGeneral("CVTSI2SS", "F3 0F 2A", F32),
-	fromGeneral("CVTSI2SD", "F2 0F 2A", F64),
-	toGeneral("CVTTSS2SI", "F3 0F 2C", F32, true),
-	toGeneral("CVTTSD2SI", "F2 0F 2C", F64, true),
-	toGeneral("CVTSS2SI", "F3 0F 2D", F32, false),
-	toGeneral("CVTSD2SI", "F2 0F 2D", F64, false),
-	packed("CVTPS2PD", "NP 0F 5A", 8, 2, singles, F64, widen, widenFast),
-	packed("CVTPD2PS", "66 0F 5A", 16, 2, doubles, F32, narrow, narrowFast),
-	define("CVTSS2SD", "F3 0F 5A /r", "Vdq,Wd", singleToDouble, { attributes: ["sse"] }),
-	define("CVTSD2SS", "F2 0F 5A /r", "Vdq,Wq", doubleToSingle, { attributes: ["sse"] }),
-	packed("CVTDQ2PS", "NP 0F 5B", 16, 4, dwords, F32, integerToFloat(F32), {
+	fromMmx("cvtpi2ps", "NP 0F 2A", F32),
+	fromMmx("cvtpi2pd", "66 0F 2A", F64),
+	toMmx("cvttps2pi", "NP 0F 2C", F32, true),
+	toMmx("cvtps2pi", "NP 0F 2D", F32, false),
+	toMmx("cvttpd2pi", "66 0F 2C", F64, true),
+	toMmx("cvtpd2pi", "66 0F 2D", F64, false),
+	fromGeneral("cvtsi2ss", "F3 0F 2A", F32),
+	fromGeneral("cvtsi2sd", "F2 0F 2A", F64),
+	toGeneral("cvttss2si", "F3 0F 2C", F32, true),
+	toGeneral("cvttsd2si", "F2 0F 2C", F64, true),
+	toGeneral("cvtss2si", "F3 0F 2D", F32, false),
+	toGeneral("cvtsd2si", "F2 0F 2D", F64, false),
+	packed("cvtps2pd", "NP 0F 5A", 8, 2, singles, F64, widen, widenFast),
+	packed("cvtpd2ps", "66 0F 5A", 16, 2, doubles, F32, narrow, narrowFast),
+	define("cvtss2sd", "F3 0F 5A /r", "Vdq,Wd", singleToDouble, { attributes: ["sse"] }),
+	define("cvtsd2ss", "F2 0F 5A /r", "Vdq,Wq", doubleToSingle, { attributes: ["sse"] }),
+	packed("cvtdq2ps", "NP 0F 5B", 16, 4, dwords, F32, integerToFloat(F32), {
 		result: f32x4.convertI32x4S,
 		right: whenPlain,
 	}),
-	packed("CVTPS2DQ", "66 0F 5B", 16, 4, singles, F32, floatToInteger(F32, 32, false), toInts(F32, false)),
-	packed("CVTTPS2DQ", "F3 0F 5B", 16, 4, singles, F32, floatToInteger(F32, 32, true), toInts(F32, true)),
-	packed("CVTTPD2DQ", "66 0F E6", 16, 2, doubles, F32, floatToInteger(F64, 32, true), toInts(F64, true)),
-	packed("CVTPD2DQ", "F2 0F E6", 16, 2, doubles, F32, floatToInteger(F64, 32, false), toInts(F64, false)),
-	packed("CVTDQ2PD", "F3 0F E6", 8, 2, dwords, F64, integerToFloat(F64), {
+	packed("cvtps2dq", "66 0F 5B", 16, 4, singles, F32, floatToInteger(F32, 32, false), toInts(F32, false)),
+	packed("cvttps2dq", "F3 0F 5B", 16, 4, singles, F32, floatToInteger(F32, 32, true), toInts(F32, true)),
+	packed("cvttpd2dq", "66 0F E6", 16, 2, doubles, F32, floatToInteger(F64, 32, true), toInts(F64, true)),
+	packed("cvtpd2dq", "F2 0F E6", 16, 2, doubles, F32, floatToInteger(F64, 32, false), toInts(F64, false)),
+	packed("cvtdq2pd", "F3 0F E6", 8, 2, dwords, F64, integerToFloat(F64), {
 		result: f64x2.convertLowI32x4S,
 		right: always,
 	}),
 	define(
-		"LDMXCSR",
+		"ldmxcsr",
 		"NP 0F AE /2 mod=m",
 		"Md",
 		(e) => {
@@ -329,5 +329,5 @@ export const sseConvert: readonly Instruction[] = [
 		},
 		{ attributes: ["sse"] },
 	),
-	define("STMXCSR", "NP 0F AE /3 mod=m", "Md", (e) => e.storeMemory(4, e.word(L.MXCSR)), { attributes: ["sse"] }),
+	define("stmxcsr", "NP 0F AE /3 mod=m", "Md", (e) => e.storeMemory(4, e.word(L.MXCSR)), { attributes: ["sse"] }),
 ];

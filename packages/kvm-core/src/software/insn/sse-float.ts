@@ -16,6 +16,7 @@ import {
 	roundImmediate,
 	squareRoot,
 } from "../fp/binary.ts";
+import { exactness } from "../fp/exact.ts";
 import { type FloatLibrary, floatLibrary } from "../fp/library.ts";
 import {
 	finished,
@@ -61,7 +62,7 @@ import { laneMask } from "./packed-shift.ts";
 const FORMATS = { NP: F32, "66": F64, F3: F32, F2: F64 } as const;
 type Prefix = keyof typeof FORMATS;
 const isScalar = (prefix: Prefix): boolean => prefix === "F3" || prefix === "F2";
-const SUFFIX: Readonly<Record<Prefix, string>> = { NP: "PS", "66": "PD", F3: "SS", F2: "SD" };
+const SUFFIX: Readonly<Record<Prefix, string>> = { NP: "ps", "66": "pd", F3: "ss", F2: "sd" };
 
 /** The least normal number and infinity. */
 const LIMITS = {
@@ -250,7 +251,13 @@ function scalarRow(e: Emitter, t: Format, name: string, soft: Soft, native: Nati
 	};
 	const x = LANES[t.name][0];
 	const r = e.f.let(x.native[native](a, b));
-	e.f.if(and(plainMode(e), trustworthy(x, native, a, b, r)), () => setPart(e, 0, t.size, r), slow);
+	const mxcsr = e.f.let(e.word(L.MXCSR));
+	const right = e.f.let(and(eq(and(mxcsr, c32(0xffc0)), c32(0x1f80)), trustworthy(x, native, a, b, r)));
+	// With PE clear the result must be exact besides.
+	e.f.if(and(right, eqz(and(mxcsr, c32(0x20)))), () => {
+		e.f.set(right, callExpr(exactness(t, library, native), a, b, r));
+	});
+	e.f.if(right, () => setPart(e, 0, t.size, r), slow);
 }
 
 /** HADDPS and kin: lanes regrouped, then an addition whose odd or all lanes are subtracted. */
@@ -515,7 +522,7 @@ function estimate(name: string, opcode: string, fn: (library: FloatLibrary) => F
 			callExpr(fn(library), b);
 	return [
 		define(
-			`${name}PS`,
+			`${name}ps`,
 			`NP ${opcode} /r`,
 			"Vdq,Wdq",
 			(e) => {
@@ -526,7 +533,7 @@ function estimate(name: string, opcode: string, fn: (library: FloatLibrary) => F
 			{ attributes: ["sse", "aligned"] },
 		),
 		define(
-			`${name}SS`,
+			`${name}ss`,
 			`F3 ${opcode} /r`,
 			"Vdq,Wd",
 			(e) => {
@@ -563,45 +570,45 @@ const root: Soft = (library, t) => (_a, b, control) => callExpr(squareRoot(t, li
 const alternating = (a: Expr, b: Expr): readonly [Expr, Expr] => [a, b];
 
 export const sseFloat: readonly Instruction[] = [
-	...arithmetic("ADD", "0F 58", sum(0), "add"),
-	...arithmetic("MUL", "0F 59", product, "mul"),
-	...arithmetic("SUB", "0F 5C", sum(1), "sub"),
-	...arithmetic("DIV", "0F 5E", quotient, "div"),
-	...arithmetic("SQRT", "0F 51", root, "sqrt"),
+	...arithmetic("add", "0F 58", sum(0), "add"),
+	...arithmetic("mul", "0F 59", product, "mul"),
+	...arithmetic("sub", "0F 5C", sum(1), "sub"),
+	...arithmetic("div", "0F 5E", quotient, "div"),
+	...arithmetic("sqrt", "0F 51", root, "sqrt"),
 	...withFour(
-		"MIN",
+		"min",
 		"0F 5D",
 		(size) => `Vdq,W${size}`,
 		(e, t, packed) => minimum(e, t, packed, false),
 	),
 	...withFour(
-		"MAX",
+		"max",
 		"0F 5F",
 		(size) => `Vdq,W${size}`,
 		(e, t, packed) => minimum(e, t, packed, true),
 	),
 	...withFour(
-		"CMP",
+		"cmp",
 		"0F C2",
 		(size) => `Vdq,W${size},Ib`,
 		(e, t, packed) => (packed ? comparePacked(e, t) : compareScalar(e, t)),
 	),
-	compareFlags("UCOMISS", "NP", "0F 2E", 0),
-	compareFlags("UCOMISD", "66", "0F 2E", 0),
-	compareFlags("COMISS", "NP", "0F 2F", 1),
-	compareFlags("COMISD", "66", "0F 2F", 1),
-	...estimate("RSQRT", "0F 52", reciprocalRoot),
-	...estimate("RCP", "0F 53", reciprocal),
-	regrouped("HADDPD", "0F 7C", F64, evenOdd(F64), 0),
-	regrouped("HADDPS", "0F 7C", F32, evenOdd(F32), 0),
-	regrouped("HSUBPD", "0F 7D", F64, evenOdd(F64), 0b11),
-	regrouped("HSUBPS", "0F 7D", F32, evenOdd(F32), 0b1111),
-	regrouped("ADDSUBPD", "0F D0", F64, alternating, 0b01),
-	regrouped("ADDSUBPS", "0F D0", F32, alternating, 0b0101),
-	roundRow("ROUNDPS", "0F 3A 08", F32, true),
-	roundRow("ROUNDPD", "0F 3A 09", F64, true),
-	roundRow("ROUNDSS", "0F 3A 0A", F32, false),
-	roundRow("ROUNDSD", "0F 3A 0B", F64, false),
-	define("DPPS", "66 0F 3A 40 /r", "Vdq,Wdq,Ib", (e) => dotProduct(e, F32), { attributes: ["sse", "aligned"] }),
-	define("DPPD", "66 0F 3A 41 /r", "Vdq,Wdq,Ib", (e) => dotProduct(e, F64), { attributes: ["sse", "aligned"] }),
+	compareFlags("ucomiss", "NP", "0F 2E", 0),
+	compareFlags("ucomisd", "66", "0F 2E", 0),
+	compareFlags("comiss", "NP", "0F 2F", 1),
+	compareFlags("comisd", "66", "0F 2F", 1),
+	...estimate("rsqrt", "0F 52", reciprocalRoot),
+	...estimate("rcp", "0F 53", reciprocal),
+	regrouped("haddpd", "0F 7C", F64, evenOdd(F64), 0),
+	regrouped("haddps", "0F 7C", F32, evenOdd(F32), 0),
+	regrouped("hsubpd", "0F 7D", F64, evenOdd(F64), 0b11),
+	regrouped("hsubps", "0F 7D", F32, evenOdd(F32), 0b1111),
+	regrouped("addsubpd", "0F D0", F64, alternating, 0b01),
+	regrouped("addsubps", "0F D0", F32, alternating, 0b0101),
+	roundRow("roundps", "0F 3A 08", F32, true),
+	roundRow("roundpd", "0F 3A 09", F64, true),
+	roundRow("roundss", "0F 3A 0A", F32, false),
+	roundRow("roundsd", "0F 3A 0B", F64, false),
+	define("dpps", "66 0F 3A 40 /r", "Vdq,Wdq,Ib", (e) => dotProduct(e, F32), { attributes: ["sse", "aligned"] }),
+	define("dppd", "66 0F 3A 41 /r", "Vdq,Wdq,Ib", (e) => dotProduct(e, F64), { attributes: ["sse", "aligned"] }),
 ];

@@ -221,10 +221,10 @@ function crc(e: Emitter): void {
 }
 
 export const sse42: readonly Instruction[] = [
-	stringRow("PCMPESTRM", "0F 3A 60", true, false),
-	stringRow("PCMPESTRI", "0F 3A 61", true, true),
-	stringRow("PCMPISTRM", "0F 3A 62", false, false),
-	stringRow("PCMPISTRI", "0F 3A 63", false, true),
-	define("CRC32", "F2 0F 38 F0 /r", "Gd,Eb", crc),
-	define("CRC32", "F2 0F 38 F1 /r", "Gd,Ev", crc),
+	stringRow("pcmpestrm", "0F 3A 60", true, false),
+	stringRow("pcmpestri", "0F 3A 61", true, true),
+	stringRow("pcmpistrm", "0F 3A 62", false, false),
+	stringRow("pcmpistri", "0F 3A 63", false, true),
+	define("crc32", "F2 0F 38 F0 /r", "Gd,Eb", crc),
+	define("crc32", "F2 0F 38 F1 /r", "Gd,Ev", crc),
 ];

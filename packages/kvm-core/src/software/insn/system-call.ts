@@ -1,9 +1,19 @@
 import { EFER_SCE } from "../cpu/control-bits.ts";
 import { type Cpu, GP, SEG_DB, SEG_G, SEG_L, SEG_P, SEG_S, UD } from "../cpu/cpu.ts";
+import { DR6_BS } from "../cpu/debug.ts";
 import { isCanonical } from "../cpu/descriptor.ts";
+import { DEBUG_TRAP } from "../cpu/events.ts";
 import { setFlags } from "../cpu/flags.ts";
 import * as L from "../cpu/layout.ts";
-import { MSR_LSTAR, MSR_SFMASK, MSR_STAR, MSR_SYSENTER_CS, MSR_SYSENTER_EIP, MSR_SYSENTER_ESP } from "../cpu/msr.ts";
+import {
+	MSR_CSTAR,
+	MSR_LSTAR,
+	MSR_SFMASK,
+	MSR_STAR,
+	MSR_SYSENTER_CS,
+	MSR_SYSENTER_EIP,
+	MSR_SYSENTER_ESP,
+} from "../cpu/msr.ts";
 import type { DecodedInsn } from "../cpu/system-operation.ts";
 import { defineSystem, type Instruction } from "./define.ts";
 
@@ -17,15 +27,18 @@ function setFlat(cpu: Cpu, cs: number, ss: number, long: boolean, dpl: number): 
 	cpu.core.modeChanged();
 }
 
+/** Also out of compatibility mode, through CSTAR, as AMD's processors have it and KVM offers it on all. */
 function systemCall(cpu: Cpu): void {
-	if ((cpu.efer & EFER_SCE) === 0 || !cpu.code64) cpu.raise(UD);
+	if ((cpu.efer & EFER_SCE) === 0 || !cpu.longMode) cpu.raise(UD);
 	const { flags } = cpu;
+	const target = cpu.get64(cpu.code64 ? MSR_LSTAR : MSR_CSTAR);
 	const base = cpu.get32(MSR_STAR + 4) & 0xffff;
 	cpu.setGpr(L.RCX, 8, cpu.nextRip);
 	cpu.setGpr(11, 8, BigInt(flags & ~L.RF));
 	setFlat(cpu, base & 0xfffc, (base & 0xfffc) + 8, true, 0);
 	setFlags(cpu, flags & ~(cpu.get32(MSR_SFMASK) | L.RF | L.VM));
-	cpu.jump(cpu.get64(MSR_LSTAR));
+	cpu.stepSuppressed = (cpu.systemFlags & L.TF) === 0;
+	cpu.jump(target);
 }
 
 function systemReturn(cpu: Cpu, insn: DecodedInsn): void {
@@ -37,6 +50,9 @@ function systemReturn(cpu: Cpu, insn: DecodedInsn): void {
 	const base = cpu.get32(MSR_STAR + 4) >>> 16;
 	setFlat(cpu, (base + (long ? 16 : 0)) | 3, (base + 8) | 3, long, 3);
 	setFlags(cpu, Number(cpu.gpr(11) & 0x3c_7fd7n) | 2);
+	// It is TF as it is afterwards that counts.
+	cpu.stepSuppressed = true;
+	if ((cpu.systemFlags & L.TF) !== 0) cpu.set32(DEBUG_TRAP, DR6_BS);
 	cpu.jump(target);
 }
 

@@ -1,4 +1,5 @@
 import { controlRegisterRows } from "./control-registers.ts";
+import { decimalRows } from "./decimal.ts";
 import type { Instruction } from "./define.ts";
 import { farRows } from "./far.ts";
 import { systemFlagRows } from "./flags-system.ts";
@@ -18,4 +19,5 @@ export const systemRows: readonly Instruction[] = [
 	...machineRows,
 	...systemCallRows,
 	...stateSaveRows,
+	...decimalRows,
 ];

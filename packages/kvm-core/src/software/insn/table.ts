@@ -14,6 +14,8 @@ import { strings } from "./string.ts";
 import { systemRows } from "./system.ts";
 import { vectorMove } from "./vector-move.ts";
 import { x87Basic } from "./x87.ts";
+import { x87Environment } from "./x87-environment.ts";
+import { x87Functions } from "./x87-functions.ts";
 
 /** Every instruction the engine knows. */
 export const table: readonly Instruction[] = [
@@ -32,4 +34,6 @@ export const table: readonly Instruction[] = [
 	...sseConvert,
 	...sse42,
 	...x87Basic,
+	...x87Functions,
+	...x87Environment,
 ];

@@ -179,16 +179,18 @@ function maskedStore(count: 8 | 16): SystemOperation {
 	return (cpu, insn) => {
 		if (count === 8 && (cpu.get32(L.FSW) & 0x80) !== 0) cpu.raise(MF);
 		const file = count === 8 ? L.X87 : L.XMM;
-		const data = file + insn.reg * 16;
-		const mask = file + insn.rm * 16;
-		const offset = BigInt.asUintN(insn.addressSize * 8, cpu.gpr(L.RDI));
-		const linear = linearAddress(cpu, insn.segment, offset, count, true);
-		const selected = Array.from({ length: count }, (_, i) => i).filter((i) => (cpu.u8[mask + i]! & 0x80) !== 0);
-		for (const i of selected) cpu.memory.probe(linear + BigInt(i), 1, true);
+		const data = file + insn.regOffset;
+		const mask = file + insn.rmOffset;
+		// Becoming MMX comes before anything that can fault.
 		if (count === 8) {
 			cpu.set32(L.FTOP, 0);
 			cpu.set32(L.FTAG, 0xff);
 		}
+		const offset = BigInt.asUintN(insn.addressSize * 8, cpu.gpr(L.RDI));
+		const linear = linearAddress(cpu, insn.segment, offset, count, true);
+		const selected = Array.from({ length: count }, (_, i) => i).filter((i) => (cpu.u8[mask + i]! & 0x80) !== 0);
+		// The address is checked whatever the mask selects.
+		cpu.memory.probe(linear, count, true);
 		for (const i of selected) cpu.memory.write(linear + BigInt(i), 1, cpu.u8[data + i]!);
 	};
 }
@@ -211,7 +213,7 @@ function mmx(name: string, opcode: string, operands: string, emit: (e: Emitter) 
 function logic(name: string, opcode: string, op: (a: Expr, b: Expr) => Expr): readonly Instruction[] {
 	return ["NP", "66"].map((prefix) =>
 		define(
-			`${name}${prefix === "NP" ? "S" : "D"}`,
+			`${name}${prefix === "NP" ? "s" : "d"}`,
 			`${prefix} ${opcode} /r`,
 			"Vdq,Wdq",
 			(e) => {
@@ -241,13 +243,13 @@ function insertSingle(e: Emitter): void {
 
 /** Both forms of a move between a general register or memory and a vector or MMX register. */
 const moveGeneral: readonly Instruction[] = [
-	mmx("MOVD", "NP 0F 6E /r", "Pq,Ey", (e) => {
+	mmx("movd", "NP 0F 6E /r", "Pq,Ey", (e) => {
 		const value = e.f.let(e.get(1));
 		enterMmx(e);
 		setMmx(e, 0, value.type === "i32" ? extU(value) : value);
 	}),
 	define(
-		"MOVD",
+		"movd",
 		"66 0F 6E /r",
 		"Vdq,Ey",
 		(e) => {
@@ -256,12 +258,12 @@ const moveGeneral: readonly Instruction[] = [
 		},
 		{ attributes: SSE },
 	),
-	mmx("MOVD", "NP 0F 7E /r", "Ey,Pq", (e) => {
+	mmx("movd", "NP 0F 7E /r", "Ey,Pq", (e) => {
 		const value = e.f.let(getMmx(e, 1));
 		e.set(0, e.size(0) === 8 ? value : wrap(value));
 		enterMmx(e);
 	}),
-	define("MOVD", "66 0F 7E /r", "Ey,Vdq", (e) => e.set(0, e.size(0) === 8 ? low64(e, 1) : low32(e, 1)), {
+	define("movd", "66 0F 7E /r", "Ey,Vdq", (e) => e.set(0, e.size(0) === 8 ? low64(e, 1) : low32(e, 1)), {
 		attributes: SSE,
 	}),
 ];
@@ -269,28 +271,28 @@ const moveGeneral: readonly Instruction[] = [
 const LANES_4 = { dup: [0, 0, 2, 2], high: [1, 1, 3, 3] } as const;
 
 export const vectorMove: readonly Instruction[] = [
-	...whole("MOVAPS", "NP 0F 28", "NP 0F 29", ALIGNED),
-	...whole("MOVAPD", "66 0F 28", "66 0F 29", ALIGNED),
-	...whole("MOVUPS", "NP 0F 10", "NP 0F 11", SSE),
-	...whole("MOVUPD", "66 0F 10", "66 0F 11", SSE),
-	...whole("MOVDQA", "66 0F 6F", "66 0F 7F", ALIGNED),
-	...whole("MOVDQU", "F3 0F 6F", "F3 0F 7F", SSE),
-	define("LDDQU", "F2 0F F0 /r mod=m", "Vdq,Mdq", (e) => e.setVector(0, e.getVector(1)), { attributes: SSE }),
-	define("MOVNTDQA", "66 0F 38 2A /r mod=m", "Vdq,Mdq", (e) => e.setVector(0, e.getVector(1)), {
+	...whole("movaps", "NP 0F 28", "NP 0F 29", ALIGNED),
+	...whole("movapd", "66 0F 28", "66 0F 29", ALIGNED),
+	...whole("movups", "NP 0F 10", "NP 0F 11", SSE),
+	...whole("movupd", "66 0F 10", "66 0F 11", SSE),
+	...whole("movdqa", "66 0F 6F", "66 0F 7F", ALIGNED),
+	...whole("movdqu", "F3 0F 6F", "F3 0F 7F", SSE),
+	define("lddqu", "F2 0F F0 /r mod=m", "Vdq,Mdq", (e) => e.setVector(0, e.getVector(1)), { attributes: SSE }),
+	define("movntdqa", "66 0F 38 2A /r mod=m", "Vdq,Mdq", (e) => e.setVector(0, e.getVector(1)), {
 		attributes: ALIGNED,
 	}),
-	storeOnly("MOVNTPS", "NP 0F 2B"),
-	storeOnly("MOVNTPD", "66 0F 2B"),
-	storeOnly("MOVNTDQ", "66 0F E7"),
-	define("MOVNTI", "NP 0F C3 /r mod=m", "My,Gy", (e) => e.set(0, e.get(1))),
-	...scalar("MOVSS", "F3", 4),
-	...scalar("MOVSD", "F2", 8),
-	...half("MOVLPS", "NP", "0F 12", "0F 13", 0),
-	...half("MOVLPD", "66", "0F 12", "0F 13", 0),
-	...half("MOVHPS", "NP", "0F 16", "0F 17", 8),
-	...half("MOVHPD", "66", "0F 16", "0F 17", 8),
+	storeOnly("movntps", "NP 0F 2B"),
+	storeOnly("movntpd", "66 0F 2B"),
+	storeOnly("movntdq", "66 0F E7"),
+	define("movnti", "NP 0F C3 /r mod=m", "My,Gy", (e) => e.set(0, e.get(1))),
+	...scalar("movss", "F3", 4),
+	...scalar("movsd", "F2", 8),
+	...half("movlps", "NP", "0F 12", "0F 13", 0),
+	...half("movlpd", "66", "0F 12", "0F 13", 0),
+	...half("movhps", "NP", "0F 16", "0F 17", 8),
+	...half("movhpd", "66", "0F 16", "0F 17", 8),
 	define(
-		"MOVHLPS",
+		"movhlps",
 		"NP 0F 12 /r mod=3",
 		"Vdq,Udq",
 		(e) => {
@@ -299,30 +301,30 @@ export const vectorMove: readonly Instruction[] = [
 		},
 		{ attributes: SSE },
 	),
-	define("MOVLHPS", "NP 0F 16 /r mod=3", "Vdq,Udq", (e) => setPart(e, 0, 8, low64(e, 1), 8), { attributes: SSE }),
-	duplicate("MOVDDUP", "F2 0F 12", 8, [0, 0]),
-	duplicate("MOVSLDUP", "F3 0F 12", 4, LANES_4.dup),
-	duplicate("MOVSHDUP", "F3 0F 16", 4, LANES_4.high),
+	define("movlhps", "NP 0F 16 /r mod=3", "Vdq,Udq", (e) => setPart(e, 0, 8, low64(e, 1), 8), { attributes: SSE }),
+	duplicate("movddup", "F2 0F 12", 8, [0, 0]),
+	duplicate("movsldup", "F3 0F 12", 4, LANES_4.dup),
+	duplicate("movshdup", "F3 0F 16", 4, LANES_4.high),
 
 	...moveGeneral,
-	mmx("MOVQ", "NP 0F 6F /r", "Pq,Qq", (e) => {
+	mmx("movq", "NP 0F 6F /r", "Pq,Qq", (e) => {
 		const value = e.f.let(getMmx(e, 1));
 		enterMmx(e);
 		setMmx(e, 0, value);
 	}),
-	mmx("MOVQ", "NP 0F 7F /r", "Qq,Pq", (e) => {
+	mmx("movq", "NP 0F 7F /r", "Qq,Pq", (e) => {
 		const value = e.f.let(getMmx(e, 1));
 		if (e.isMemory(0)) e.storeMemory(8, value);
 		else setMmx(e, 0, value);
 		enterMmx(e);
 	}),
-	mmx("MOVNTQ", "NP 0F E7 /r mod=m", "Mq,Pq", (e) => {
+	mmx("movntq", "NP 0F E7 /r mod=m", "Mq,Pq", (e) => {
 		e.storeMemory(8, getMmx(e, 1));
 		enterMmx(e);
 	}),
-	define("MOVQ", "F3 0F 7E /r", "Vdq,Wq", (e) => e.setVector(0, fromLow(low64(e, 1))), { attributes: SSE }),
+	define("movq", "F3 0F 7E /r", "Vdq,Wq", (e) => e.setVector(0, fromLow(low64(e, 1))), { attributes: SSE }),
 	define(
-		"MOVQ",
+		"movq",
 		"66 0F D6 /r",
 		"Wq,Vdq",
 		(e) => {
@@ -332,7 +334,7 @@ export const vectorMove: readonly Instruction[] = [
 		{ attributes: SSE },
 	),
 	define(
-		"MOVQ2DQ",
+		"movq2dq",
 		"F3 0F D6 /r mod=3",
 		"Vdq,Nq",
 		(e) => {
@@ -343,7 +345,7 @@ export const vectorMove: readonly Instruction[] = [
 		{ attributes: ["mmx", "sse"] },
 	),
 	define(
-		"MOVDQ2Q",
+		"movdq2q",
 		"F2 0F D6 /r mod=3",
 		"Pq,Udq",
 		(e) => {
@@ -353,18 +355,18 @@ export const vectorMove: readonly Instruction[] = [
 		},
 		{ attributes: ["mmx", "sse"] },
 	),
-	defineSystem("MASKMOVQ", "NP 0F F7 /r mod=3", "Pq,Nq", maskedStore(8), { attributes: MMX }),
-	defineSystem("MASKMOVDQU", "66 0F F7 /r mod=3", "Vdq,Udq", maskedStore(16), { attributes: SSE }),
+	defineSystem("maskmovq", "NP 0F F7 /r mod=3", "Pq,Nq", maskedStore(8), { attributes: MMX }),
+	defineSystem("maskmovdqu", "66 0F F7 /r mod=3", "Vdq,Udq", maskedStore(16), { attributes: SSE }),
 
-	mmx("PMOVMSKB", "NP 0F D7 /r mod=3", "Gd,Nq", (e) => {
+	mmx("pmovmskb", "NP 0F D7 /r mod=3", "Gd,Nq", (e) => {
 		e.set(0, i8x16.bitmask(fromLow(getMmx(e, 1))));
 		enterMmx(e);
 	}),
-	mask("PMOVMSKB", "66 0F D7", "Gd,Udq", i8x16),
-	mask("MOVMSKPS", "NP 0F 50", "Gd,Udq", i32x4),
-	mask("MOVMSKPD", "66 0F 50", "Gd,Udq", i64x2),
+	mask("pmovmskb", "66 0F D7", "Gd,Udq", i8x16),
+	mask("movmskps", "NP 0F 50", "Gd,Udq", i32x4),
+	mask("movmskpd", "66 0F 50", "Gd,Udq", i64x2),
 
-	mmx("PINSRW", "NP 0F C4 /r", "Pq,Ed,Ib", (e) => {
+	mmx("pinsrw", "NP 0F C4 /r", "Pq,Ed,Ib", (e) => {
 		const value = e.f.let(e.isMemory(1) ? load32(2, e.readable(2)) : e.get(1));
 		const place = mmxPlace(e, 0);
 		const { at, offset } = lane(place, and(e.get(2), c32(3)), 2);
@@ -372,40 +374,40 @@ export const vectorMove: readonly Instruction[] = [
 		setMmx(e, 0, load64(8, place.address, place.offset));
 		enterMmx(e);
 	}),
-	mmx("PEXTRW", "NP 0F C5 /r mod=3", "Gd,Nq,Ib", (e) => {
+	mmx("pextrw", "NP 0F C5 /r mod=3", "Gd,Nq,Ib", (e) => {
 		const { at, offset } = lane(mmxPlace(e, 1), and(e.get(2), c32(3)), 2);
 		e.set(0, load32(2, at, offset));
 		enterMmx(e);
 	}),
-	insert("PINSRB", "66 0F 3A 20 /r", "Vdq,Ed,Ib", 1),
-	insert("PINSRW", "66 0F C4 /r", "Vdq,Ed,Ib", 2),
-	insert("PINSRD", "66 0F 3A 22 /r", "Vdq,Ey,Ib", 4),
-	define("INSERTPS", "66 0F 3A 21 /r", "Vdq,Wd,Ib", insertSingle, { attributes: SSE }),
-	extract("PEXTRB", "66 0F 3A 14 /r", "Ed,Vdq,Ib", 1),
-	extract("PEXTRW", "66 0F C5 /r mod=3", "Gd,Udq,Ib", 2),
-	extract("PEXTRW", "66 0F 3A 15 /r", "Ed,Vdq,Ib", 2),
-	extract("PEXTRD", "66 0F 3A 16 /r", "Ey,Vdq,Ib", 4),
-	extract("EXTRACTPS", "66 0F 3A 17 /r", "Ed,Vdq,Ib", 4),
+	insert("pinsrb", "66 0F 3A 20 /r", "Vdq,Ed,Ib", 1),
+	insert("pinsrw", "66 0F C4 /r", "Vdq,Ed,Ib", 2),
+	insert("pinsrd", "66 0F 3A 22 /r", "Vdq,Ey,Ib", 4),
+	define("insertps", "66 0F 3A 21 /r", "Vdq,Wd,Ib", insertSingle, { attributes: SSE }),
+	extract("pextrb", "66 0F 3A 14 /r", "Ed,Vdq,Ib", 1),
+	extract("pextrw", "66 0F C5 /r mod=3", "Gd,Udq,Ib", 2),
+	extract("pextrw", "66 0F 3A 15 /r", "Ed,Vdq,Ib", 2),
+	extract("pextrd", "66 0F 3A 16 /r", "Ey,Vdq,Ib", 4),
+	extract("extractps", "66 0F 3A 17 /r", "Ed,Vdq,Ib", 4),
 
-	widen("PMOVSXBW", "0F 38 20", 8, [i16x8.extendLowS]),
-	widen("PMOVSXBD", "0F 38 21", 4, [i16x8.extendLowS, i32x4.extendLowS]),
-	widen("PMOVSXBQ", "0F 38 22", 2, [i16x8.extendLowS, i32x4.extendLowS, i64x2.extendLowS]),
-	widen("PMOVSXWD", "0F 38 23", 8, [i32x4.extendLowS]),
-	widen("PMOVSXWQ", "0F 38 24", 4, [i32x4.extendLowS, i64x2.extendLowS]),
-	widen("PMOVSXDQ", "0F 38 25", 8, [i64x2.extendLowS]),
-	widen("PMOVZXBW", "0F 38 30", 8, [i16x8.extendLowU]),
-	widen("PMOVZXBD", "0F 38 31", 4, [i16x8.extendLowU, i32x4.extendLowU]),
-	widen("PMOVZXBQ", "0F 38 32", 2, [i16x8.extendLowU, i32x4.extendLowU, i64x2.extendLowU]),
-	widen("PMOVZXWD", "0F 38 33", 8, [i32x4.extendLowU]),
-	widen("PMOVZXWQ", "0F 38 34", 4, [i32x4.extendLowU, i64x2.extendLowU]),
-	widen("PMOVZXDQ", "0F 38 35", 8, [i64x2.extendLowU]),
+	widen("pmovsxbw", "0F 38 20", 8, [i16x8.extendLowS]),
+	widen("pmovsxbd", "0F 38 21", 4, [i16x8.extendLowS, i32x4.extendLowS]),
+	widen("pmovsxbq", "0F 38 22", 2, [i16x8.extendLowS, i32x4.extendLowS, i64x2.extendLowS]),
+	widen("pmovsxwd", "0F 38 23", 8, [i32x4.extendLowS]),
+	widen("pmovsxwq", "0F 38 24", 4, [i32x4.extendLowS, i64x2.extendLowS]),
+	widen("pmovsxdq", "0F 38 25", 8, [i64x2.extendLowS]),
+	widen("pmovzxbw", "0F 38 30", 8, [i16x8.extendLowU]),
+	widen("pmovzxbd", "0F 38 31", 4, [i16x8.extendLowU, i32x4.extendLowU]),
+	widen("pmovzxbq", "0F 38 32", 2, [i16x8.extendLowU, i32x4.extendLowU, i64x2.extendLowU]),
+	widen("pmovzxwd", "0F 38 33", 8, [i32x4.extendLowU]),
+	widen("pmovzxwq", "0F 38 34", 4, [i32x4.extendLowU, i64x2.extendLowU]),
+	widen("pmovzxdq", "0F 38 35", 8, [i64x2.extendLowU]),
 
-	...logic("ANDP", "0F 54", v128.and),
-	...logic("ANDNP", "0F 55", (a, b) => v128.andnot(b, a)),
-	...logic("ORP", "0F 56", v128.or),
-	...logic("XORP", "0F 57", v128.xor),
+	...logic("andp", "0F 54", v128.and),
+	...logic("andnp", "0F 55", (a, b) => v128.andnot(b, a)),
+	...logic("orp", "0F 56", v128.or),
+	...logic("xorp", "0F 57", v128.xor),
 	define(
-		"PTEST",
+		"ptest",
 		"66 0F 38 17 /r",
 		"Vdq,Wdq",
 		(e) => {
@@ -416,7 +418,7 @@ export const vectorMove: readonly Instruction[] = [
 		},
 		{ attributes: ALIGNED },
 	),
-	mmx("EMMS", "NP 0F 77", "", (e) => {
+	mmx("emms", "NP 0F 77", "", (e) => {
 		e.setWord(L.FTOP, c32(0));
 		e.setWord(L.FTAG, c32(0));
 	}),

@@ -49,7 +49,6 @@ import {
 	shl,
 	shrU,
 	sub,
-	wrap,
 	xor,
 } from "../wasm/expr.ts";
 import { type Callee, callExpr } from "../wasm/module.ts";
@@ -162,9 +161,8 @@ const SWAPPED: Readonly<Record<Arithmetic, Arithmetic>> = {
 };
 
 const arithmetic: readonly Instruction[] = ARITHMETIC.flatMap(([digit, op]) => {
-	const name = op.toUpperCase();
 	const memory = (opcode: string, form: MemoryForm): Instruction =>
-		x87(`F${form.startsWith("i") ? "I" : ""}${name}`, `${opcode} /${digit}`, LETTER[form], (e, library) => {
+		x87(`f${form.startsWith("i") ? "i" : ""}${op}`, `${opcode} /${digit}`, LETTER[form], (e, library) => {
 			const significand = widenMemory(e, library, form);
 			run(e, arithmeticMemory(library, op), significand, library.word(RESULT_SE));
 		});
@@ -187,9 +185,9 @@ const arithmetic: readonly Instruction[] = ARITHMETIC.flatMap(([digit, op]) => {
 		memory("DC", "m64"),
 		memory("DA", "i32"),
 		memory("DE", "i16"),
-		registers(`F${name}`, "D8", "top", op, 0),
-		registers(`F${other.toUpperCase()}`, "DC", "register", other, 0),
-		registers(`F${other.toUpperCase()}P`, "DE", "register", other, 1),
+		registers(`f${op}`, "D8", "top", op, 0),
+		registers(`f${other}`, "DC", "register", other, 0),
+		registers(`f${other}p`, "DE", "register", other, 1),
 	];
 });
 
@@ -219,31 +217,31 @@ function compareRows(): readonly Instruction[] {
 		...(
 			[
 				["", 2, 0],
-				["P", 3, 1],
+				["p", 3, 1],
 			] as const
 		).flatMap(([suffix, digit, pops]) => [
-			memory(`FCOM${suffix}`, `D8 /${digit}`, "m32", pops),
-			memory(`FCOM${suffix}`, `DC /${digit}`, "m64", pops),
-			memory(`FICOM${suffix}`, `DA /${digit}`, "i32", pops),
-			memory(`FICOM${suffix}`, `DE /${digit}`, "i16", pops),
-			register(`FCOM${suffix}`, `D8 /${digit}`, 1, pops),
+			memory(`fcom${suffix}`, `D8 /${digit}`, "m32", pops),
+			memory(`fcom${suffix}`, `DC /${digit}`, "m64", pops),
+			memory(`ficom${suffix}`, `DA /${digit}`, "i32", pops),
+			memory(`ficom${suffix}`, `DE /${digit}`, "i16", pops),
+			register(`fcom${suffix}`, `D8 /${digit}`, 1, pops),
 			// Undocumented, as every processor has it.
-			register(`FCOM${suffix}`, `DC /${digit}`, 1, pops),
+			register(`fcom${suffix}`, `DC /${digit}`, 1, pops),
 		]),
-		register("FCOMP", "DE /2", 1, 1),
-		register("FUCOM", "DD /4", 0, 0),
-		register("FUCOMP", "DD /5", 0, 1),
-		second("FCOMPP", "DE /3 mod=3 rm=1", 1),
-		second("FUCOMPP", "DA /5 mod=3 rm=1", 0),
-		flags("FUCOMI", "DB /5", 0, 0),
-		flags("FCOMI", "DB /6", 1, 0),
-		flags("FUCOMIP", "DF /5", 0, 1),
-		flags("FCOMIP", "DF /6", 1, 1),
-		x87("FTST", "D9 /4 mod=3 rm=4", "", (e, library) => {
+		register("fcomp", "DE /2", 1, 1),
+		register("fucom", "DD /4", 0, 0),
+		register("fucomp", "DD /5", 0, 1),
+		second("fcompp", "DE /3 mod=3 rm=1", 1),
+		second("fucompp", "DA /5 mod=3 rm=1", 0),
+		flags("fucomi", "DB /5", 0, 0),
+		flags("fcomi", "DB /6", 1, 0),
+		flags("fucomip", "DF /5", 0, 1),
+		flags("fcomip", "DF /6", 1, 1),
+		x87("ftst", "D9 /4 mod=3 rm=4", "", (e, library) => {
 			note(e);
 			run(e, compareMemory(library), c64(0), c32(0), c32(1), c32(1), c32(0));
 		}),
-		x87("FXAM", "D9 /4 mod=3 rm=5", "", (e, library) => {
+		x87("fxam", "D9 /4 mod=3 rm=5", "", (e, library) => {
 			note(e);
 			run(e, examineTop(library));
 		}),
@@ -272,13 +270,20 @@ function constantRow(
 	});
 }
 
+/** Stores unless an exception forbids it; the address is checked all the same. */
+function storeChecked(e: Emitter, library: FloatLibrary, size: number, store: (host: Expr) => void): void {
+	const host = e.hostAddress(e.address(size, true), size, e.runtime.slowWrite, L.TLB_WRITE);
+	e.f.if(eqz(storeForbidden(library)), () => {
+		store(host);
+		e.commitBounce(host);
+	});
+}
+
 function storeFloat(name: string, opcode: string, form: "m32" | "m64", pops: 0 | 1): Instruction {
+	const size = form === "m32" ? 4 : 8;
 	return x87(name, opcode, LETTER[form], (e, library) => {
 		const bits = e.f.let(callExpr(storeNarrow(library, form === "m32" ? F32 : F64)));
-		e.f.if(eqz(storeForbidden(library)), () => {
-			if (form === "m32") e.storeMemory(4, wrap(bits));
-			else e.storeMemory(8, bits);
-		});
+		storeChecked(e, library, size, (host) => e.f.store(size, host, bits));
 		note(e);
 		run(e, finishStore(library), c32(pops));
 	});
@@ -287,14 +292,14 @@ function storeFloat(name: string, opcode: string, form: "m32" | "m64", pops: 0 |
 function storeWhole(name: string, opcode: string, size: 2 | 4 | 8, pops: 0 | 1, truncate: 0 | 1): Instruction {
 	return x87(name, opcode, size === 2 ? "Mw" : size === 4 ? "Md" : "Mq", (e, library) => {
 		const value = e.f.let(callExpr(storeInteger(library), c32(size * 8), c32(truncate)));
-		e.f.if(eqz(storeForbidden(library)), () => e.storeMemory(size, size === 8 ? value : wrap(value)));
+		storeChecked(e, library, size, (host) => e.f.store(size, host, value));
 		note(e);
 		run(e, finishStore(library), c32(pops));
 	});
 }
 
 function loadWhole(opcode: string, size: 2 | 4 | 8): Instruction {
-	return x87("FILD", opcode, size === 2 ? "Mw" : size === 4 ? "Md" : "Mq", (e, library) => {
+	return x87("fild", opcode, size === 2 ? "Mw" : size === 4 ? "Md" : "Mq", (e, library) => {
 		const host = e.readable(size);
 		note(e);
 		const value = size === 8 ? load64(8, host) : load64S(size, host);
@@ -306,54 +311,52 @@ function loadWhole(opcode: string, size: 2 | 4 | 8): Instruction {
 
 const moves: readonly Instruction[] = [
 	...(["D9 /0", "DD /0"] as const).map((opcode, i) =>
-		x87("FLD", opcode, i === 0 ? "Md" : "Mq", (e, library) => {
+		x87("fld", opcode, i === 0 ? "Md" : "Mq", (e, library) => {
 			const host = e.readable(i === 0 ? 4 : 8);
 			note(e);
 			run(e, pushNarrow(library, i === 0 ? F32 : F64), load64(i === 0 ? 4 : 8, host));
 		}),
 	),
-	x87("FLD", "DB /5", "Mt", (e, library) => {
+	x87("fld", "DB /5", "Mt", (e, library) => {
 		const host = e.readable(10);
 		note(e);
 		library.clearFlags(e.f);
 		run(e, push(library), load64(8, host), load32(2, host, 8));
 	}),
-	x87("FLD", "D9 /0", "STi", (e, library) => {
+	x87("fld", "D9 /0", "STi", (e, library) => {
 		note(e);
 		run(e, pushRegister(library), slotOf(e));
 	}),
 	loadWhole("DF /0", 2),
 	loadWhole("DB /0", 4),
 	loadWhole("DF /5", 8),
-	storeFloat("FST", "D9 /2", "m32", 0),
-	storeFloat("FSTP", "D9 /3", "m32", 1),
-	storeFloat("FST", "DD /2", "m64", 0),
-	storeFloat("FSTP", "DD /3", "m64", 1),
-	x87("FSTP", "DB /7", "Mt", (e, library) => {
+	storeFloat("fst", "D9 /2", "m32", 0),
+	storeFloat("fstp", "D9 /3", "m32", 1),
+	storeFloat("fst", "DD /2", "m64", 0),
+	storeFloat("fstp", "DD /3", "m64", 1),
+	x87("fstp", "DB /7", "Mt", (e, library) => {
 		const significand = e.f.let(callExpr(storeExtended(library)));
-		e.f.if(eqz(storeForbidden(library)), () => {
-			const host = e.hostAddress(e.address(10, true), 10, e.runtime.slowWrite, L.TLB_WRITE);
+		storeChecked(e, library, 10, (host) => {
 			e.f.store(8, host, significand);
 			e.f.store(2, host, library.word(RESULT_SE), 8);
-			e.commitBounce(host);
 		});
 		note(e);
 		run(e, finishStore(library), c32(1));
 	}),
-	storeWhole("FIST", "DF /2", 2, 0, 0),
-	storeWhole("FISTP", "DF /3", 2, 1, 0),
-	storeWhole("FIST", "DB /2", 4, 0, 0),
-	storeWhole("FISTP", "DB /3", 4, 1, 0),
-	storeWhole("FISTP", "DF /7", 8, 1, 0),
-	storeWhole("FISTTP", "DF /1", 2, 1, 1),
-	storeWhole("FISTTP", "DB /1", 4, 1, 1),
-	storeWhole("FISTTP", "DD /1", 8, 1, 1),
+	storeWhole("fist", "DF /2", 2, 0, 0),
+	storeWhole("fistp", "DF /3", 2, 1, 0),
+	storeWhole("fist", "DB /2", 4, 0, 0),
+	storeWhole("fistp", "DB /3", 4, 1, 0),
+	storeWhole("fistp", "DF /7", 8, 1, 0),
+	storeWhole("fisttp", "DF /1", 2, 1, 1),
+	storeWhole("fisttp", "DB /1", 4, 1, 1),
+	storeWhole("fisttp", "DD /1", 8, 1, 1),
 	...(
 		[
-			["FST", "DD /2", 0],
-			["FSTP", "DD /3", 1],
-			["FSTP", "DF /2", 1],
-			["FSTP", "DF /3", 1],
+			["fst", "DD /2", 0],
+			["fstp", "DD /3", 1],
+			["fstp", "DF /2", 1],
+			["fstp", "DF /3", 1],
 		] as const
 	).map(([name, opcode, pops]) =>
 		x87(name, opcode, "STi", (e, library) => {
@@ -361,50 +364,50 @@ const moves: readonly Instruction[] = [
 			run(e, storeRegister(library), slotOf(e), c32(pops));
 		}),
 	),
-	x87("FSTP", "D9 /3", "STi", (e, library) => {
+	x87("fstp", "D9 /3", "STi", (e, library) => {
 		note(e);
 		run(e, storeUnchecked(library), slotOf(e));
 	}),
 	...["D9 /1", "DD /1", "DF /1"].map((opcode) =>
-		x87("FXCH", opcode, "STi", (e, library) => {
+		x87("fxch", opcode, "STi", (e, library) => {
 			note(e);
 			run(e, exchange(library), slotOf(e));
 		}),
 	),
-	...(["B", "E", "BE", "U"] as const).flatMap((condition, digit) =>
+	...(["b", "e", "be", "u"] as const).flatMap((condition, digit) =>
 		(
 			[
 				["", "DA", 0],
-				["N", "DB", 1],
+				["n", "DB", 1],
 			] as const
 		).map(([not, opcode, negated]) =>
-			x87(`FCMOV${not}${condition}`, `${opcode} /${digit}`, "STi", (e, library) => {
+			x87(`fcmov${not}${condition}`, `${opcode} /${digit}`, "STi", (e, library) => {
 				note(e);
 				const code = [2, 4, 6, 10][digit]! + negated;
 				run(e, conditionalMove(library), slotOf(e), e.condition(code));
 			}),
 		),
 	),
-	constantRow("FLD1", 0, 0x8000000000000000n, 0x3fff),
-	constantRow("FLDL2T", 1, 0xd49a784bcd1b8afen, 0x4000, "above"),
-	constantRow("FLDL2E", 2, 0xb8aa3b295c17f0bcn, 0x3fff, "below"),
-	constantRow("FLDPI", 3, 0xc90fdaa22168c235n, 0x4000, "below"),
-	constantRow("FLDLG2", 4, 0x9a209a84fbcff799n, 0x3ffd, "below"),
-	constantRow("FLDLN2", 5, 0xb17217f7d1cf79acn, 0x3ffe, "below"),
-	constantRow("FLDZ", 6, 0n, 0),
-	x87("FCHS", "D9 /4 mod=3 rm=0", "", (e, library) => {
+	constantRow("fld1", 0, 0x8000000000000000n, 0x3fff),
+	constantRow("fldl2t", 1, 0xd49a784bcd1b8afen, 0x4000, "above"),
+	constantRow("fldl2e", 2, 0xb8aa3b295c17f0bcn, 0x3fff, "below"),
+	constantRow("fldpi", 3, 0xc90fdaa22168c235n, 0x4000, "below"),
+	constantRow("fldlg2", 4, 0x9a209a84fbcff799n, 0x3ffd, "below"),
+	constantRow("fldln2", 5, 0xb17217f7d1cf79acn, 0x3ffe, "below"),
+	constantRow("fldz", 6, 0n, 0),
+	x87("fchs", "D9 /4 mod=3 rm=0", "", (e, library) => {
 		note(e);
 		run(e, changeSign(library), c32(0xffff), c32(0x8000));
 	}),
-	x87("FABS", "D9 /4 mod=3 rm=1", "", (e, library) => {
+	x87("fabs", "D9 /4 mod=3 rm=1", "", (e, library) => {
 		note(e);
 		run(e, changeSign(library), c32(0x7fff), c32(0));
 	}),
-	x87("FSQRT", "D9 /7 mod=3 rm=2", "", (e, library) => {
+	x87("fsqrt", "D9 /7 mod=3 rm=2", "", (e, library) => {
 		note(e);
 		run(e, unary(library, "sqrt"));
 	}),
-	x87("FRNDINT", "D9 /7 mod=3 rm=4", "", (e, library) => {
+	x87("frndint", "D9 /7 mod=3 rm=4", "", (e, library) => {
 		note(e);
 		run(e, unary(library, "toIntegral"));
 	}),
@@ -441,28 +444,28 @@ function free(name: string, opcode: string, pops: boolean): Instruction {
 }
 
 const controls: readonly Instruction[] = [
-	control("FLDCW", "D9 /5", "Mw", true, (e) => {
+	control("fldcw", "D9 /5", "Mw", true, (e) => {
 		e.setWord(L.FCW, or(and(e.get(0), c32(0x1f3f)), c32(0x40)));
 		updateSummary(e);
 	}),
-	control("FNSTCW", "D9 /7", "Mw", false, (e) => e.storeMemory(2, e.word(L.FCW))),
-	control("FNSTSW", "DD /7", "Mw", false, (e) => e.storeMemory(2, statusWord(e))),
-	control("FNSTSW", "DF /4 mod=3 rm=0", "AX", false, (e) => e.set(0, statusWord(e))),
-	control("FNCLEX", "DB /4 mod=3 rm=2", "", false, (e) => e.setWord(L.FSW, and(e.word(L.FSW), c32(0x7f00)))),
-	control("FNINIT", "DB /4 mod=3 rm=3", "", false, (e) => {
+	control("fnstcw", "D9 /7", "Mw", false, (e) => e.storeMemory(2, e.word(L.FCW))),
+	control("fnstsw", "DD /7", "Mw", false, (e) => e.storeMemory(2, statusWord(e))),
+	control("fnstsw", "DF /4 mod=3 rm=0", "AX", false, (e) => e.set(0, statusWord(e))),
+	control("fnclex", "DB /4 mod=3 rm=2", "", false, (e) => e.setWord(L.FSW, and(e.word(L.FSW), c32(0x7f00)))),
+	control("fninit", "DB /4 mod=3 rm=3", "", false, (e) => {
 		e.setWord(L.FCW, c32(0x37f));
 		for (const word of [L.FSW, L.FTOP, L.FTAG, L.FOP]) e.setWord(word, c32(0));
 		e.setQuad(L.FIP, c64(0));
 		e.setQuad(L.FDP, c64(0));
 	}),
 	// FNENI, FNDISI and FNSETPM of earlier coprocessors do nothing.
-	...[0, 1, 4].map((rm) => control("FNOP", `DB /4 mod=3 rm=${rm}`, "", false, () => {})),
-	x87("FNOP", "D9 /2 mod=3 rm=0", "", note),
-	moveTop("FDECSTP", 6, -1),
-	moveTop("FINCSTP", 7, 1),
-	free("FFREE", "DD /0", false),
-	free("FFREEP", "DF /0", true),
-	define("FWAIT", "9B", "", (e) => {
+	...[0, 1, 4].map((rm) => control("fnop", `DB /4 mod=3 rm=${rm}`, "", false, () => {})),
+	x87("fnop", "D9 /2 mod=3 rm=0", "", note),
+	moveTop("fdecstp", 6, -1),
+	moveTop("fincstp", 7, 1),
+	free("ffree", "DD /0", false),
+	free("ffreep", "DF /0", true),
+	define("fwait", "9B", "", (e) => {
 		// Monitored by CR0.MP, other than the rest.
 		e.f.if(eq(and(e.word(L.CR0), c32(0xa)), c32(0xa)), () => e.raise(NM));
 		checkPending(e);

@@ -1,0 +1,280 @@
+// The C and C++ sides of the netchannel comparisons, one program:
+//   spsc BYTES BATCH COUNT        messages a second through a single-producer ring with memcpy on both sides
+//   pingpong COUNT                median microseconds of a round trip through two atomics
+//   flood HOST PORT COUNT PPS [FROM]  sends 64-byte UDP datagrams with sendmmsg, PPS 0 for all it can
+//   udp PORT COUNT                receives with recvmmsg, prints CPU microseconds a datagram
+//   tap NAME COUNT                receives with read and poll, prints the same
+//   packet IFACE COUNT            receives with recvmmsg on a packet socket, prints the same
+//   echo NAME ADDRESS             answers ARP and ping on a TAP until killed
+//   forward NAME NAME NETNS       moves frames between two TAPs with offload headers until killed
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <linux/if_packet.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <cerrno>
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <thread>
+#include <vector>
+
+using Clock = std::chrono::steady_clock;
+static double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+static double cpu() {
+  rusage use{};
+  getrusage(RUSAGE_SELF, &use);
+  return use.ru_utime.tv_sec * 1e6 + use.ru_utime.tv_usec + use.ru_stime.tv_sec * 1e6 + use.ru_stime.tv_usec;
+}
+static void die(const char *what) { perror(what); exit(1); }
+
+struct Ring {
+  alignas(128) std::atomic<uint32_t> head{0};
+  alignas(128) std::atomic<uint32_t> tail{0};
+  alignas(128) uint8_t data[1 << 21];
+};
+static Ring ring;
+
+static void spsc(uint32_t bytes, int batch, long count) {
+  const uint32_t capacity = sizeof ring.data, record = (8 + bytes + 7) & ~7u;
+  std::vector<uint8_t> source(bytes, 1), target(bytes);
+  Clock::time_point started;
+  std::thread producer([&] {
+    uint32_t position = 0, seen = 0;
+    for (long sent = 0; sent < count; sent++) {
+      uint32_t at = position & (capacity - 1), take = at + record > capacity ? capacity - at + record : record;
+      if (position - seen + take > capacity) {
+        ring.head.store(position, std::memory_order_release);
+        while (position - (seen = ring.tail.load(std::memory_order_acquire)) + take > capacity) {}
+      }
+      if (take != record) {
+        if (capacity - at >= 4) { int32_t wrap = -1; memcpy(ring.data + at, &wrap, 4); }
+        position += capacity - at;
+        at = 0;
+      }
+      memcpy(ring.data + at, &bytes, 4);
+      memcpy(ring.data + at + 8, source.data(), bytes);
+      position += record;
+      if (sent % batch == batch - 1) ring.head.store(position, std::memory_order_release);
+    }
+    ring.head.store(position, std::memory_order_release);
+  });
+  uint32_t position = 0, seen = 0;
+  for (long got = 0; got < count;) {
+    if (position == seen) {
+      seen = ring.head.load(std::memory_order_acquire);
+      if (position == seen) continue;
+      if (got == 0) started = Clock::now();
+    }
+    uint32_t at = position & (capacity - 1);
+    int32_t length;
+    memcpy(&length, ring.data + at, 4);
+    if (length < 0) { position += capacity - at; continue; }
+    memcpy(target.data(), ring.data + at + 8, length);
+    position += record;
+    if (++got % batch == 0) ring.tail.store(position, std::memory_order_release);
+  }
+  ring.tail.store(position, std::memory_order_release);
+  printf("%f\n", count / since(started));
+  producer.join();
+}
+
+static void pingpong(long count) {
+  std::thread other([&] {
+    for (uint32_t turn = 1; turn <= count; turn++) {
+      while (ring.head.load() != turn) {}
+      ring.tail.store(turn);
+    }
+  });
+  std::vector<double> times(count);
+  for (uint32_t turn = 1; turn <= count; turn++) {
+    auto start = Clock::now();
+    ring.head.store(turn);
+    while (ring.tail.load() != turn) {}
+    times[turn - 1] = since(start) * 1e6;
+  }
+  other.join();
+  std::sort(times.begin(), times.end());
+  printf("%f\n", times[count / 2]);
+}
+
+const int SLOTS = 64;
+static uint8_t memory[SLOTS][2048];
+static mmsghdr messages[SLOTS];
+static iovec vectors[SLOTS];
+static void slots(size_t bytes) {
+  for (int slot = 0; slot < SLOTS; slot++) {
+    vectors[slot] = {memory[slot], bytes};
+    messages[slot].msg_hdr.msg_iov = &vectors[slot];
+    messages[slot].msg_hdr.msg_iovlen = 1;
+  }
+}
+
+static void flood(const char *host, int port, long count, double rate, int from) {
+  int fd = socket(AF_INET, SOCK_DGRAM, 0);
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(from);
+  if (from != 0 && bind(fd, (sockaddr *)&to, sizeof to) < 0) die("bind");
+  to.sin_port = htons(port);
+  inet_pton(AF_INET, host, &to.sin_addr);
+  if (connect(fd, (sockaddr *)&to, sizeof to) < 0) die("connect");
+  slots(64);
+  auto start = Clock::now();
+  double used = cpu();
+  for (long sent = 0; sent < count;) {
+    if (rate > 0 && since(start) * rate < sent) { usleep(50); continue; }
+    int done = sendmmsg(fd, messages, std::min<long>(rate > 0 ? 16 : SLOTS, count - sent), 0);
+    if (done > 0) sent += done;
+    else if (errno == EAGAIN || errno == ENOBUFS || errno == ECONNREFUSED) usleep(50);
+    else break;  // The receiver had enough, and its interface went with it.
+  }
+  printf("%f %f\n", (cpu() - used) / count, count / since(start));
+}
+
+template <typename Receive> static void measure(int fd, long count, Receive receive) {
+  long got = 0;
+  double used = 0;
+  pollfd watched{fd, POLLIN, 0};
+  while (got < count) {
+    if (poll(&watched, 1, got == 0 ? 10000 : 1000) <= 0) break;
+    if (got == 0) used = cpu();
+    got += receive();
+  }
+  printf("%f %ld\n", (cpu() - used) / std::max(1L, got), got);
+}
+
+static int tapFd(const char *name, int flags) {
+  int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK);
+  if (fd < 0) die("open");
+  ifreq request{};
+  request.ifr_flags = IFF_TAP | IFF_NO_PI | flags;
+  strncpy(request.ifr_name, name, IFNAMSIZ - 1);
+  if (ioctl(fd, TUNSETIFF, &request) < 0) die("TUNSETIFF");
+  int control = socket(AF_INET, SOCK_DGRAM, 0);
+  ioctl(control, SIOCGIFFLAGS, &request);
+  request.ifr_flags |= IFF_UP;
+  if (ioctl(control, SIOCSIFFLAGS, &request) < 0) die("SIOCSIFFLAGS");
+  close(control);
+  if (flags & IFF_VNET_HDR) {
+    int size = 12;
+    ioctl(fd, TUNSETVNETHDRSZ, &size);
+    ioctl(fd, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN);
+  }
+  return fd;
+}
+
+static void echo(const char *name, const char *address) {
+  int fd = tapFd(name, 0);
+  uint32_t mine;
+  inet_pton(AF_INET, address, &mine);
+  const uint8_t mac[6] = {2, 0, 0, 0, 0, 99};
+  uint8_t frame[2048];
+  puts("ready");
+  fflush(stdout);
+  pollfd watched{fd, POLLIN, 0};
+  for (;;) {
+    ssize_t length = read(fd, frame, sizeof frame);
+    if (length < 0) { poll(&watched, 1, -1); continue; }
+    if (frame[12] == 8 && frame[13] == 6 && frame[21] == 1 && !memcmp(frame + 38, &mine, 4)) {
+      memcpy(frame, frame + 6, 6);
+      memcpy(frame + 32, frame + 22, 10);
+      memcpy(frame + 6, mac, 6);
+      memcpy(frame + 22, mac, 6);
+      memcpy(frame + 28, &mine, 4);
+      frame[21] = 2;
+    } else if (frame[12] == 8 && frame[13] == 0 && frame[23] == 1 && frame[34] == 8) {
+      memcpy(frame, frame + 6, 6);
+      memcpy(frame + 6, mac, 6);
+      uint32_t source;
+      memcpy(&source, frame + 26, 4);
+      memcpy(frame + 26, &mine, 4);
+      memcpy(frame + 30, &source, 4);
+      frame[34] = 0;
+      uint32_t sum = 0;
+      frame[36] = frame[37] = 0;
+      for (ssize_t at = 34; at < length; at += 2) sum += (frame[at] << 8) | (at + 1 < length ? frame[at + 1] : 0);
+      while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
+      frame[36] = ~sum >> 8;
+      frame[37] = ~sum;
+    } else continue;
+    if (write(fd, frame, length) < 0) {}
+  }
+}
+
+static void forward(const char *first, const char *second, const char *space) {
+  int fds[2];
+  fds[0] = tapFd(first, IFF_VNET_HDR);
+  int there = open((std::string("/var/run/netns/") + space).c_str(), O_RDONLY);
+  if (setns(there, CLONE_NEWNET) < 0) die("setns");
+  fds[1] = tapFd(second, IFF_VNET_HDR);
+  puts("ready");
+  fflush(stdout);
+  static uint8_t frame[70000];
+  pollfd watched[2] = {{fds[0], POLLIN, 0}, {fds[1], POLLIN, 0}};
+  for (;;) {
+    poll(watched, 2, -1);
+    for (int side = 0; side < 2; side++) {
+      for (int budget = 0; budget < 64; budget++) {
+        ssize_t length = read(fds[side], frame, sizeof frame);
+        if (length < 0) break;
+        if (write(fds[1 - side], frame, length) < 0) {}
+      }
+    }
+  }
+}
+
+int main(int argc, char **argv) {
+  std::string role = argc > 1 ? argv[1] : "";
+  if (role == "spsc") spsc(atoi(argv[2]), atoi(argv[3]), atol(argv[4]));
+  else if (role == "pingpong") pingpong(atol(argv[2]));
+  else if (role == "flood") flood(argv[2], atoi(argv[3]), atol(argv[4]), atof(argv[5]), argc > 6 ? atoi(argv[6]) : 0);
+  else if (role == "echo") echo(argv[2], argv[3]);
+  else if (role == "forward") forward(argv[2], argv[3], argv[4]);
+  else if (role == "udp") {
+    int fd = socket(AF_INET, SOCK_DGRAM, 0), room = 1 << 22;
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
+    sockaddr_in at{};
+    at.sin_family = AF_INET;
+    at.sin_port = htons(atoi(argv[2]));
+    if (bind(fd, (sockaddr *)&at, sizeof at) < 0) die("bind");
+    slots(2048);
+    puts("ready");
+    fflush(stdout);
+    measure(fd, atol(argv[3]), [&] { return std::max(0, recvmmsg(fd, messages, SLOTS, MSG_DONTWAIT, nullptr)); });
+  } else if (role == "packet") {
+    int fd = socket(AF_PACKET, SOCK_RAW, 0), room = 1 << 23;
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof room);
+    sockaddr_ll at{};
+    at.sll_family = AF_PACKET;
+    at.sll_protocol = htons(3);
+    at.sll_ifindex = if_nametoindex(argv[2]);
+    if (bind(fd, (sockaddr *)&at, sizeof at) < 0) die("bind");
+    slots(2048);
+    puts("ready");
+    fflush(stdout);
+    measure(fd, atol(argv[3]), [&] { return std::max(0, recvmmsg(fd, messages, SLOTS, MSG_DONTWAIT, nullptr)); });
+  } else if (role == "tap") {
+    int fd = tapFd(argv[2], 0);
+    puts("ready");
+    fflush(stdout);
+    static uint8_t frame[2048];
+    measure(fd, atol(argv[3]), [&] {
+      int got = 0;
+      while (got < 64 && read(fd, frame, sizeof frame) > 0) got++;
+      return got;
+    });
+  } else return 2;
+  return 0;
+}
