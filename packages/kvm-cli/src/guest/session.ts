@@ -27,6 +27,7 @@ const SHUTDOWN_GRACE_MS = 5000;
 const TAIL_LINES = 12;
 /** How often to look whether the guest listens to its serial port. */
 const POLL_MS = 20;
+const END_AGAIN_MS = 500;
 const END_OF_TRANSMISSION = Uint8Array.of(4);
 
 async function readInput(flag: string, path: string): Promise<Uint8Array> {
@@ -275,11 +276,19 @@ class Session {
 			stdin,
 			(bytes) => this.#guest.serialInput(bytes),
 			() => {
-				// The end of a file of commands ends the shell, as it would on a terminal.
-				if (this.#ownInit) this.#guest.serialInput(END_OF_TRANSMISSION);
+				if (this.#ownInit) this.#endSerialInput();
 			},
 			this.#interactive ? (bytes) => this.#typed(filter, bytes) : undefined,
 		);
+	}
+
+	/**
+	 * The end of a file of commands ends the shell. A terminal has no lasting end of file, and one Ctrl-D may come while
+	 * nobody reads or while a command does; so it comes again and again, as the end of a file would.
+	 */
+	#endSerialInput(): void {
+		this.#guest.serialInput(END_OF_TRANSMISSION);
+		this.#timers.push(setInterval(() => this.#guest.serialInput(END_OF_TRANSMISSION), END_AGAIN_MS));
 	}
 
 	#typed(filter: EscapeFilter, typed: Uint8Array): Uint8Array {

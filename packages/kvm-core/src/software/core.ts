@@ -37,6 +37,8 @@ export type CoreStop =
 	| "halt"
 	/** An access that only the embedder can serve is noted down; run on once it is answered. */
 	| "request"
+	/** The guest waits in a loop for another vCPU. */
+	| "pause"
 	/** Triple fault. */
 	| "shutdown"
 	/** An instruction was stepped, or a breakpoint reached: `debugStatus` says which. */
@@ -81,6 +83,11 @@ export class ExecutionCore implements Core {
 	/** Instructions executed up to the last time generated code was left, and the budget then. */
 	private retired = 0;
 	private counted = 0;
+	/**
+	 * Number of the instruction the embedder has answered: it comes before any event, for asking again would read a
+	 * device twice.
+	 */
+	answered = -1;
 	private readonly physical: PhysicalMemory;
 	private readonly plan: HandlerPlan;
 	private readonly insn: SystemInsn;
@@ -92,7 +99,6 @@ export class ExecutionCore implements Core {
 	private refetch = false;
 	private leaveAsked = false;
 	/** Micro-op whose handler was replaced by LEAVE for a moment, and what stood there. */
-	private alone = false;
 	private trapped = 0;
 	private trappedHandler = 0;
 	/** DR7 enables an instruction breakpoint. */
@@ -252,6 +258,13 @@ export class ExecutionCore implements Core {
 		this.leaveAsked = true;
 	}
 
+	pause(): void {
+		// Whom it waits for cannot run before this one lets go.
+		if (this.peers.length === 1) return;
+		this.stop = "pause";
+		this.leaveAsked = true;
+	}
+
 	shutdown(): void {
 		this.stop = "shutdown";
 		this.leaveAsked = true;
@@ -298,17 +311,10 @@ export class ExecutionCore implements Core {
 			}
 			this.refetch = false;
 			this.leaveAsked = false;
-			if (this.steps) this.stepOne(pc);
+			if (this.steps || this.answered === this.position) this.stepOne(pc);
 			else this.enter(pc);
 			if (this.trapped !== 0 || this.stolen !== 0) this.untrap();
 		}
-	}
-
-	/** Executes the instruction in hand alone. */
-	completeInstruction(): void {
-		this.alone = true;
-		this.run(1);
-		this.alone = false;
 	}
 
 	/** Something waits to be taken to the embedder before the guest goes on. */
@@ -329,7 +335,6 @@ export class ExecutionCore implements Core {
 	private get steps(): boolean {
 		const { cpu } = this;
 		return (
-			this.alone ||
 			this.debug !== undefined ||
 			(cpu.systemFlags & L.TF) !== 0 ||
 			this.watchesCode ||
@@ -355,6 +360,7 @@ export class ExecutionCore implements Core {
 			this.enterHandler(cpu.get32(EXCEPTION_VECTOR), "exception", cpu.i32[EXCEPTION_ERROR >> 2]!);
 			return true;
 		}
+		if (this.answered === this.position) return false;
 		if (cpu.get32(INTERRUPT) !== 0) {
 			const kind: EventKind = cpu.get32(INTERRUPT) === 2 ? "software" : "external";
 			cpu.set32(INTERRUPT, 0);

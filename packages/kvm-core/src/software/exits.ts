@@ -28,7 +28,7 @@ export interface RequestGate {
 	leaveSoon(): void;
 	/** Number of the instruction in hand, to tell a restarted one from its next execution. */
 	readonly position: number;
-	/** RCX's low half: tells the elements of a repeated instruction apart. */
+	/** The count register, to tell the elements of a repeated instruction apart. */
 	readonly element: number;
 }
 
@@ -36,7 +36,7 @@ interface Answer {
 	readonly kind: "io" | "mmio";
 	readonly address: number;
 	readonly data: Uint8Array;
-	/** The instruction that asked, and which of its elements. */
+	/** The instruction that asked, and the element of it. */
 	readonly position: number;
 	readonly element: number;
 }
@@ -69,23 +69,22 @@ export class ExitPort implements PortIo, MmioHandler {
 		return exit;
 	}
 
-	/** The instruction in hand has its answers and has yet to be executed with them. */
-	get answering(): boolean {
-		const [known] = this.answers;
-		return known?.position === this.gate.position && known.element === this.gate.element;
-	}
-
-	/** The embedder runs the vCPU again: what it was asked is answered. */
-	resume(): void {
-		if (this.asked !== undefined && this.exits.length === 0) {
+	/**
+	 * The embedder runs the vCPU again: what it was asked is answered.
+	 *
+	 * @returns whether there is an answer, for the instruction in hand
+	 */
+	resume(): boolean {
+		const answered = this.asked !== undefined && this.exits.length === 0;
+		if (this.asked !== undefined && answered) {
 			const { asked } = this;
 			this.asked = undefined;
-			const [known] = this.answers;
-			if (known !== undefined && (known.position !== asked.position || known.element !== asked.element))
-				this.answers = [];
+			const first = this.answers[0];
+			if (first?.position !== asked.position || first.element !== asked.element) this.answers = [];
 			if (this.answers.length < MOST_ANSWERS) this.answers.push(asked);
 		}
 		this.cursor = 0;
+		return answered;
 	}
 
 	input(port: number, size: 1 | 2 | 4): number {
@@ -140,7 +139,8 @@ export class ExitPort implements PortIo, MmioHandler {
 	}
 
 	private ask(kind: Answer["kind"], address: number, data: Uint8Array): void {
-		this.asked = { kind, address, data, position: this.gate.position, element: this.gate.element };
+		const { position, element } = this.gate;
+		this.asked = { kind, address, data, position, element };
 		this.gate.requestPending = true;
 	}
 

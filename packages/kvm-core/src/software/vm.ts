@@ -96,12 +96,13 @@ export class SoftwareVm implements Vm {
 		this.instructions += instructions;
 	}
 
-	/** In virtual time, lets idle time pass up to a deadline. */
-	skipTo(now: number): void {
+	/** In virtual time, lets idle time pass up to the engine's next timer. Returns whether there was one. */
+	skipToDeadline(): boolean {
 		const { time } = this.options;
-		if (time.kind === "virtual" && now > this.now()) {
-			this.instructions = Math.ceil(now / time.nanosecondsPerInstruction);
-		}
+		const deadline = this.nextDeadline();
+		if (time.kind !== "virtual" || deadline === Number.POSITIVE_INFINITY) return false;
+		this.instructions = Math.max(this.instructions, Math.ceil(deadline / time.nanosecondsPerInstruction));
+		return true;
 	}
 
 	/** Runs the engine's own timers up to `now`. */

@@ -42,6 +42,7 @@ export class Machine {
 			halt: () => {
 				this.halted = true;
 			},
+			pause: () => {},
 			shutdown: () => {
 				this.shutdowns++;
 			},

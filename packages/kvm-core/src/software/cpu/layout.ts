@@ -90,6 +90,8 @@ export const CR4 = 1016;
 export const CR8 = 1024;
 export const EFER = 1032;
 export const XCR0 = 1040;
+/** Protection-key rights: access- and write-disable bits for 16 keys. */
+export const PKRU = 1048;
 /** DR0..3 8 bytes each, then DR6, DR7. */
 export const DR = 1056;
 export const DR6 = 1088;
