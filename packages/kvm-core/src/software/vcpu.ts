@@ -238,9 +238,10 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 		if (cpu.get32(MP_STATE) === MP_HALTED) cpu.set32(MP_STATE, MP_RUNNABLE);
 	}
 
-	nmi(): void 
+	nmi(): void {
 		this.core.cpu.set32(NMI_PENDING, 1);
 		if (this.core.cpu.get32(MP_STATE) === MP_HALTED) this.core.cpu.set32(MP_STATE, MP_RUNNABLE);
+	}
 
 	/** INIT from the APIC bus. */
 	initReceived(): void {
@@ -261,15 +262,18 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 
 	// ---- state -------------------------------------------------------------------------------------------------
 
-	getRegs(): Regs 
+	getRegs(): Regs {
 		return registers.getRegs(this.core.cpu, this.core.rip);
+	}
 
-	setRegs(regs: Readonly<Regs>): void 
+	setRegs(regs: Readonly<Regs>): void {
 		registers.setRegs(this.core.cpu, regs);
 		this.core.rip = BigInt.asUintN(64, regs.rip);
+	}
 
-	getSregs(): Sregs 
+	getSregs(): Sregs {
 		return registers.getSregs(this.core.cpu);
+	}
 
 	setSregs(sregs: Readonly<Sregs>): void {
 		// What is decoded goes by the mode: stand on RIP alone.
@@ -280,22 +284,27 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 		this.core.rip = rip;
 	}
 
-	getFpu(): Fpu 
+	getFpu(): Fpu {
 		return registers.getFpu(this.core.cpu);
+	}
 
-	setFpu(fpu: Readonly<Fpu>): void 
+	setFpu(fpu: Readonly<Fpu>): void {
 		registers.setFpu(this.core.cpu, fpu);
+	}
 
-	getXsave(): Uint8Array 
+	getXsave(): Uint8Array {
 		return registers.getXsave(this.core.cpu);
+	}
 
-	setXsave(area: Uint8Array): void 
+	setXsave(area: Uint8Array): void {
 		if (!registers.setXsave(this.core.cpu, area)) {
 			throw new KvmError("EINVAL", "KVM_SET_XSAVE", "the area names components or MXCSR bits that are not supported");
 		}
+	}
 
-	getXcrs(): xcr: number; value: bigint [] 
+	getXcrs(): { xcr: number; value: bigint }[] {
 		return [{ xcr: 0, value: this.core.cpu.get64(L.XCR0) }];
+	}
 
 	setXcrs(xcrs: readonly { xcr: number; value: bigint }[]): void {
 		for (const { xcr, value } of xcrs) {
