@@ -52,11 +52,14 @@ function differences(want: SupervisorOutcome, got: SupervisorOutcome, undefinedF
 }
 
 const device = await hardware();
-const why = device.reason === undefined ? "" : ` (${device.reason})`;
+// Hosts whose KVM emulates have differences of their own, and the cases drawn change with the table.
+const unasked = env["ORACLE_HARDWARE"] === undefined ? "ORACLE_HARDWARE=1 asks for it" : undefined;
+const reason = device.reason ?? unasked;
+const why = reason === undefined ? "" : ` (${reason})`;
 
 afterAll(() => device.kvm?.close());
 
-describe.skipIf(device.kvm === undefined)(`the software engine against /dev/kvm at CPL 0${why}`, () => {
+describe.skipIf(reason !== undefined)(`the software engine against /dev/kvm at CPL 0${why}`, () => {
 	test(`${cases} cases from seed ${first}`, { timeout: 3_600_000 }, () => {
 		const software = openSupervisorCpu(openKvm({ time: { kind: "virtual", nanosecondsPerInstruction: 1 } }));
 		const host = openSupervisorCpu(device.kvm!);
