@@ -49,6 +49,8 @@ export type Feature =
 	| "fcs-fds-deprecated"
 	| "rdseed"
 	| "smap"
+	| "clflushopt"
+	| "clwb"
 	| "umip"
 	| "pku"
 	| "ospke"
@@ -119,6 +121,8 @@ export const FEATURES: Readonly<Record<Feature, FeatureBit>> = {
 	"fcs-fds-deprecated": [7, "ebx", 13],
 	rdseed: [7, "ebx", 18],
 	smap: [7, "ebx", 20],
+	clflushopt: [7, "ebx", 23],
+	clwb: [7, "ebx", 24],
 	umip: [7, "ecx", 2],
 	pku: [7, "ecx", 3],
 	ospke: [7, "ecx", 4],

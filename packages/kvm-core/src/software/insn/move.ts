@@ -94,6 +94,11 @@ const nibble = (value: number): string => value.toString(16).toUpperCase();
 
 function nothing(): void {}
 
+/** Cache-line instructions: there is no cache, but the address must be readable. */
+function touch(e: Emitter): void {
+	e.f.let(e.get(0));
+}
+
 function setFlagsFromAh(e: Emitter): void {
 	const ah = e.f.let(e.registerByte(1));
 	const overflow = and(e.arithmeticFlags(), c32(L.OF));
@@ -190,8 +195,8 @@ export const moves: readonly Instruction[] = [
 	define("lfence", "NP 0F AE /5 mod=3", "", nothing),
 	define("mfence", "NP 0F AE /6 mod=3", "", nothing),
 	define("sfence", "NP 0F AE /7 mod=3", "", nothing),
-	define("clflush", "NP 0F AE /7 mod=m", "Mb", (e) => {
-		e.f.let(e.get(0));
-	}),
+	define("clflush", "NP 0F AE /7 mod=m", "Mb", touch),
+	define("clflushopt", "66 0F AE /7 mod=m", "Mb", touch),
+	define("clwb", "66 0F AE /6 mod=m", "Mb", touch),
 	define("cmpxchg8b", "0F C7 /1 mod=m", "M", compareExchangeDouble, { attributes: ["lock", "sized", "aligned"] }),
 ];
