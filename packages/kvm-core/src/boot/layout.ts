@@ -16,6 +16,8 @@ export const LAYOUT = {
 	/** Setup sectors of the real-mode protocol; heap and command line above them. */
 	realModeSetup: 0x90000,
 	realModeCommandLine: 0x9e000,
+	/** Code that stands in for firmware before a kernel that relies on one. */
+	firmwareStub: 0x9f000,
 	/** Extended BIOS data area: the real-mode protocol's few BIOS calls live in it. */
 	ebda: 0x9fc00,
 	conventionalEnd: 0xa0000,

@@ -106,11 +106,41 @@ export function planMultiboot(file: Uint8Array, header: MultibootHeader, request
 	}
 	return {
 		protocol: "multiboot",
-		segments: [...kernel, info, ...modules, gdtSegment(32)],
+		segments: [...kernel, info, ...modules, gdtSegment(32), firmwareStub(entry)],
 		roms: [],
-		regs: bootRegs({ rax: BOOTLOADER_MAGIC, rbx: BigInt(infoAddress), rip: BigInt(entry) }),
+		regs: bootRegs({ rbx: BigInt(infoAddress), rip: BigInt(LAYOUT.firmwareStub) }),
 		sregs: protectedModeSregs(),
 	};
+}
+
+/** Both PICs' initialisation words, then masks that let IRQ 9 to 11 through: ports and values. */
+const PIC_SETUP: readonly (readonly [port: number, value: number])[] = [
+	[0x20, 0x11],
+	[0xa0, 0x11],
+	[0x21, 0x08],
+	[0xa1, 0x70],
+	[0x21, 0x04],
+	[0xa1, 0x02],
+	[0x21, 0x01],
+	[0xa1, 0x01],
+	[0x21, 0xfb],
+	[0xa1, 0xf1],
+];
+
+/**
+ * Multiboot kernels start behind a firmware, and those that go back to real mode count on what it left in the interrupt
+ * controllers: vectors 8 and 70h. This code leaves the same, then loads EAX and goes to the kernel.
+ */
+function firmwareStub(entry: number): BootSegment {
+	const code: number[] = [];
+	for (const [port, value] of PIC_SETUP) code.push(0xb0, value, 0xe6, port);
+	const view = new DataView(new ArrayBuffer(10));
+	view.setUint8(0, 0xb8);
+	view.setUint32(1, Number(BOOTLOADER_MAGIC), true);
+	view.setUint8(5, 0xe9);
+	view.setInt32(6, entry - (LAYOUT.firmwareStub + code.length + 10), true);
+	const bytes = Uint8Array.from([...code, ...new Uint8Array(view.buffer)]);
+	return { physAddr: LAYOUT.firmwareStub, bytes, size: bytes.length, name: "firmware stub" };
 }
 
 function load(

@@ -38,6 +38,12 @@ export class GuestRam {
 		}
 	}
 
+	/** Lets go of all RAM: nothing is there any more. */
+	release(): void {
+		this.#regions.length = 0;
+		this.#last = undefined;
+	}
+
 	/** Whether every byte of a range is RAM. */
 	contains(address: number, length: number): boolean {
 		while (length > 0) {

@@ -224,6 +224,8 @@ export class Machine {
 		this.#closed = true;
 		this.stop();
 		this.vm.close();
+		// What still holds the machine must not hold the guest's memory.
+		this.ram.release();
 	}
 
 	#addRom(slot: number, { physAddr, bytes }: MachineRom): void {

@@ -22,6 +22,7 @@ import { linearAddress } from "./cpu/operand.ts";
 import { SHADOW_MOV_SS } from "./cpu/segment-load.ts";
 import { type CodeArena, CodeCache, type CodePage } from "./decode/code-cache.ts";
 import { Decoder } from "./decode/decoder.ts";
+import { ALIGNED } from "./emit/emitter.ts";
 import { CROSSING, type HandlerPlan, JOIN, LEAVE, STALE } from "./emit/plan.ts";
 import { UOP_BYTES, UOP_FLAGS, UOP_IMM, UOP_META } from "./emit/uop.ts";
 import type { PhysicalMemory } from "./memory.ts";
@@ -69,6 +70,8 @@ export class ExecutionCore implements Core {
 	readonly cpu: Cpu;
 	readonly translator: Translator;
 	readonly code: CodeCache;
+	/** The VM's cores, this one among them: what one writes, the others may have decoded. */
+	peers: readonly ExecutionCore[] = [this];
 	interrupts: InterruptSource | undefined;
 	debug: DebugControl | undefined;
 	/** Ran into by `debug`: what stopped it, DR6 bits. */
@@ -168,8 +171,10 @@ export class ExecutionCore implements Core {
 	}
 
 	private ripOf(pc: number): bigint {
-		const rip = this.cpu.get64(L.RIP_BASE) + BigInt(this.u16[(pc + UOP_META) >>> 1]! & 0xfff);
-		return this.cutRip(rip);
+		// What ends a page after an instruction across its boundary stands beyond the offsets a page has.
+		const end = this.isPageEnd(this.u16[pc >>> 1]!);
+		const offset = end ? this.i32[(pc + UOP_IMM) >>> 2]! : this.u16[(pc + UOP_META) >>> 1]! & 0xfff;
+		return this.cutRip(this.cpu.get64(L.RIP_BASE) + BigInt(offset));
 	}
 
 	private cutRip(rip: bigint): bigint {
@@ -388,6 +393,10 @@ export class ExecutionCore implements Core {
 	private lookUp(): number {
 		const { cpu, translator } = this;
 		const rip = cpu.get64(L.RIP);
+		if (cpu.get32(L.CODE_64) === 0 && rip > BigInt(cpu.segmentLimit(L.CS))) {
+			this.queueException(GP, 0);
+			return 0;
+		}
 		const base = cpu.get64(L.SEG_BASE + L.CS * 8);
 		const linear = this.cutRip(rip + base);
 		const lo = Number(linear & 0xffff_ffffn);
@@ -599,10 +608,15 @@ export class ExecutionCore implements Core {
 	private checkSegment(segment: number, offset: number, size: number, write: number, pc: number): number {
 		const { cpu } = this;
 		try {
-			linearAddress(cpu, segment, BigInt(offset >>> 0), size, write !== 0);
+			linearAddress(cpu, segment, BigInt(offset >>> 0), size & 0xff, write !== 0);
 			return 1;
 		} catch (error) {
 			if (!(error instanceof GuestFault)) throw error;
+			const misaligned = ((cpu.u32[(L.SEG_BASE + segment * 8) >> 2]! + offset) & 15) !== 0;
+			if ((size & ALIGNED) !== 0 && misaligned) {
+				this.queueFault(GP, 0, pc);
+				return 0;
+			}
 			this.queueFault(error.vector, error.errorCode, pc);
 			return 0;
 		}
@@ -690,12 +704,23 @@ export class ExecutionCore implements Core {
 
 	// ---- decoded code and memory -------------------------------------------------------------------------------
 
-	/** Part of CodeWatcher: a store is about to change a page that holds decoded code. */
+	/** Part of CodeWatcher: a store of this or another vCPU is about to change a page that holds decoded code. */
 	codeWritten(physical: number, from: number, to: number): void {
-		if (!this.code.invalidate(physical, from, to)) return;
+		let held = false;
+		let covered = false;
+		for (const { code } of this.peers) {
+			held ||= code.holds(physical);
+			covered ||= code.covers(physical, from, to);
+		}
+		if (held && !covered) return;
+		for (const peer of this.peers) peer.dropPage(physical);
 		const slot = this.physical.slotAt(physical);
 		if (slot !== undefined) slot.code[(physical - slot.physical) / 4096] = 0;
-		// What was put back later must not bring the old code back; other pages' code stays as it was.
+	}
+
+	private dropPage(physical: number): void {
+		this.code.drop(physical);
+		// What was put back later must not bring the old code back.
 		if (this.trapped !== 0 && this.u16[this.trapped >>> 1] === STALE) this.trappedHandler = STALE;
 	}
 
@@ -712,6 +737,6 @@ export class ExecutionCore implements Core {
 		const page = (physical - slot.physical) / 4096;
 		if (slot.code[page] !== 0) return;
 		slot.code[page] = 1;
-		this.translator.protectPage(slot.host + page * 4096);
+		for (const { translator } of this.peers) translator.protectPage(slot.host + page * 4096);
 	}
 }

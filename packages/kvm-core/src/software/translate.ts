@@ -124,11 +124,7 @@ export class Translator implements LinearMemory {
 	 * @returns -1 with the fault in `faultVector`, `faultCode` and CR2
 	 */
 	translate(lo: number, hi: number, access: number, stack: boolean): number {
-		if (hi >> 15 !== 0 && hi >> 15 !== -1 && this.cpu.longMode) {
-			this.faultVector = stack ? SS_VECTOR : GP;
-			this.faultCode = 0;
-			return -1;
-		}
+		if (this.refuses(hi, stack)) return -1;
 		if (walk(this.mmu, lo, hi, access)) return this.mmu.physical;
 		this.faultVector = PF_VECTOR;
 		this.faultCode = this.mmu.errorCode;
@@ -154,6 +150,14 @@ export class Translator implements LinearMemory {
 		const linear = (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
 		const bits = matchData(this.cpu, linear, size, write);
 		if (bits !== 0) this.cpu.set32(DEBUG_TRAP, this.cpu.get32(DEBUG_TRAP) | bits);
+	}
+
+	/** Whether an address with this upper half is not canonical: #GP(0) or #SS(0). */
+	private refuses(hi: number, stack: boolean): boolean {
+		if (hi >> 15 === 0 || hi >> 15 === -1 || !this.cpu.longMode) return false;
+		this.faultVector = stack ? SS_VECTOR : GP;
+		this.faultCode = 0;
+		return true;
 	}
 
 	/** Translates for a fetch and remembers the page's entry table. Returns the physical page or -1. */
@@ -325,9 +329,10 @@ export class Translator implements LinearMemory {
 	/** A read across two pages, into BOUNCE. */
 	private gather(lo: number, hi: number, size: number, access: number, stack: boolean): number {
 		const first = PAGE - (lo & (PAGE - 1));
+		const [nextLo, nextHi] = nextPage(lo, hi, this.cpu.code64);
+		if (this.refuses(nextHi, stack)) return 0;
 		const physical = this.translate(lo, hi, access, stack);
 		if (physical < 0) return 0;
-		const [nextLo, nextHi] = nextPage(lo, hi, this.cpu.code64);
 		const second = this.translate(nextLo, nextHi, access, stack);
 		if (second < 0) return 0;
 		if (!this.piece(physical + (lo & (PAGE - 1)), 0, first)) return -1;
@@ -349,9 +354,10 @@ export class Translator implements LinearMemory {
 
 	private splitWrite(lo: number, hi: number, size: number, access: number, stack: boolean, modify: boolean): number {
 		const first = PAGE - (lo & (PAGE - 1));
+		const [nextLo, nextHi] = nextPage(lo, hi, this.cpu.code64);
+		if (this.refuses(nextHi, stack)) return 0;
 		const physical = this.translate(lo, hi, access, stack);
 		if (physical < 0) return 0;
-		const [nextLo, nextHi] = nextPage(lo, hi, this.cpu.code64);
 		const second = this.translate(nextLo, nextHi, access, stack);
 		if (second < 0) return 0;
 		if (modify) {

@@ -168,6 +168,8 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 				// Devices may have something for it by now; if not, the embedder waits.
 				vm.advanceTo(vm.now());
 				if (core.interrupts?.pending() === true && (core.cpu.systemFlags & L.IF) !== 0) continue;
+				// Virtual time stands still in a halt: it goes on at the timer that ends it.
+				if (vm.skipToDeadline()) continue;
 				// Without interrupt controllers in here, KVM keeps no halted state: the next run goes on behind the HLT.
 				if (vm.irqchip === undefined) core.cpu.set32(MP_STATE, MP_RUNNABLE);
 				return { reason: "hlt" };

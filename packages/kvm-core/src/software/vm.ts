@@ -24,21 +24,20 @@ export const MAX_SLOTS = 32_764;
 class ArenaMemory implements GuestMemory {
 	readonly size: number;
 	readonly host: number;
-	private readonly buffer: ArrayBufferLike;
 	private readonly vm: SoftwareVm;
 
-	constructor(vm: SoftwareVm, buffer: ArrayBufferLike, host: number, size: number) {
+	constructor(vm: SoftwareVm, host: number, size: number) {
 		this.vm = vm;
-		this.buffer = buffer;
 		this.host = host;
 		this.size = size;
 	}
 
 	view(offset: number, length: number): Uint8Array {
+		const { buffer } = this.vm.checkOpen("view");
 		if (offset < 0 || length < 0 || offset + length > this.size) {
 			throw new KvmError("EINVAL", "view", `bytes ${offset} to ${offset + length} of a memory of ${this.size}`);
 		}
-		return new Uint8Array(this.buffer, this.host + offset, length);
+		return new Uint8Array(buffer, this.host + offset, length);
 	}
 
 	written(offset: number, length: number): void {
@@ -97,12 +96,13 @@ export class SoftwareVm implements Vm {
 		this.instructions += instructions;
 	}
 
-	/** In virtual time, lets idle time pass up to a deadline. */
-	skipTo(now: number): void {
+	/** In virtual time, lets idle time pass up to the engine's next timer. Returns whether there was one. */
+	skipToDeadline(): boolean {
 		const { time } = this.options;
-		if (time.kind === "virtual" && now > this.now()) {
-			this.instructions = Math.ceil(now / time.nanosecondsPerInstruction);
-		}
+		const deadline = this.nextDeadline();
+		if (time.kind !== "virtual" || deadline === Number.POSITIVE_INFINITY) return false;
+		this.instructions = Math.max(this.instructions, Math.ceil(deadline / time.nanosecondsPerInstruction));
+		return true;
 	}
 
 	/** Runs the engine's own timers up to `now`. */
@@ -138,7 +138,7 @@ export class SoftwareVm implements Vm {
 	// ---- memory ------------------------------------------------------------------------------------------------
 
 	createMemory(size: number): GuestMemory {
-		const memory = this.checkOpen("createMemory");
+		this.checkOpen("createMemory");
 		if (size <= 0 || size % PAGE !== 0) {
 			throw new KvmError("EINVAL", "createMemory", `${size} bytes; guest memory comes in pages of ${PAGE}`);
 		}
@@ -147,7 +147,7 @@ export class SoftwareVm implements Vm {
 		}
 		const host = this.nextHost;
 		this.nextHost += size;
-		return new ArenaMemory(this, memory.buffer, host, size);
+		return new ArenaMemory(this, host, size);
 	}
 
 	setUserMemoryRegion(region: MemoryRegion): void {
@@ -211,7 +211,7 @@ export class SoftwareVm implements Vm {
 		return copy;
 	}
 
-	/** Host bytes changed behind the vCPUs' backs. */
+	/** Host bytes changed behind the vCPUs' backs. Dirty logs are about the guest's writes only, as KVM's are. */
 	hostWritten(host: number, length: number): void {
 		for (const { slot } of this.regions.values()) {
 			const from = Math.max(host, slot.host);
@@ -220,11 +220,9 @@ export class SoftwareVm implements Vm {
 				const offset = at - slot.host;
 				const page = Math.floor(offset / PAGE);
 				const end = Math.min(to - slot.host, (page + 1) * PAGE);
-				if (slot.dirty !== undefined) slot.dirty[page >> 3]! |= 1 << (page & 7);
 				if (slot.code[page] !== 0) {
-					for (const vcpu of this.vcpus) {
-						vcpu.core.codeWritten(slot.physical + page * PAGE, offset - page * PAGE, end - page * PAGE);
-					}
+					const [first] = this.vcpus;
+					first?.core.codeWritten(slot.physical + page * PAGE, offset - page * PAGE, end - page * PAGE);
 				}
 				at = slot.host + end;
 			}
@@ -371,6 +369,8 @@ export class SoftwareVm implements Vm {
 			cpuid: defaultCpuid({ apicId: id, vcpus: this.maxVcpus, tscKhz: TSC_KHZ }),
 		});
 		this.vcpus.push(vcpu);
+		const cores = this.vcpus.map(({ core }) => core);
+		for (const core of cores) core.peers = cores;
 		return vcpu;
 	}
 

@@ -58,6 +58,7 @@ describe("ends", () => {
 		machine.close();
 		machine.close();
 		expect(fake.closed).toEqual(["vm"]);
+		expect(machine.ram.contains(0, 1)).toBe(false);
 		await expect(machine.run()).rejects.toThrowError(expect.objectContaining({ code: "ERR_MACHINE_CLOSED" }));
 	});
 

@@ -1,8 +1,9 @@
 import { END_SYSCALL, END_TIMEOUT, FX, type Outcome } from "./protocol.ts";
 
-const HIGH_HALF = 1n << 63n;
+/** Where user space ends: TASK_SIZE_MAX. */
+const USER_END = 0x7fff_ffff_f000n;
 const PAGE_FAULT = 14;
-/** Present: Linux sets it for addresses of the kernel's half, so as not to tell what is mapped there. */
+/** Present: Linux sets it for addresses beyond user space's, so as not to tell what is mapped there. */
 const PRESENT = 1;
 const hex = (value: bigint | number): string => value.toString(16);
 
@@ -28,7 +29,7 @@ export function compare(
 	};
 	if (want.trap === END_SYSCALL || want.trap === END_TIMEOUT) return [];
 	expect("vector", want.trap, got.trap);
-	const kernelHalf = want.trap === PAGE_FAULT && want.cr2 >= HIGH_HALF;
+	const kernelHalf = want.trap === PAGE_FAULT && want.cr2 >= USER_END;
 	expect("error code", kernelHalf ? want.error | PRESENT : want.error, kernelHalf ? got.error | PRESENT : got.error);
 	if (want.trap === PAGE_FAULT && !mayFaultAt(name, want.cr2, got.cr2)) expect("cr2", want.cr2, got.cr2);
 	expect("rip", want.rip, got.rip);

@@ -52,6 +52,8 @@ interface Draft {
 	offset: number;
 	code: number[];
 	gpr: bigint[];
+	/** RSP is far from the ends of the data pages. */
+	roomy: boolean;
 	/** Registers whose value something already relies on. */
 	planned: Set<number>;
 }
@@ -107,10 +109,11 @@ export class Generator {
 			offset: this.#offset(rng),
 			code: [],
 			gpr: Array.from({ length: 16 }, () => integer(rng)),
+			roomy: rng.chance(92),
 			planned: new Set([RSP]),
 		};
 		if (mode !== 64) for (let i = 0; i < 16; i++) draft.gpr[i]! &= i < 8 ? 0xffff_ffffn : 0n;
-		draft.gpr[RSP] = this.#stack(rng, mode);
+		draft.gpr[RSP] = this.#stack(draft);
 		if (mode === 16) {
 			// An IRET to a 16-bit stack leaves the kernel's upper half in ESP: begin with mov esp, imm32.
 			draft.code.push(0x66, 0xbc, ...dword(draft.gpr[RSP]));
@@ -126,8 +129,9 @@ export class Generator {
 				if (i === 0) return undefined;
 				continue;
 			}
-			// Their count must be known: see #implied.
-			if (i > 0 && /^sh[lr]d$/.test(ready.row.name)) continue;
+			// Their count must be known: see #implied. Far returns read more of the stack than they need, some processors.
+			if (i > 0 && /^(sh[lr]d|retf|iret.?)$/.test(ready.row.name)) continue;
+			if (/^(retf|iret.?)$/.test(ready.row.name) && !draft.roomy) return undefined;
 			const before = draft.code.length;
 			this.#instruction(draft, ready);
 			if (draft.code.length > CODE_MAX - 4) {
@@ -166,8 +170,8 @@ export class Generator {
 		return rng.chance(70) ? 0x1000 - 1 - rng.below(15) : CODE_BYTES - 1 - rng.below(15);
 	}
 
-	#stack(rng: Rng, mode: Mode): bigint {
-		const linear = rng.chance(92)
+	#stack({ rng, mode, roomy }: Draft): bigint {
+		const linear = roomy
 			? DATA + 0x800 + rng.below(0x100) * 8
 			: DATA + rng.pick([0, 4, 8, DATA_BYTES - 8, DATA_BYTES - 2, DATA_BYTES, 0x1000 - 4, rng.below(DATA_BYTES)]);
 		if (mode !== 16) return BigInt(linear);
@@ -212,6 +216,8 @@ export class Generator {
 			!vector &&
 			// With F3 before them a newer CPU sees TZCNT and LZCNT.
 			!/^bs[fr]$/.test(row.name) &&
+			// Before LOOPE and LOOPNE they pick the one or the other on some processors.
+			!row.name.startsWith("loop") &&
 			rng.chance(2)
 		) {
 			prefixes.push(rng.pick([0xf2, 0xf3]));
@@ -250,10 +256,13 @@ export class Generator {
 				);
 			}
 		}
+		// Far returns look at what lies behind what they release, in an order of their own.
 		const immediates =
-			/^sh[lr]d$/.test(row.name) && operands.includes("Ib")
-				? [rng.below(8) * 32 + rng.below(16)]
-				: operands.flatMap((operand) => this.#immediate(draft, operand, size, addressSize, segmentBase));
+			row.name === "retf" && operands.includes("Iw")
+				? [rng.below(32), 0]
+				: /^sh[lr]d$/.test(row.name) && operands.includes("Ib")
+					? [rng.below(8) * 32 + rng.below(16)]
+					: operands.flatMap((operand) => this.#immediate(draft, operand, size, addressSize, segmentBase));
 		const length = prefixes.length + (rex === 0 ? 0 : 1) + opcode.length + tail.length + immediates.length;
 		if (target !== undefined) {
 			const displacement = target - (CODE + draft.offset + draft.code.length + length);
@@ -437,7 +446,20 @@ export class Generator {
 			}
 			case "Ap": {
 				const offset = BigInt(CODE + rng.below(CODE_BYTES));
-				const selector = rng.pick([0x23, 0x33, 0x07, 0x2b, 0, 0x10, 0x0f, 0x37, 0x3f, 0x63, rng.below(65536)]);
+				// From a 16-bit stack a call to 64-bit code pushes to where only some processors do.
+				const selector = rng.pick([
+					0x23,
+					draft.mode === 16 ? 0x23 : 0x33,
+					0x07,
+					0x2b,
+					0,
+					0x10,
+					0x0f,
+					0x37,
+					0x3f,
+					0x63,
+					rng.below(65536),
+				]);
 				return [...(size === 2 ? word(Number(offset & 0xffffn)) : dword(offset)), ...word(selector)];
 			}
 		}

@@ -50,3 +50,33 @@ test("code that writes over itself runs what it wrote", () => {
 	expect(exit).toMatchObject({ reason: "mmio", isWrite: true });
 	expect([...(exit as Extract<VcpuExit, { reason: "mmio" }>).data]).toEqual([0x42]);
 });
+
+test("in virtual time a halt lasts until the timer that ends it", () => {
+	const kvm = openKvm({ time: { kind: "virtual", nanosecondsPerInstruction: 1 } });
+	const vm = kvm.createVm({ memoryBytes: 1 << 20 });
+	const memory = vm.createMemory(1 << 20);
+	vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0, memorySize: 1 << 20, memory });
+	vm.createIrqChip();
+	vm.createPit2();
+	const ram = memory.view(0, 1 << 20);
+	// PIC at vector 8, everything but IRQ 0 masked; PIT mode 0, 11932 ticks = 10 ms; sti; hlt; out 0x99, al; the handler returns.
+	ram.set(
+		[
+			0xb0, 0x11, 0xe6, 0x20, 0xb0, 0x08, 0xe6, 0x21, 0xb0, 0x04, 0xe6, 0x21, 0xb0, 0x01, 0xe6, 0x21, 0xb0, 0xfe, 0xe6,
+			0x21, 0xb0, 0x30, 0xe6, 0x43, 0xb0, 0x9c, 0xe6, 0x40, 0xb0, 0x2e, 0xe6, 0x40, 0xfb, 0xf4, 0xe6, 0x99,
+		],
+		0x1000,
+	);
+	ram.set([0xcf], 0x2000);
+	ram.set([0x00, 0x20, 0x00, 0x00], 8 * 4);
+	const vcpu = vm.createVcpu(0);
+	const sregs = vcpu.getSregs();
+	sregs.cs.base = 0n;
+	sregs.cs.selector = 0;
+	vcpu.setSregs(sregs);
+	vcpu.setRegs({ ...vcpu.getRegs(), rip: 0x1000n, rsp: 0x8000n, rflags: 2n });
+	expect(vcpu.run()).toMatchObject({ reason: "io", direction: "out", port: 0x99 });
+	const elapsed = Number(vm.getClock());
+	expect(elapsed).toBeGreaterThan(9_900_000);
+	expect(elapsed).toBeLessThan(10_200_000);
+});

@@ -77,7 +77,6 @@ export function farCall(cpu: Cpu, selector: number, offset: bigint, size: 2 | 4 
 	const descriptor = target(cpu, selector);
 	if (isOrdinary(descriptor)) {
 		checkDirect(cpu, selector, descriptor);
-		checkOffset(cpu, descriptor, offset);
 		callSameLevel(cpu, selector, descriptor, offset, size);
 	} else if (isTask(cpu, descriptor)) {
 		switchTask(cpu, taskSelector(cpu, selector, descriptor), "call", cpu.nextRip);
@@ -185,7 +184,9 @@ function gateTarget(cpu: Cpu, gate: Gate): Descriptor {
 
 function callSameLevel(cpu: Cpu, selector: number, code: Descriptor, offset: bigint, size: 2 | 4 | 8): void {
 	const stack = stackCursor(cpu);
+	// The stack comes before the limit: what is pushed stays in memory when that is exceeded.
 	pushReturn(cpu, stack, size);
+	checkOffset(cpu, code, offset);
 	stack.commit();
 	enterCode(cpu, (selector & ~3) | cpu.cpl, code, offset);
 }
@@ -202,7 +203,6 @@ function callGate(cpu: Cpu, gate: Gate): void {
 	if (dpl > cpu.cpl) cpu.raise(GP, error);
 	if (!isPresent(code)) cpu.raise(NP, error);
 	if (isConforming(code) || dpl === cpu.cpl) {
-		checkOffset(cpu, code, gate.offset);
 		callSameLevel(cpu, gate.selector, code, gate.offset, gate.size);
 		return;
 	}

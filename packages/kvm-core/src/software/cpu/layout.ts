@@ -71,6 +71,8 @@ export const RIP = 688;
  */
 export const SEGMENTS = 704;
 export const SEGMENT_BYTES = 32;
+/** In a segment's record: the limit (u32). */
+export const SEGMENT_LIMIT = 8;
 /** In a segment's record: what generated code may do without asking (u32). */
 export const SEGMENT_FAST = 12;
 export const FAST_READ = 1;

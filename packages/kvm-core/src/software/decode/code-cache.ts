@@ -155,16 +155,25 @@ export class CodeCache {
 		return this.u16[(uop + UOP_META) >>> 1]! & 0xfff;
 	}
 
-	/**
-	 * Drops what was decoded from a physical page if bytes `from` to `to` of it were among that. Its micro-ops turn
-	 * stale: running code notices at its next instruction.
-	 *
-	 * @returns whether they were: the page holds no decoded code any more
-	 */
-	invalidate(physical: number, from: number, to: number): boolean {
+	/** Whether anything is decoded from a physical page. */
+	holds(physical: number): boolean {
 		const pages = this.byPhysical.get(physical);
-		if (pages === undefined) return false;
-		if (!pages.some((page) => isCovered(page, from, to))) return false;
+		return pages?.some((page) => page.runs.length > 0) === true;
+	}
+
+	/** Whether bytes `from` to `to` of a physical page are among what was decoded from it. */
+	covers(physical: number, from: number, to: number): boolean {
+		const pages = this.byPhysical.get(physical);
+		return pages?.some((page) => isCovered(page, from, to)) === true;
+	}
+
+	/**
+	 * Drops what was decoded from a physical page. Its micro-ops turn stale: running code notices at its next
+	 * instruction.
+	 */
+	drop(physical: number): void {
+		const pages = this.byPhysical.get(physical);
+		if (pages === undefined) return;
 		for (const page of pages) {
 			for (let i = 0; i < page.runs.length; i += 2) {
 				for (let uop = page.runs[i]!; uop < page.runs[i + 1]!; uop += UOP_BYTES) {
@@ -177,7 +186,6 @@ export class CodeCache {
 			page.covered.fill(0);
 			page.waiting.clear();
 		}
-		return true;
 	}
 
 	private takeTable(): number {

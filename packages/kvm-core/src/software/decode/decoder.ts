@@ -267,7 +267,9 @@ export class Decoder {
 		this.ends = row.ends;
 		this.handler = this.plan.handlers[slotOf(row.number, slotSize, rm, row.stack ? stack : "flat64", repeats)]!;
 		this.nearHandler = 0;
-		if (insn.near !== undefined && (stack !== "segmented" || !row.stack)) {
+		// A 16-bit branch in 32-bit code goes to the first 64 KiB, wherever it stands.
+		const wraps = operandSize === 2 && size !== 0;
+		if (insn.near !== undefined && !wraps && (stack !== "segmented" || !row.stack)) {
 			this.nearHandler = this.plan.handlers[nearSlotOf(row.number, slotSize, row.stack ? stack : "flat64")]!;
 		}
 		if (this.handler === 0) return this.fail("invalid", mode);

@@ -1,7 +1,20 @@
 import * as L from "../cpu/layout.ts";
-import { add, c32, type Expr, leS, load32, shrU, sub } from "../wasm/expr.ts";
+import { add, c32, c64, type Expr, gtU, leS, load32, load64, ne, shl, shrS, shrU, sub } from "../wasm/expr.ts";
 import type { Emitter } from "./emitter.ts";
 import { UOP_IMM } from "./uop.ts";
+
+/**
+ * #GP(0) for a branch to where there can be no code: a non-canonical address, or one beyond the limit of CS. Must come
+ * before anything is changed; `target` is in a local.
+ */
+export function emitCheckTarget(e: Emitter, target: Expr): void {
+	const { f } = e;
+	const bad =
+		e.variant.size === 8
+			? ne(shrS(shl(target, c64(16)), c64(16)), target)
+			: gtU(target, load64(4, c32(e.state + L.SEGMENTS + L.CS * L.SEGMENT_BYTES), L.SEGMENT_LIMIT));
+	f.if(bad, () => e.raise(13, 0));
+}
 
 /** Leaves for a RIP by way of the code TLB. */
 export function emitGoto(e: Emitter, rip: Expr): void {

@@ -84,6 +84,9 @@ export interface Runtime {
 /** Every handler: it gets its micro-op's address. */
 export const HANDLER: Signature = { params: ["i32"] };
 
+/** Marks the size of an access that must be aligned: where it is not, that comes before the segment's limit. */
+export const ALIGNED = 0x200;
+
 /** Where `segmented` reports that it queued a fault (i32, relative to the state). */
 export const FAULT_FLAG: number = L.FAULT_FLAG;
 
@@ -207,7 +210,13 @@ export class Emitter {
 		let linear: Expr;
 		if (rm === "segmented") {
 			linear = this.f.let(
-				callExpr(this.runtime.segmented, this.pc, c32(size), c32(write ? 1 : 0), this.displacement ?? c64(0)),
+				callExpr(
+					this.runtime.segmented,
+					this.pc,
+					c32(this.aligned && size === 16 ? size | ALIGNED : size),
+					c32(write ? 1 : 0),
+					this.displacement ?? c64(0),
+				),
 			);
 			this.leaveIf(load32(4, c32(this.state), FAULT_FLAG));
 		} else {

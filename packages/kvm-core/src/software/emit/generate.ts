@@ -159,7 +159,7 @@ function writeSegmented(f: Func, offset: Callee, checkSegment: Callee, state: nu
 	const linear = f.let(add(load64(8, add(c32(state + L.SEG_BASE), shl(segment, c32(3)))), at));
 	f.if(and(fast, c32(L.FAST_UNLIMITED)), () => f.return(linear));
 	const permitted = and(shrU(fast, write), c32(1));
-	const last = add(at, extU(sub(size, c32(1))));
+	const last = add(at, extU(sub(and(size, c32(0xff)), c32(1))));
 	f.if(eqz(and(permitted, leU(last, load64(4, record, 8)))), () => {
 		f.if(eqz(callExpr(checkSegment, segment, wrap(at), size, write, pc)), () =>
 			f.store(4, c32(state), c32(1), FAULT_FLAG),

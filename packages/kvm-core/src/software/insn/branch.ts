@@ -1,9 +1,9 @@
-import type { Cpu } from "../cpu/cpu.ts";
+import { type Cpu, GP } from "../cpu/cpu.ts";
 import * as L from "../cpu/layout.ts";
 import { memoryOperand, readSized } from "../cpu/operand.ts";
 import { stackCursor } from "../cpu/stack.ts";
 import type { DecodedInsn, SystemOperation } from "../cpu/system-operation.ts";
-import { emitGoto, emitNear } from "../emit/branch.ts";
+import { emitCheckTarget, emitGoto, emitNear } from "../emit/branch.ts";
 import type { Emitter } from "../emit/emitter.ts";
 import { UOP_FLAGS, UOP_IMM } from "../emit/uop.ts";
 import { add, and, c32, c64, type Expr, eq, eqz, extU, load64S, ne, shrU, sub, wrap } from "../wasm/expr.ts";
@@ -23,9 +23,16 @@ function relativeTarget(e: Emitter): Expr {
 	return cutRip(e, add(e.rip(true), load64S(4, e.pc, UOP_IMM)));
 }
 
+/** Goes to a relative target. In 64-bit code those are taken for canonical. */
+function goRelative(e: Emitter): void {
+	const target = e.f.let(relativeTarget(e));
+	if (e.variant.size !== 8) emitCheckTarget(e, target);
+	emitGoto(e, target);
+}
+
 function conditional(test: (e: Emitter) => Expr): { emit: (e: Emitter) => void; near: (e: Emitter) => void } {
 	return {
-		emit: (e) => e.f.if(test(e), () => emitGoto(e, relativeTarget(e))),
+		emit: (e) => e.f.if(test(e), () => goRelative(e)),
 		near: (e) => e.f.if(test(e), () => emitNear(e)),
 	};
 }
@@ -67,6 +74,7 @@ function counter(e: Emitter, loop: boolean): Expr {
 function call(e: Emitter): void {
 	const back = e.f.let(cutRip(e, e.rip(true)));
 	const target = e.f.let(relativeTarget(e));
+	if (e.variant.size !== 8) emitCheckTarget(e, target);
 	emitPush(e, e.variant.size, e.variant.size === 8 ? back : wrap(back));
 	emitGoto(e, target);
 }
@@ -80,6 +88,7 @@ function callNear(e: Emitter): void {
 function callIndirect(e: Emitter): void {
 	const value = e.f.let(e.get(0));
 	const target = value.type === "i64" ? value : e.f.let(extU(value));
+	emitCheckTarget(e, target);
 	const back = e.f.let(cutRip(e, e.rip(true)));
 	emitPush(e, e.variant.size, e.variant.size === 8 ? back : wrap(back));
 	emitGoto(e, target);
@@ -87,37 +96,48 @@ function callIndirect(e: Emitter): void {
 
 function jumpIndirect(e: Emitter): void {
 	const value = e.get(0);
-	emitGoto(e, value.type === "i64" ? value : extU(value));
+	const target = e.f.let(value.type === "i64" ? value : extU(value));
+	emitCheckTarget(e, target);
+	emitGoto(e, target);
 }
 
 function ret(drop: boolean): (e: Emitter) => void {
 	return (e) => {
 		const { size } = e.variant;
 		const value = emitTop(e, size);
+		const target = e.f.let(value.type === "i64" ? value : extU(value));
+		emitCheckTarget(e, target);
 		emitDrop(e, size);
 		if (drop) {
 			const pointer = add(e.gpr(L.RSP, 8), extU(and(e.immediate(), c32(0xffff))));
 			e.setQuad(L.GPR + L.RSP * 8, e.variant.stack === "flat64" ? pointer : and(pointer, c64(0xffff_ffffn)));
 		}
-		emitGoto(e, value.type === "i64" ? value : extU(value));
+		emitGoto(e, target);
 	};
 }
 
 const cutTarget = (insn: DecodedInsn, rip: bigint): bigint => BigInt.asUintN(insn.operandSize * 8, rip);
 
+/** These forms serve segmented stacks, so the code is not 64-bit: the limit of CS is what counts. */
+function checkNearTarget(cpu: Cpu, rip: bigint): void {
+	if (rip > BigInt(cpu.segmentLimit(L.CS))) cpu.raise(GP, 0);
+}
+
 function callSlow(target: (cpu: Cpu, insn: DecodedInsn) => bigint): SystemOperation {
 	return (cpu, insn) => {
-		const rip = target(cpu, insn);
+		const rip = cutTarget(insn, target(cpu, insn));
+		checkNearTarget(cpu, rip);
 		const stack = stackCursor(cpu);
 		stack.push(insn.operandSize as 2 | 4 | 8, cpu.nextRip);
 		stack.commit();
-		cpu.jump(cutTarget(insn, rip));
+		cpu.jump(rip);
 	};
 }
 
 const retSlow: SystemOperation = (cpu, insn) => {
 	const stack = stackCursor(cpu);
 	const rip = stack.pop(insn.operandSize as 2 | 4 | 8);
+	checkNearTarget(cpu, rip);
 	stack.skip(insn.immediate & 0xffff);
 	stack.commit();
 	cpu.jump(rip);
@@ -141,11 +161,11 @@ export const branches: readonly Instruction[] = [
 	jumpRow("loope", "E1", "Jb", (e) => and(counter(e, true), e.f.let(e.condition(4, true)))),
 	jumpRow("loop", "E2", "Jb", (e) => counter(e, true)),
 	jumpRow("jcxz", "E3", "Jb", (e) => eqz(counter(e, false))),
-	define("jmp", "EB", "Jb", (e) => emitGoto(e, relativeTarget(e)), {
+	define("jmp", "EB", "Jb", goRelative, {
 		attributes: ["f64", "ends"],
 		near: (e) => emitNear(e),
 	}),
-	define("jmp", "E9", "Jz", (e) => emitGoto(e, relativeTarget(e)), {
+	define("jmp", "E9", "Jz", goRelative, {
 		attributes: ["f64", "ends"],
 		near: (e) => emitNear(e),
 	}),
