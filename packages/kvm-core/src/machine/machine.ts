@@ -7,6 +7,8 @@ import { type MemoryMapEntry, makeMemoryMap, planRam } from "./memory-map.ts";
 import type { MachineScheduler } from "./scheduler.ts";
 import type { VirtioDevice } from "./virtio/device.ts";
 
+const MTRR_DEFAULT_TYPE = 0x2ff;
+const MTRR_ENABLED_WRITE_BACK = 0x806n;
 /** Nanoseconds a machine runs before it lets the event loop have a turn. */
 const TURN_NS = 4e6;
 /**
@@ -173,11 +175,13 @@ export class Machine {
 	}
 
 	/**
-	 * Does what firmware would have done, for guests started without: ACPI tables, PCI windows.
+	 * Does what firmware would have done, for guests started without: ACPI tables, PCI windows, memory types.
 	 *
 	 * @returns the address of ACPI's root pointer
 	 */
 	prepareWithoutFirmware(): number {
+		// All memory write-back, as firmware leaves the MTRRs.
+		for (const vcpu of this.vcpus) vcpu.setMsrs([{ index: MTRR_DEFAULT_TYPE, data: MTRR_ENABLED_WRITE_BACK }]);
 		return this.board.prepareWithoutFirmware(this.ram);
 	}
 
@@ -317,8 +321,13 @@ export class Machine {
 	/** Lets the vCPU take the answer to its last exit, so that its state is that of the next instruction. */
 	#finishExit(vcpu: Vcpu): void {
 		if (this.#closed) return;
+		const { bus } = this.board;
 		vcpu.setImmediateExit(true);
-		vcpu.run();
+		for (let exit = vcpu.run(); exit.reason !== "intr"; exit = vcpu.run()) {
+			if (exit.reason === "io") bus.handleIo(exit);
+			else if (exit.reason === "mmio") bus.handleMmio(exit);
+			else break;
+		}
 		vcpu.setImmediateExit(false);
 	}
 

@@ -37,6 +37,8 @@ export type CoreStop =
 	| "halt"
 	/** An access that only the embedder can serve is noted down; run on once it is answered. */
 	| "request"
+	/** The guest waits in a loop for another vCPU. */
+	| "pause"
 	/** Triple fault. */
 	| "shutdown"
 	/** An instruction was stepped, or a breakpoint reached: `debugStatus` says which. */
@@ -81,8 +83,11 @@ export class ExecutionCore implements Core {
 	/** Instructions executed up to the last time generated code was left, and the budget then. */
 	private retired = 0;
 	private counted = 0;
-	/** A request noted by the embedder's side waits: leave before the next access of that kind. */
-	requestPending = false;
+	/**
+	 * Number of the instruction the embedder has answered: it comes before any event, for asking again would read a
+	 * device twice.
+	 */
+	answered = -1;
 	private readonly physical: PhysicalMemory;
 	private readonly plan: HandlerPlan;
 	private readonly insn: SystemInsn;
@@ -253,6 +258,13 @@ export class ExecutionCore implements Core {
 		this.leaveAsked = true;
 	}
 
+	pause(): void {
+		// Whom it waits for cannot run before this one lets go.
+		if (this.peers.length === 1) return;
+		this.stop = "pause";
+		this.leaveAsked = true;
+	}
+
 	shutdown(): void {
 		this.stop = "shutdown";
 		this.leaveAsked = true;
@@ -299,10 +311,19 @@ export class ExecutionCore implements Core {
 			}
 			this.refetch = false;
 			this.leaveAsked = false;
-			if (this.steps) this.stepOne(pc);
+			if (this.steps || this.answered === this.position) this.stepOne(pc);
 			else this.enter(pc);
 			if (this.trapped !== 0 || this.stolen !== 0) this.untrap();
 		}
+	}
+
+	/** Something waits to be taken to the embedder before the guest goes on. */
+	get requestPending(): boolean {
+		return this.cpu.get32(L.REQUEST_FLAG) !== 0;
+	}
+
+	set requestPending(on: boolean) {
+		this.cpu.set32(L.REQUEST_FLAG, on ? 1 : 0);
 	}
 
 	/** Number of the instruction in hand: those executed before it. */
@@ -334,6 +355,7 @@ export class ExecutionCore implements Core {
 			this.enterHandler(cpu.get32(EXCEPTION_VECTOR), "exception", cpu.i32[EXCEPTION_ERROR >> 2]!);
 			return true;
 		}
+		if (this.answered === this.position) return false;
 		if (cpu.get32(INTERRUPT) !== 0) {
 			const kind: EventKind = cpu.get32(INTERRUPT) === 2 ? "software" : "external";
 			cpu.set32(INTERRUPT, 0);

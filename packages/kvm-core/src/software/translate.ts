@@ -49,6 +49,7 @@ export class Translator implements LinearMemory {
 	private bounceSize = 0;
 	private readonly scratch = new DataView(new ArrayBuffer(8));
 	private readonly scratchBytes: Uint8Array;
+	private readonly view: DataView;
 
 	constructor(cpu: Cpu, physical: PhysicalMemory, mmio: MmioHandler, watcher: CodeWatcher) {
 		this.cpu = cpu;
@@ -61,6 +62,7 @@ export class Translator implements LinearMemory {
 		this.bounceAddress = cpu.base + L.BOUNCE;
 		this.bounce = physical.u8.subarray(this.bounceAddress, this.bounceAddress + 64);
 		this.scratchBytes = new Uint8Array(this.scratch.buffer);
+		this.view = new DataView(buffer);
 	}
 
 	/** Forgets translations; with `keepGlobal` those of global pages stay. */
@@ -230,6 +232,14 @@ export class Translator implements LinearMemory {
 	// ---- LinearMemory ------------------------------------------------------------------------------------------
 
 	read(linear: bigint, size: 1 | 2 | 4, system = false): number {
+		const host = this.known(linear, size, false, system);
+		if (host !== 0) {
+			return size === 1
+				? this.view.getUint8(host)
+				: size === 2
+					? this.view.getUint16(host, true)
+					: this.view.getUint32(host, true);
+		}
 		this.fetch(linear, size, system);
 		return size === 1
 			? this.scratch.getUint8(0)
@@ -239,16 +249,30 @@ export class Translator implements LinearMemory {
 	}
 
 	read64(linear: bigint, system = false): bigint {
+		const host = this.known(linear, 8, false, system);
+		if (host !== 0) return this.view.getBigUint64(host, true);
 		this.fetch(linear, 8, system);
 		return this.scratch.getBigUint64(0, true);
 	}
 
 	write(linear: bigint, size: 1 | 2 | 4, value: number, system = false): void {
+		const host = this.known(linear, size, true, system);
+		if (host !== 0) {
+			if (size === 4) this.view.setUint32(host, value, true);
+			else if (size === 2) this.view.setUint16(host, value, true);
+			else this.view.setUint8(host, value);
+			return;
+		}
 		this.scratch.setUint32(0, value, true);
 		this.put(linear, size, system);
 	}
 
 	write64(linear: bigint, value: bigint, system = false): void {
+		const host = this.known(linear, 8, true, system);
+		if (host !== 0) {
+			this.view.setBigUint64(host, value, true);
+			return;
+		}
 		this.scratch.setBigUint64(0, value, true);
 		this.put(linear, 8, system);
 	}
@@ -258,6 +282,32 @@ export class Translator implements LinearMemory {
 		const last = BigInt.asUintN(64, linear + BigInt(size - 1));
 		this.translateOrRaise(linear, access);
 		if ((last ^ linear) >> 12n !== 0n) this.translateOrRaise(last & ~0xfffn, access);
+	}
+
+	/** The TLB that generated code uses for such accesses; those of the system are a supervisor's without AC. */
+	private tlbOf(write: boolean, system: boolean): number {
+		if (!system) return this.cpu.get32(write ? L.TLB_WRITE : L.TLB_READ);
+		return this.cpu.base + L.TLBS + (write ? 3 : 2) * L.TLB_BYTES;
+	}
+
+	/** Host address of bytes within one page that the TLB knows, or 0. */
+	private known(linear: bigint, size: number, write: boolean, system: boolean): number {
+		const lo = Number(linear & 0xffff_ffffn);
+		if ((lo & (PAGE - 1)) + size > PAGE) return 0;
+		const words = this.tlbWords;
+		const entry = (this.tlbOf(write, system) + ((lo >>> 8) & ((L.TLB_ENTRIES - 1) * L.TLB_ENTRY_BYTES))) >>> 2;
+		if (words[entry] !== (lo & -PAGE) || words[entry + 1] !== Number(BigInt.asIntN(32, linear >> 32n))) return 0;
+		return (words[entry + 2]! + lo) >>> 0;
+	}
+
+	/** Remembers a page of memory for `known`. */
+	private remember(linear: bigint, physical: number, write: boolean, system: boolean): void {
+		const slot = this.physical.slotAt(physical);
+		if (slot === undefined) return;
+		const page = physical - (physical % PAGE) - slot.physical;
+		if (write && (slot.readonly || slot.code[page / PAGE] !== 0)) return;
+		const lo = Number(linear & 0xffff_ffffn);
+		this.fill(this.tlbOf(write, system), lo, Number(BigInt.asIntN(32, linear >> 32n)), slot.host + page);
 	}
 
 	private accessOf(system: boolean): number {
@@ -281,7 +331,8 @@ export class Translator implements LinearMemory {
 		const first = Math.min(size, room);
 		const physical = this.translateOrRaise(linear, access);
 		this.load(physical, 0, first);
-		if (first < size) this.load(this.translateOrRaise(linear + BigInt(first), access), first, size);
+		if (first === size) this.remember(linear, physical, false, system);
+		else this.load(this.translateOrRaise(linear + BigInt(first), access), first, size);
 	}
 
 	private load(physical: number, from: number, to: number): void {
@@ -307,6 +358,7 @@ export class Translator implements LinearMemory {
 		this.bounce.set(this.scratchBytes);
 		this.store(physical, 0, first);
 		if (first < size) this.store(second, first, size);
+		else this.remember(linear, physical, true, system);
 	}
 
 	// ---- pieces ------------------------------------------------------------------------------------------------

@@ -1,3 +1,4 @@
+import type { IrqChip } from "../chips/irqchip.ts";
 import type { LocalApic } from "../chips/local-apic.ts";
 import { KvmError } from "../kvm/errors.ts";
 import type {
@@ -24,6 +25,7 @@ import { readMsr, writeMsr } from "./cpu/msr.ts";
 import { PAGE_MAY_WRITE, PAGE_USER, walk } from "./cpu/paging.ts";
 import * as registers from "./cpu/registers.ts";
 import { init, powerOn, startUp } from "./cpu/reset.ts";
+import { COMPONENTS } from "./cpu/xsave-layout.ts";
 import type { CodeArena } from "./decode/code-cache.ts";
 import type { HandlerPlan } from "./emit/plan.ts";
 import { ExitPort, type InternalDevices, type RequestGate } from "./exits.ts";
@@ -95,7 +97,7 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 		core.randomNow = () => vm.random();
 		if (this.apic !== undefined && irqchip !== undefined) {
 			const { apic } = this;
-			cpu.apic = apicView(apic, () => vm.now());
+			cpu.apic = apicView(apic, irqchip, () => vm.now());
 			core.interrupts = {
 				pending: () => irqchip.hasInterrupt(apic),
 				acknowledge: () => irqchip.takeInterrupt(apic),
@@ -127,6 +129,10 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 		return this.core.position;
 	}
 
+	get element(): number {
+		return this.core.cpu.gpr32(L.RCX);
+	}
+
 	get instructionsRetired(): number {
 		return this.core.position;
 	}
@@ -148,8 +154,8 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 		// A second exit of the same instruction comes before anything else.
 		const waiting = port.take();
 		if (waiting !== undefined) return waiting;
-		port.resume();
-		if (this.immediateExit) return { reason: "intr" };
+		if (port.resume()) core.answered = core.position;
+		if (this.immediateExit) return this.finishInstruction();
 		const started = vm.now();
 		const end = started + this.sliceMilliseconds * 1e6;
 		let left = this.sliceInstructions;
@@ -164,6 +170,7 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 				if (left <= 0 || this.immediateExit || vm.now() >= end) return { reason: "intr" };
 				continue;
 			}
+			if (stop === "pause") return { reason: "intr" };
 			if (stop === "halt") {
 				// Devices may have something for it by now; if not, the embedder waits.
 				vm.advanceTo(vm.now());
@@ -178,7 +185,15 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 		}
 	}
 
-	private exitOf(stop: Exclude<CoreStop, "slice" | "halt">): VcpuExit {
+	/** Lets the instruction that was answered come to its end, so that the state is that of the next one. */
+	private finishInstruction(): VcpuExit {
+		const { core } = this;
+		if (core.answered !== core.position) return { reason: "intr" };
+		const stop = core.run(1);
+		return stop === "slice" || stop === "halt" || stop === "pause" ? { reason: "intr" } : this.exitOf(stop);
+	}
+
+	private exitOf(stop: Exclude<CoreStop, "slice" | "halt" | "pause">): VcpuExit {
 		const { core } = this;
 		switch (stop) {
 			case "request": {
@@ -293,7 +308,7 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 
 	setXcrs(xcrs: readonly { xcr: number; value: bigint }[]): void {
 		for (const { xcr, value } of xcrs) {
-			if (xcr !== 0 || (value & 1n) === 0n || (value & ~3n) !== 0n) {
+			if (xcr !== 0 || (value & 1n) === 0n || (value & ~BigInt(COMPONENTS)) !== 0n) {
 				throw new KvmError("EINVAL", "KVM_SET_XCRS", `XCR${xcr} cannot be 0x${value.toString(16)}`);
 			}
 			this.core.cpu.set64(L.XCR0, value);
@@ -422,7 +437,7 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 	}
 }
 
-function apicView(apic: LocalApic, now: () => number): ApicView {
+function apicView(apic: LocalApic, irqchip: IrqChip, now: () => number): ApicView {
 	return {
 		getTaskPriority: () => apic.cr8 << 4,
 		setTaskPriority: (value) => {
@@ -432,6 +447,8 @@ function apicView(apic: LocalApic, now: () => number): ApicView {
 			apic.readMsr(index, now()) ? (BigInt(apic.msrHigh >>> 0) << 32n) | BigInt(apic.msrLow >>> 0) : undefined,
 		writeMsr: (index, value) =>
 			apic.writeMsr(index, Number(value & 0xffff_ffffn), Number((value >> 32n) & 0xffff_ffffn), now()),
+		sendIpi: (apicId, command) =>
+			irqchip.bus.deliver(apic, apicId, false, (command >>> 8) & 7, command & 0xff, (command & 0x8000) !== 0, true) > 0,
 		getBase: () => BigInt(apic.apicBase),
 		setBase: (value) => apic.setApicBase(Number(value)),
 	};

@@ -40,6 +40,7 @@ export class FakeKvm {
 	readonly closed: string[] = [];
 	readonly regions: MemoryRegion[] = [];
 	readonly cpuids: CpuidEntry[][] = [];
+	readonly msrs: Map<number, bigint> = new Map();
 	slice = 0;
 	immediateExits = 0;
 	readonly #time: VirtualTime;
@@ -152,6 +153,10 @@ export class FakeKvm {
 		const vcpu: Partial<Vcpu> = {
 			id,
 			setCpuid2: (entries) => void this.cpuids.push([...entries]),
+			setMsrs: (entries) => {
+				for (const { index, data } of entries) this.msrs.set(index, data);
+				return entries.length;
+			},
 			setSlice: ({ milliseconds }) => {
 				this.slice = milliseconds ?? 0;
 			},

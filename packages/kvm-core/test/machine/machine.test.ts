@@ -224,7 +224,7 @@ describe("time", () => {
 describe("without firmware", () => {
 	test("ACPI is where it is looked for and PCI devices have their windows", async () => {
 		const disk = new VirtioBlock({ backend: new MemoryBlockBackend(new Uint8Array(4096)) });
-		const { machine } = setUp(
+		const { machine, fake } = setUp(
 			function* (guest) {
 				yield* guest.out(0xcf8, 0x8000_1010, 4);
 				const bar = yield* guest.in(0xcfc, 4);
@@ -234,6 +234,7 @@ describe("without firmware", () => {
 			{ virtio: [disk] },
 		);
 		const rsdp = machine.prepareWithoutFirmware();
+		expect(fake.msrs.get(0x2ff)).toBe(0x806n);
 		expect(text(machine.ram.span(rsdp, 8) as Uint8Array)).toBe("RSD PTR ");
 		expect(await machine.run()).toEqual({ reason: "debug-exit", status: 3 });
 	});

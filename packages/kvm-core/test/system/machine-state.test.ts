@@ -504,3 +504,31 @@ test.each([
 	expect(m.cpu.flags & compared).toBe(resultFlags);
 	if (opcode === "D4") expect(m.faultOf(() => m.run(opcode, { immediate: 0 }))).toBe("0");
 });
+
+test("the hypercall that sends interrupts takes a bitmap of APIC ids", () => {
+	const m = longMachine(0);
+	const call = (low: bigint, high: bigint, first: number, command: number): bigint => {
+		m.cpu.setGpr(L.RAX, 8, 10);
+		m.cpu.setGpr(L.RBX, 8, low);
+		m.cpu.setGpr(L.RCX, 8, high);
+		m.cpu.setGpr(L.RDX, 8, first);
+		m.cpu.setGpr(L.RSI, 8, command);
+		m.run("NP 0F 01 /0 mod=3 rm=1");
+		return BigInt.asIntN(64, m.cpu.gpr(L.RAX));
+	};
+	expect(call(1n, 0n, 0, 0xfd)).toBe(-1000n);
+	const sent: [number, number][] = [];
+	m.cpu.apic = {
+		sendIpi: (id, command) => id < 70 && sent.push([id, command]) > 0,
+		getTaskPriority: () => 0,
+		setTaskPriority: () => {},
+		readMsr: () => undefined,
+		writeMsr: () => false,
+		getBase: () => 0n,
+		setBase: () => true,
+	};
+	expect(call(0b101n, 0b11n, 4, 0x4fd)).toBe(4n);
+	expect(sent).toEqual([4, 6, 68, 69].map((id) => [id, 0x4fd]));
+	expect(call(1n, 0n, 0, 0x8fd)).toBe(-22n);
+	expect(call(0xffff_ffffn, 0n, 0xffff_ffff, 0)).toBe(0n);
+});

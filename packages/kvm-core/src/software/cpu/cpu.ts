@@ -68,6 +68,11 @@ export interface ApicView {
 	readMsr(index: number): bigint | undefined;
 	/** False when the value is not taken: #GP. */
 	writeMsr(index: number, value: bigint): boolean;
+	/**
+	 * Sends an interprocessor interrupt to one APIC by its id, as writing `command` to the ICR would. Returns whether
+	 * there is such an APIC that took it.
+	 */
+	sendIpi(apicId: number, command: number): boolean;
 	getBase(): bigint;
 	/** False: #GP. */
 	setBase(value: bigint): boolean;
@@ -75,6 +80,8 @@ export interface ApicView {
 
 /** What the execution core gives to the rest: effects that reach beyond the state page. */
 export interface Core {
+	/** Something waits to be taken to the embedder before the guest goes on. */
+	readonly requestPending: boolean;
 	/** Drops translations: all, or all but global ones. */
 	flushTlb(keepGlobal: boolean): void;
 	/** Drops the translation of one page. */
@@ -88,6 +95,8 @@ export interface Core {
 	writeTsc(value: bigint): void;
 	/** HLT: stop after this instruction until an interrupt. */
 	halt(): void;
+	/** PAUSE: the guest may be waiting for another vCPU. */
+	pause(): void;
 	/** Triple fault. */
 	shutdown(): void;
 	/** Must follow a change of DR0-3 or DR7. */

@@ -50,6 +50,8 @@ export type Feature =
 	| "rdseed"
 	| "smap"
 	| "umip"
+	| "pku"
+	| "ospke"
 	| "rdpid"
 	| "fsrm"
 	| "spec-ctrl"
@@ -66,6 +68,7 @@ export type Feature =
 	| "xgetbv1"
 	| "kvm-nop-io-delay"
 	| "kvm-clock"
+	| "kvm-send-ipi"
 	| "kvm-clock-stable";
 
 const EXTENDED = 0x8000_0001;
@@ -117,6 +120,8 @@ export const FEATURES: Readonly<Record<Feature, FeatureBit>> = {
 	rdseed: [7, "ebx", 18],
 	smap: [7, "ebx", 20],
 	umip: [7, "ecx", 2],
+	pku: [7, "ecx", 3],
+	ospke: [7, "ecx", 4],
 	rdpid: [7, "ecx", 22],
 	fsrm: [7, "edx", 4],
 	"spec-ctrl": [7, "edx", 26],
@@ -133,6 +138,7 @@ export const FEATURES: Readonly<Record<Feature, FeatureBit>> = {
 	xgetbv1: [0xd, "eax", 2],
 	"kvm-nop-io-delay": [KVM, "eax", 1],
 	"kvm-clock": [KVM, "eax", 3],
+	"kvm-send-ipi": [KVM, "eax", 11],
 	"kvm-clock-stable": [KVM, "eax", 24],
 };
 

@@ -1,4 +1,4 @@
-import { CR4_FSGSBASE, CR4_OSXSAVE, CR4_TSD } from "../cpu/control-bits.ts";
+import { CR4_FSGSBASE, CR4_OSXSAVE, CR4_PKE, CR4_TSD } from "../cpu/control-bits.ts";
 import { type Cpu, GP, UD } from "../cpu/cpu.ts";
 import { FEATURES } from "../cpu/cpuid-features.ts";
 import { isCanonical } from "../cpu/descriptor.ts";
@@ -7,6 +7,7 @@ import { MSR_KERNEL_GS_BASE, MSR_TSC_AUX, readMsr, setSegmentBase, writeMsr } fr
 import { requireSupervisor } from "../cpu/privilege.ts";
 import { componentsInUse } from "../cpu/state-area.ts";
 import type { SystemOperation } from "../cpu/system-operation.ts";
+import { AT_PKRU, COMPONENT_PKRU, COMPONENTS } from "../cpu/xsave-layout.ts";
 import { defineSystem, type Instruction } from "./define.ts";
 
 /** EDX:EAX. */
@@ -22,7 +23,7 @@ function pair(cpu: Cpu): bigint {
 function identify(cpu: Cpu): void {
 	const leaf = cpu.gpr32(L.RAX);
 	const answer = cpu.cpuid.query(leaf, cpu.gpr32(L.RCX));
-	let { ecx, edx } = answer;
+	let { ebx, ecx, edx } = answer;
 	if (leaf === 1) {
 		// Two bits follow the machine's state rather than the table.
 		if ((cpu.cr4 & CR4_OSXSAVE) !== 0) ecx |= 1 << FEATURES.osxsave[2];
@@ -30,7 +31,10 @@ function identify(cpu: Cpu): void {
 		if (((readMsr(cpu, 0x1b) ?? 0n) & 0x800n) === 0n) edx &= ~(1 << FEATURES.apic[2]);
 	}
 	cpu.setGpr(L.RAX, 4, answer.eax);
-	cpu.setGpr(L.RBX, 4, answer.ebx);
+	// So do the keys' bit, and the size of what XCR0 enables.
+	if (leaf === 7 && cpu.gpr32(L.RCX) === 0 && (cpu.cr4 & CR4_PKE) !== 0) ecx |= 1 << FEATURES.ospke[2];
+	if (leaf === 0xd && cpu.gpr32(L.RCX) < 2 && (cpu.get32(L.XCR0) & COMPONENT_PKRU) === 0) ebx = AT_PKRU;
+	cpu.setGpr(L.RBX, 4, ebx);
 	cpu.setGpr(L.RCX, 4, ecx >>> 0);
 	cpu.setGpr(L.RDX, 4, edx >>> 0);
 }
@@ -68,14 +72,38 @@ function segmentBaseAccess(segment: number, write: boolean): SystemOperation {
 
 const KVM_ENOSYS = -1000n;
 const KVM_EPERM = -1n;
+const KVM_EINVAL = -22n;
+
+const HYPERCALL_POLL_IRQ = 1;
+const HYPERCALL_SEND_IPI = 10;
+/** Logical destinations and shorthands in the ICR. */
+const COMMAND_DESTINATIONS = 0xc_0800;
+
+function supervisorHypercall(cpu: Cpu, number: number): bigint {
+	if (number === HYPERCALL_POLL_IRQ) return 0n;
+	if (number !== HYPERCALL_SEND_IPI || cpu.apic === undefined || !cpu.cpuid.has("kvm-send-ipi")) return KVM_ENOSYS;
+	const wide = cpu.code64;
+	const command = cpu.gpr32(L.RSI);
+	if ((command & COMMAND_DESTINATIONS) !== 0) return KVM_EINVAL;
+	// Two words of a bitmap of APIC ids from RDX on.
+	const bits = wide ? 64 : 32;
+	let sent = 0n;
+	for (const [word, register] of [L.RBX, L.RCX].entries()) {
+		let bitmap = BigInt.asUintN(bits, cpu.gpr(register));
+		for (let id = cpu.gpr32(L.RDX) + word * bits; bitmap !== 0n; bitmap >>= 1n, id++) {
+			if ((bitmap & 1n) !== 0n && cpu.apic.sendIpi(id, command)) sent++;
+		}
+	}
+	cpu.core.interruptsChanged();
+	return sent;
+}
 
 /** VMCALL, VMMCALL: KVM's hypercalls (linux: Documentation/virt/kvm/x86/hypercalls.rst). */
 function hypercall(cpu: Cpu): void {
 	if (!cpu.protectedMode || cpu.virtual8086) cpu.raise(UD);
 	const wide = cpu.code64;
 	const number = wide ? cpu.gpr(L.RAX) : BigInt(cpu.gpr32(L.RAX));
-	// 1: VAPIC_POLL_IRQ, which only makes interrupts be looked at.
-	const result = cpu.cpl !== 0 ? KVM_EPERM : number === 1n ? 0n : KVM_ENOSYS;
+	const result = cpu.cpl !== 0 ? KVM_EPERM : supervisorHypercall(cpu, Number(number));
 	cpu.setGpr(L.RAX, wide ? 8 : 4, BigInt.asUintN(wide ? 64 : 32, result));
 }
 
@@ -109,6 +137,7 @@ export const machineRows: readonly Instruction[] = [
 	defineSystem("rdrand", "66 0F C7 /6 mod=3", "Rv", random("rdrand")),
 	defineSystem("rdseed", "NP 0F C7 /7 mod=3", "Rv", random("rdseed")),
 	defineSystem("rdseed", "66 0F C7 /7 mod=3", "Rv", random("rdseed")),
+	defineSystem("pause", "F3 90", "", (cpu) => cpu.core.pause()),
 	defineSystem("hlt", "F4", "", (cpu) => {
 		requireSupervisor(cpu);
 		cpu.core.halt();
@@ -141,7 +170,7 @@ export const machineRows: readonly Instruction[] = [
 		checkXsaveEnabled(cpu);
 		requireSupervisor(cpu);
 		const value = pair(cpu);
-		if (cpu.gpr32(L.RCX) !== 0 || (value & 1n) === 0n || value > 3n) cpu.raise(GP, 0);
+		if (cpu.gpr32(L.RCX) !== 0 || (value & 1n) === 0n || (value & ~BigInt(COMPONENTS)) !== 0n) cpu.raise(GP, 0);
 		cpu.set64(L.XCR0, value);
 	}),
 	defineSystem("vmcall", "NP 0F 01 /0 mod=3 rm=1", "", hypercall),

@@ -182,7 +182,6 @@ export const moves: readonly Instruction[] = [
 	define("cld", "FC", "", setDirection(false)),
 	define("std", "FD", "", setDirection(true)),
 	define("nop", "90", "", nothing),
-	define("pause", "F3 90", "", nothing),
 	define("nop", "0F 1F /r", "Ev", nothing),
 	...["0F 18", "0F 19", "0F 1A", "0F 1B", "0F 1C", "0F 1D", "0F 1E"].map((opcode) =>
 		define("nop", `${opcode} /r`, "Ev", nothing),
