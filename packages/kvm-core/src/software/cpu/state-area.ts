@@ -25,9 +25,10 @@ export function statusWord(cpu: Cpu): number {
 	return (cpu.get32(L.FSW) & ~0x3800) | (cpu.get32(L.FTOP) << 11);
 }
 
-/** Sets the status word and TOP. */
+/** Sets the status word and TOP; the control word is there already, and with it decides whether ES and B are set. */
 export function setStatusWord(cpu: Cpu, value: number): void {
-	cpu.set32(L.FSW, value & 0xc7ff);
+	const waiting = (value & ~cpu.get32(L.FCW) & 0x3f) !== 0;
+	cpu.set32(L.FSW, (value & 0x477f) | (waiting ? 0x8080 : 0));
 	cpu.set32(L.FTOP, (value >> 11) & 7);
 }
 

@@ -1,6 +1,6 @@
 import * as L from "../cpu/layout.ts";
 import type { RmKind, Size, StackKind } from "../emit/emitter.ts";
-import { type HandlerPlan, INVALID, NO_FPU, NO_SSE, nearSlotOf, type Row, slotOf } from "../emit/plan.ts";
+import { type HandlerPlan, INVALID, NO_FPU, NO_MMX, NO_SSE, nearSlotOf, type Row, slotOf } from "../emit/plan.ts";
 import type { OperandForm } from "../insn/operands.ts";
 import { MODE_FLAT, MODE_FS_FULL, MODE_GS_FULL, MODE_NO_FPU, MODE_NO_SSE, MODE_SIZE, MODE_STACK_32 } from "./mode.ts";
 import { buildOpcodeMaps, type Candidate, type OpcodeMaps } from "./opcodes.ts";
@@ -273,9 +273,11 @@ export class Decoder {
 			this.nearHandler = this.plan.handlers[nearSlotOf(row.number, slotSize, row.stack ? stack : "flat64")]!;
 		}
 		if (this.handler === 0) return this.fail("invalid", mode);
-		if (row.x87) {
-			if ((mode & MODE_NO_FPU) !== 0) this.handler = NO_FPU;
-		} else if (row.sse && (mode & MODE_NO_SSE) !== 0) this.handler = NO_SSE;
+		if (row.sse && (mode & MODE_NO_SSE) !== 0) this.handler = NO_SSE;
+		else if ((mode & MODE_NO_FPU) !== 0) {
+			if (row.x87) this.handler = NO_FPU;
+			else if (row.mmx) this.handler = NO_MMX;
+		}
 		return "ok";
 	}
 

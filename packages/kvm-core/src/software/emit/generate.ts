@@ -1,3 +1,4 @@
+import { NM } from "../cpu/cpu.ts";
 import * as L from "../cpu/layout.ts";
 import {
 	add,
@@ -214,6 +215,11 @@ function writeSpecial(
 		}),
 		make("no fpu", (f) => f.call(imports.unavailable, c32(0), f.param(0))),
 		make("no sse", (f) => f.call(imports.unavailable, c32(1), f.param(0))),
+		// CR0.EM makes MMX undefined, where it makes x87 unavailable.
+		make("no mmx", (f) => {
+			const emulated = and(shrU(load32(4, base, L.CR0), c32(2)), c32(1));
+			f.call(imports.raise, sub(c32(NM), emulated), c32(-1), f.param(0));
+		}),
 	];
 	if (list.length !== FIRST_ROW_HANDLER) throw new Error("special handlers and their numbers differ");
 	return list;

@@ -18,11 +18,12 @@ export const PAGE_END_64 = 5;
 export const INVALID = 6;
 /** An instruction that reaches into the next page. */
 export const CROSSING = 7;
-/** x87 or MMX while CR0 forbids it; SSE likewise. */
+/** x87 while CR0 forbids it; SSE and MMX likewise. */
 export const NO_FPU = 8;
 export const NO_SSE = 9;
+export const NO_MMX = 10;
 /** Number of the first handler that a row makes. */
-export const FIRST_ROW_HANDLER = 10;
+export const FIRST_ROW_HANDLER = 11;
 
 const SIZES: readonly Size[] = [2, 4, 8];
 const RM_KINDS: readonly RmKind[] = ["register", "flat64", "flat32", "segmented"];
@@ -87,6 +88,7 @@ export interface Row {
 	readonly ends: boolean;
 	readonly x87: boolean;
 	readonly sse: boolean;
+	readonly mmx: boolean;
 	readonly isSystem: boolean;
 	/** Handlers are made per operand size. */
 	readonly perSize: boolean;
@@ -144,7 +146,8 @@ export function prepareRows(table: readonly Instruction[]): Row[] {
 			stack: has("stack"),
 			address: has("address"),
 			ends: has("ends"),
-			x87: has("x87") || has("mmx"),
+			x87: has("x87"),
+			mmx: has("mmx"),
 			sse: has("sse"),
 			isSystem: insn.system !== undefined,
 			perSize: perSize || has("f64") || relative,

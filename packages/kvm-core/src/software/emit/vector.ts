@@ -1,6 +1,6 @@
 import { MF } from "../cpu/cpu.ts";
 import * as L from "../cpu/layout.ts";
-import { and, c32, type Expr, load32, load64, loadV128 } from "../wasm/expr.ts";
+import { and, c32, type Expr, load32, load64 } from "../wasm/expr.ts";
 import { i16x8, i64x2, v128 } from "../wasm/simd.ts";
 import type { Emitter } from "./emitter.ts";
 import { UOP_BASE, UOP_REG } from "./uop.ts";
@@ -31,7 +31,7 @@ export function xmmSource(e: Emitter, n: number, size: number): Place {
 }
 
 /** Where the bytes of MMX operand `n` are to be read. */
-export function mmxSource(e: Emitter, n: number, size: number): Place {
+function mmxSource(e: Emitter, n: number, size: number): Place {
 	return e.isMemory(n) ? { address: e.readable(size), offset: 0 } : mmxPlace(e, n);
 }
 
@@ -89,9 +89,4 @@ export function setMmx(e: Emitter, n: number, value: Expr): void {
 	const { address, offset } = mmxPlace(e, n);
 	e.f.store(8, address, value.type === "v128" ? i64x2.extract(value, 0) : value, offset);
 	e.f.store(2, address, c32(0xffff), offset + 8);
-}
-
-/** 16 bytes at a place. */
-export function vectorAt({ address, offset }: Place): Expr {
-	return loadV128(address, offset);
 }

@@ -56,7 +56,7 @@ export interface Format {
 export const F32: Format = { name: "f32", size: 4, fraction: 23, bias: 127, max: 255 };
 export const F64: Format = { name: "f64", size: 8, fraction: 52, bias: 1023, max: 2047 };
 
-export const signBit = (t: Format): bigint => 1n << BigInt(t.size * 8 - 1);
+const signBit = (t: Format): bigint => 1n << BigInt(t.size * 8 - 1);
 const infinity = (t: Format): bigint => BigInt(t.max) << BigInt(t.fraction);
 const quietBit = (t: Format): bigint => 1n << BigInt(t.fraction - 1);
 /** What an invalid operation gives: a quiet NaN with its sign set. */

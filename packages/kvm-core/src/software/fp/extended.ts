@@ -39,7 +39,7 @@ const QUIET = 1n << 62n;
 export const INDEFINITE_SIGNIFICAND: bigint = 3n << 62n;
 export const INDEFINITE_SE = 0xffff;
 /** Set in an operand's word: denormal before it was widened. */
-export const WAS_DENORMAL = 0x1_0000;
+const WAS_DENORMAL = 0x1_0000;
 /** Set in an addend's word: subtract it. */
 export const NEGATE = 0x2_0000;
 /** What unmasked overflow and underflow adjust the exponent by. */
@@ -126,7 +126,7 @@ function normalise(f: Func, sig: Expr, se: Expr): { significand: Expr; exponent:
 }
 
 /** (sign, exponent, significand, bits below it, control) → number, rounded to the control word's precision. */
-export function roundExtended(library: FloatLibrary): Func {
+function roundExtended(library: FloatLibrary): Func {
 	return library.fn("x80.round", ["i32", "i32", "i64", "i64", "i32"], "i64", (f) => {
 		const [sign, exponent, sig, rest, control] = [f.param(0), f.param(1), f.param(2), f.param(3), f.param(4)];
 		const drop = f.let(and(shrU(control, c32(16)), c32(63)));

@@ -59,7 +59,7 @@ export const C3 = 0x4000;
 const KEEP_C1 = 0x1_0000;
 
 /** The control word for arithmetic; `precise` leaves the precision control out. */
-export function x87Control(library: FloatLibrary, f: Func, precise = false): Expr {
+function x87Control(library: FloatLibrary, f: Func, precise = false): Expr {
 	const fcw = f.let(library.word(L.FCW));
 	const control = or(and(fcw, c32(0x3f)), and(shrU(fcw, c32(4)), c32(0xc0)));
 	if (precise) return f.let(control);

@@ -139,7 +139,7 @@ const EVEN_DWORDS = byteLanes(4, [0, 2, 0, 2]);
 const even = (a: Expr): Expr => i8x16.shuffle(a, a, EVEN_DWORDS);
 
 /** PMULDQ; PMULUDQ takes the unsigned one. */
-export const multiplyEvenS: Formula = (a, b) => i64x2.extmulLowS(even(a), even(b));
+const multiplyEvenS: Formula = (a, b) => i64x2.extmulLowS(even(a), even(b));
 
 const simple =
 	(op: (a: Expr, b: Expr) => Expr): Formula =>

@@ -57,8 +57,6 @@ function writeEnvironment(cpu: Cpu, wide: boolean, fields: readonly number[]): v
 	const real = !cpu.protectedMode || cpu.virtual8086;
 	cpu.set32(L.FCW, (fields[0]! & 0x1f3f) | 0x40);
 	setStatusWord(cpu, fields[1]!);
-	const waiting = (fields[1]! & ~fields[0]! & 0x3f) !== 0;
-	cpu.set32(L.FSW, (cpu.get32(L.FSW) & ~(ES | BUSY)) | (waiting ? ES | BUSY : 0));
 	let used = 0;
 	for (let i = 0; i < 8; i++) if (((fields[2]! >> (i * 2)) & 3) !== 3) used |= 1 << i;
 	cpu.set32(L.FTAG, used);

@@ -165,7 +165,7 @@ export const i64x2: Typed<"i64"> & Widening & { readonly mul: Binary; readonly e
 	extract: (a: Expr, lane: number): Expr => simd("i64", 0x1d, [a], [lane]),
 };
 
-export type FloatShape = Readonly<Record<"abs" | "sqrt" | "splat", Unary>> &
+type FloatShape = Readonly<Record<"abs" | "sqrt" | "splat", Unary>> &
 	Readonly<
 		Record<"eq" | "ne" | "lt" | "gt" | "le" | "ge" | "add" | "sub" | "mul" | "div" | "pmin" | "pmax", Binary>
 	> & {
