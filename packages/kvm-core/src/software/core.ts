@@ -334,12 +334,7 @@ export class ExecutionCore implements Core {
 	/** One instruction at a time: debugging, TF, the shadow of STI with an interrupt waiting. */
 	private get steps(): boolean {
 		const { cpu } = this;
-		return (
-			this.debug !== undefined ||
-			(cpu.systemFlags & L.TF) !== 0 ||
-			this.watchesCode ||
-			cpu.get32(L.SHADOW) !== 0
-		);
+		return this.debug !== undefined || (cpu.systemFlags & L.TF) !== 0 || this.watchesCode || cpu.get32(L.SHADOW) !== 0;
 	}
 
 	private wantsAttention(): boolean {
