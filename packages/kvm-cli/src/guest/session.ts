@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { BootError, type Kernel, loadKernel, type MachineExit, planFirmware } from "@x/kvm-core";
+import { BootError, type Kernel, type Kvm, loadKernel, type MachineExit, planFirmware } from "@x/kvm-core";
 import { imageFor } from "../commands/image.ts";
 import type { RunRequest } from "../commands/run-options.ts";
 import { CliError, EXIT } from "../exit.ts";
@@ -7,6 +7,7 @@ import type { CliIo } from "../io.ts";
 import { styleFor } from "../terminal/style.ts";
 import { ConsoleTail } from "./console-tail.ts";
 import { type FileDisk, openDisk } from "./disk.ts";
+import { openEngine } from "./engines.ts";
 import { EscapeFilter } from "./escape.ts";
 import { jsonSink, type OutputSink, plainSink } from "./events.ts";
 import { type Guest, type GuestBoot, type PortName, startGuest } from "./guest.ts";
@@ -140,7 +141,7 @@ export async function runGuest(request: RunRequest, io: CliIo): Promise<GuestEnd
 		for (const spec of request.disks) disks.push(openDisk(spec));
 		const prepared = await prepare(request, io);
 		io.signal.throwIfAborted();
-		return await new Session(request, io, prepared, disks).run();
+		return await new Session(request, io, prepared, disks, await openEngine(request.engine)).run();
 	} finally {
 		for (const disk of disks) disk.close();
 	}
@@ -163,7 +164,7 @@ class Session {
 	#final = false;
 	#timers: NodeJS.Timeout[] = [];
 
-	constructor(request: RunRequest, io: CliIo, prepared: Prepared, disks: readonly FileDisk[]) {
+	constructor(request: RunRequest, io: CliIo, prepared: Prepared, disks: readonly FileDisk[], kvm: Kvm) {
 		this.#request = request;
 		this.#io = io;
 		this.#ownInit = prepared.ownInit;
@@ -171,6 +172,7 @@ class Session {
 		this.#interactive = isInteractive(request, io);
 		this.#sink = request.json ? jsonSink(io) : plainSink(io);
 		this.#guest = startGuest({
+			kvm,
 			boot: prepared.boot,
 			memoryMib: request.memoryMib,
 			disks,

@@ -89,7 +89,10 @@ export function defaultCpuid(options: CpuidOptions): CpuidEntry[] {
 	add(4, 4, 0, 0, 0, 0);
 	// ARAT: the APIC timer never stops.
 	add(6, undefined, 4, 0, 0, 0);
-	add(7, 0, 0, featureWord(7, "ebx"), featureWord(7, "ecx", ["ospke"]), featureWord(7, "edx"));
+	add(7, 0, 2, featureWord(7, "ebx"), featureWord(7, "ecx", ["ospke"]), featureWord(7, "edx"));
+	add(7, 1, 0, 0, 0, 0);
+	// BHI_CTRL: branch history does not lead indirect branches astray when SPEC_CTRL says so, nor otherwise.
+	add(7, 2, 0, 0, 0, 1 << 4);
 	add(0xa, undefined, 0, 0, 0, 0);
 	const coreBits = Math.ceil(Math.log2(Math.max(vcpus, 1)));
 	add(0xb, 0, 0, 1, 0x100, apicId);

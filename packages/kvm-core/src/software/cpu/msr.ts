@@ -131,7 +131,8 @@ table.set(0x1b, {
 		return true;
 	},
 });
-slot(0x48, onlyBits(3n), { feature: "spec-ctrl" });
+// IBRS, STIBP, BHI_DIS_S: promises that are kept whatever the bits are.
+slot(0x48, onlyBits(0x403n), { feature: "spec-ctrl" });
 table.set(0x49, { feature: "spec-ctrl", write: (_cpu, value) => value <= 1n });
 // Microcode revision in the upper half; writing 0 before CPUID asks for it.
 table.set(0x8b, { read: () => 0x1_0000_0000n, write: () => true });
