@@ -43,6 +43,8 @@ interface Ready {
 }
 
 const RSP = 4;
+/** With LOCK before it, AMD's processors read CR0 as CR8. */
+const ALTERNATIVE_CR8 = /^0F 2[02]/;
 const ARITHMETIC_FLAGS = 0x8d5n;
 
 /** What one instruction may use and has used up. */
@@ -129,9 +131,10 @@ export class Generator {
 				if (i === 0) return undefined;
 				continue;
 			}
-			// Their count must be known: see #implied. Far returns read more of the stack than they need, some processors.
-			if (i > 0 && /^(sh[lr]d|retf|iret.?)$/.test(ready.row.name)) continue;
-			if (/^(retf|iret.?)$/.test(ready.row.name) && !draft.roomy) return undefined;
+			// Their count must be known: see #implied. Far returns read more of the stack than
+			// they need, and POPA that faults keeps what it has popped, on some processors.
+			if (i > 0 && /^(sh[lr]d|retf|iret.?|popa)$/.test(ready.row.name)) continue;
+			if (/^(retf|iret.?|popa)$/.test(ready.row.name) && !draft.roomy) return undefined;
 			const before = draft.code.length;
 			this.#instruction(draft, ready);
 			if (draft.code.length > CODE_MAX - 4) {
@@ -143,6 +146,8 @@ export class Generator {
 			undefinedFlags |= ready.row.undefinedFlags;
 			// What follows must not see flags that the architecture leaves open: cmp al, al.
 			if (ready.row.undefinedFlags !== 0 && i < count - 1) draft.code.push(0x38, 0xc0);
+			// Behind POPF there may be alignment checks, which the engine does not make.
+			if (/^popf/.test(ready.row.name)) break;
 			if (ready.row.attributes.includes("ends") || ready.operands.some((operand) => operand.startsWith("J"))) break;
 		}
 		const code = Uint8Array.from(draft.code.slice(0, CODE_MAX));
@@ -206,7 +211,10 @@ export class Generator {
 			if (segment === 0x65) segmentBase = mode === 64 ? GS_BASE : DATA;
 		}
 		const memory = encoding.modrm && encoding.mod !== "register" && (encoding.mod === "memory" || rng.chance(50));
-		if (row.attributes.includes("lock") ? memory && rng.chance(20) : rng.chance(0.5)) prefixes.push(0xf0);
+		if (
+			row.attributes.includes("lock") ? memory && rng.chance(20) : !ALTERNATIVE_CR8.test(row.opcode) && rng.chance(0.5)
+		)
+			prefixes.push(0xf0);
 		if (row.attributes.includes("rep")) {
 			if (rng.chance(60)) prefixes.push(rng.pick([0xf3, 0xf2]));
 		} else if (

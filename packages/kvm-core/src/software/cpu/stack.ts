@@ -48,6 +48,12 @@ export class StackCursor {
 		this.move(at);
 	}
 
+	/** Throws the fault that a push of `size` bytes would meet. */
+	probe(size: 2 | 4 | 8): void {
+		const at = BigInt.asUintN(this.bits, this.pointer - BigInt(size));
+		this.cpu.memory.probe(this.linear(at, size), size, true, this.segment.system);
+	}
+
 	/** Moves down by `step` and writes `size` bytes there. */
 	reserve(step: 2 | 4 | 8, size: 2 | 4, value: number): void {
 		const at = BigInt.asUintN(this.bits, this.pointer - BigInt(step));

@@ -181,7 +181,6 @@ export class Decoder {
 				p += bytes;
 			}
 		}
-		if (lock && !(row.lockable && memory)) return this.fail("invalid", mode);
 
 		let far = false;
 		let wideOffset = false;
@@ -225,6 +224,8 @@ export class Decoder {
 			p += bytes;
 		}
 		this.length = p - at;
+		// The whole instruction is fetched before its LOCK can be wrong.
+		if (lock && !(row.lockable && memory)) return this.fail("invalid", mode);
 		if (far && long) return this.fail("invalid", mode);
 
 		// The fields name registers by their place in the state.

@@ -74,8 +74,9 @@ function counter(e: Emitter, loop: boolean): Expr {
 function call(e: Emitter): void {
 	const back = e.f.let(cutRip(e, e.rip(true)));
 	const target = e.f.let(relativeTarget(e));
-	if (e.variant.size !== 8) emitCheckTarget(e, target);
-	emitPush(e, e.variant.size, e.variant.size === 8 ? back : wrap(back));
+	emitPush(e, e.variant.size, e.variant.size === 8 ? back : wrap(back), () => {
+		if (e.variant.size !== 8) emitCheckTarget(e, target);
+	});
 	emitGoto(e, target);
 }
 
@@ -88,9 +89,8 @@ function callNear(e: Emitter): void {
 function callIndirect(e: Emitter): void {
 	const value = e.f.let(e.get(0));
 	const target = value.type === "i64" ? value : e.f.let(extU(value));
-	emitCheckTarget(e, target);
 	const back = e.f.let(cutRip(e, e.rip(true)));
-	emitPush(e, e.variant.size, e.variant.size === 8 ? back : wrap(back));
+	emitPush(e, e.variant.size, e.variant.size === 8 ? back : wrap(back), () => emitCheckTarget(e, target));
 	emitGoto(e, target);
 }
 
@@ -126,8 +126,9 @@ function checkNearTarget(cpu: Cpu, rip: bigint): void {
 function callSlow(target: (cpu: Cpu, insn: DecodedInsn) => bigint): SystemOperation {
 	return (cpu, insn) => {
 		const rip = cutTarget(insn, target(cpu, insn));
-		checkNearTarget(cpu, rip);
 		const stack = stackCursor(cpu);
+		stack.probe(insn.operandSize as 2 | 4 | 8);
+		checkNearTarget(cpu, rip);
 		stack.push(insn.operandSize as 2 | 4 | 8, cpu.nextRip);
 		stack.commit();
 		cpu.jump(rip);

@@ -164,10 +164,9 @@ function adjustRpl(cpu: Cpu, insn: DecodedInsn): void {
 		return;
 	}
 	// Memory is only written when there is something to change.
-	const at = memoryOperand(cpu, insn, 2, true);
-	const value = cpu.memory.read(at, 2);
+	const value = cpu.memory.read(memoryOperand(cpu, insn, 2, false), 2);
 	const raise = (value & 3) < source;
-	if (raise) cpu.memory.write(at, 2, (value & ~3) | source);
+	if (raise) cpu.memory.write(memoryOperand(cpu, insn, 2, true), 2, (value & ~3) | source);
 	setZero(cpu, raise);
 }
 

@@ -20,9 +20,12 @@ export function stackPointer(e: Emitter, register: number = L.RSP): Expr {
 }
 
 /** Pushes `value` and moves the stack pointer. */
-export function emitPush(e: Emitter, size: Size, value: Expr): void {
+export function emitPush(e: Emitter, size: Size, value: Expr, beforeWrite?: () => void): void {
 	const pointer = e.f.let(moved(e, stackPointer(e), -size));
-	e.storeLinear(pointer, size, value, true);
+	const host = e.hostAddress(pointer, size, e.runtime.slowWrite, L.TLB_WRITE, true);
+	beforeWrite?.();
+	e.f.store(size, host, value);
+	e.commitBounce(host);
 	e.setQuad(L.GPR + L.RSP * 8, pointer);
 }
 
