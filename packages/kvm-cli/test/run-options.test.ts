@@ -70,7 +70,6 @@ describe("parseRunOptions", () => {
 		["--allow", { allow: ["x"] }],
 		["--deny", { deny: ["x"] }],
 		["--share", { share: ["/x:t"] }],
-		["--engine hardware", { engine: "hardware" }],
 		["--cpus 2", { cpus: "2" }],
 		["--device e1000", { device: ["e1000"] }],
 	])("says that %s is not supported", (_, flags) => {

@@ -77,12 +77,13 @@ export {
 } from "./pcap/pcapng.ts";
 export { CaptureReader } from "./pcap/reader.ts";
 export { type CapturedPacket, LINKTYPE_ETHERNET, LINKTYPE_RAW_IP } from "./pcap/types.ts";
-export { type ConsumerOptions, RingConsumer, type WaitOptions } from "./ring/consumer.ts";
+export { type ConsumerOptions, RingConsumer } from "./ring/consumer.ts";
 export { RingError, type RingErrorCode } from "./ring/errors.ts";
 export { FanIn, openFanIn } from "./ring/fan-in.ts";
 export type { RingHandle } from "./ring/layout.ts";
 export { type OverflowPolicy, type ProducerOptions, RingProducer, type RingStats } from "./ring/producer.ts";
 export { createFanIn, createRing, openConsumer, openProducer, type RingOptions } from "./ring/ring.ts";
+export type { WaitOptions } from "./ring/sleep.ts";
 export type { PortStats } from "./switch/forward.ts";
 export { segmentFrame } from "./switch/segment.ts";
 export {

@@ -9,6 +9,7 @@ import {
 	RingError,
 	type RingOptions,
 } from "../src/index.ts";
+import { viewRing } from "../src/ring/memory.ts";
 
 const bytes = (...values: number[]): Uint8Array => Uint8Array.from(values);
 const filled = (length: number, seed: number): Uint8Array =>
@@ -127,6 +128,17 @@ describe.each([true, false])("a ring (shared: %s)", (shared) => {
 		consumer.recv();
 		expect(await room).toBe(true);
 		expect(producer.send(filled(100, 2))).toBe(true);
+	});
+
+	test("a wake that is late, meant for a sleep that is over, ends no wait", async () => {
+		const { handle, producer, consumer } = open({ shared });
+		const waiting = consumer.waitAsync({ timeoutMs: 5000 });
+		await new Promise((resolve) => setTimeout(resolve, 5));
+		// What a producer does that was interrupted between clearing the flag of an earlier sleep and waking it.
+		viewRing(handle).sleeper.wake(96);
+		await new Promise((resolve) => setTimeout(resolve, 5));
+		producer.send(bytes(1));
+		expect(await waiting).toBe(true);
 	});
 
 	test("a wait ends by timeout and by signal", async () => {

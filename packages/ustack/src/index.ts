@@ -41,6 +41,7 @@ export { type ConnectOptions, TcpLayer } from "./tcp/layer.ts";
 export { Listener, type ListenOptions } from "./tcp/listener.ts";
 export type { TcpState } from "./tcp/state.ts";
 export { UdpLayer, type UdpOptions, UdpSocket, type UdpSource } from "./udp/layer.ts";
+export { connectStreams, type StreamSocket, streamsOf } from "./web/streams.ts";
 export {
 	type AddressLike,
 	Cidr,

@@ -269,3 +269,27 @@ describe("closing", () => {
 		expect(["ETIMEDOUT", "EHOSTUNREACH"]).toContain(sink.error);
 	});
 });
+
+test("a callback that throws costs the other connections nothing", () => {
+	const w = world();
+	const got = [new Sink(), new Sink()];
+	let accepted = 0;
+	w.b.tcp.listen({ port: 80, onConnection: () => got[accepted++]!.handlers });
+	let thrown = false;
+	const bad = w.a.tcp.connect("10.0.0.2", 80, {
+		onConnect: () => {
+			throw new Error("mine");
+		},
+	});
+	w.a.tcp.connect("10.0.0.2", 80, feed(new Sink(), pattern(10_000)));
+	for (let i = 0; i < 3 && !thrown; i++) {
+		try {
+			w.network.run(10);
+		} catch (error) {
+			thrown = (error as Error).message === "mine";
+		}
+	}
+	expect(thrown).toBe(true);
+	expect(w.network.run(1_000, () => got.some((sink) => sink.ended))).toBe(true);
+	expect(bad.stateName).toBe("ESTABLISHED");
+});

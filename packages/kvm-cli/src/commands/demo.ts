@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { loadKernel } from "@x/kvm-core";
+import { loadKernel, openKvm } from "@x/kvm-core";
 import type { Command } from "commander";
 import { CliError, EXIT } from "../exit.ts";
 import { builtinGuest } from "../guest/builtin-guest.ts";
@@ -35,6 +35,7 @@ async function runToPowerOff(io: CliIo, boot: GuestBoot, start: number, onInit: 
 	const answers: Uint8Array[] = [];
 	let initMs: number | undefined;
 	const guest: Guest = startGuest({
+		kvm: openKvm(),
 		boot,
 		memoryMib: DEFAULT_MEMORY_MIB,
 		disks: [],

@@ -1,5 +1,6 @@
 import { CliError, EXIT } from "../exit.ts";
 import type { DiskSpec } from "../guest/disk.ts";
+import type { EngineChoice } from "../guest/engines.ts";
 
 /** Options of `xkvm run` as commander hands them over. */
 export interface RunFlags {
@@ -26,6 +27,7 @@ export interface RunFlags {
 /** What `xkvm run` is to do, checked. */
 export interface RunRequest {
 	readonly image: string | undefined;
+	readonly engine: EngineChoice;
 	readonly kernel: string | undefined;
 	readonly initrd: string | undefined;
 	readonly append: string | undefined;
@@ -99,13 +101,12 @@ function deviceSpecs(specs: readonly string[]): Devices {
 	return devices;
 }
 
+function engineChoice(engine: string): EngineChoice {
+	if (engine === "auto" || engine === "software" || engine === "hardware") return engine;
+	throw usage("BAD_OPTION", `--engine ${engine}: expected auto, software or hardware`);
+}
+
 function refuseWhatIsNotThere(flags: RunFlags): void {
-	const engine = flags.engine ?? "auto";
-	if (!["auto", "software", "hardware"].includes(engine)) {
-		throw usage("BAD_OPTION", `--engine ${engine}: expected auto, software or hardware`);
-	}
-	if (engine === "hardware")
-		throw unsupported("--engine hardware: this version runs guests on the software engine only");
 	if (integer("--cpus", flags.cpus ?? "1", 1, 255) !== 1)
 		throw unsupported("--cpus: this version gives a guest one vCPU");
 	if ((flags.net ?? "none") !== "none")
@@ -156,6 +157,7 @@ export function parseRunOptions(image: string | undefined, command: readonly str
 	if (command.some((word) => word.includes("\0"))) throw usage("BAD_OPTION", "the command holds a NUL character");
 	return {
 		image,
+		engine: engineChoice(flags.engine ?? "auto"),
 		kernel: flags.kernel,
 		initrd: flags.initrd,
 		append: flags.append,

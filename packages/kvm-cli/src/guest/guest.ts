@@ -7,9 +7,9 @@ import {
 	createMachine,
 	type Kernel,
 	type KernelProtocol,
+	type Kvm,
 	type Machine,
 	type MachineExit,
-	openKvm,
 	planBoot,
 	VirtioBlock,
 	VirtioConsole,
@@ -39,6 +39,8 @@ export type GuestBoot =
 
 /** What {@link startGuest} is given. Arrays passed to callbacks are valid during the call only. */
 export interface GuestOptions {
+	/** The engine; it is closed with the guest, or when there comes none to be. */
+	readonly kvm: Kvm;
 	readonly boot: GuestBoot;
 	readonly memoryMib: number;
 	readonly disks: readonly FileDisk[];
@@ -76,12 +78,12 @@ export interface Guest {
 }
 
 /**
- * Makes a machine on the software engine and puts a guest into it.
+ * Makes a machine and puts a guest into it.
  *
  * @throws BootError, MachineError, KvmError
  */
 export function startGuest(options: GuestOptions): Guest {
-	const { boot, ports } = options;
+	const { boot, kvm, ports } = options;
 	const consolePorts = PORTS.map((name): ConsolePort => {
 		return {
 			name: `xkvm.${name}`,
@@ -98,7 +100,6 @@ export function startGuest(options: GuestOptions): Guest {
 		new VirtioRng((bytes) => randomFillSync(bytes)),
 		...options.disks.map((backend, i) => new VirtioBlock({ backend, id: `xkvm-disk${i}` })),
 	];
-	const kvm = openKvm();
 	let machine: Machine;
 	try {
 		machine = createMachine({

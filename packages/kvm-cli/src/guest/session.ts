@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { BootError, type Kernel, loadKernel, type MachineExit, planFirmware } from "@x/kvm-core";
+import { BootError, type Kernel, type Kvm, loadKernel, type MachineExit, planFirmware } from "@x/kvm-core";
 import { imageFor } from "../commands/image.ts";
 import type { RunRequest } from "../commands/run-options.ts";
 import { CliError, EXIT } from "../exit.ts";
@@ -7,6 +7,7 @@ import type { CliIo } from "../io.ts";
 import { styleFor } from "../terminal/style.ts";
 import { ConsoleTail } from "./console-tail.ts";
 import { type FileDisk, openDisk } from "./disk.ts";
+import { openEngine } from "./engines.ts";
 import { EscapeFilter } from "./escape.ts";
 import { jsonSink, type OutputSink, plainSink } from "./events.ts";
 import { type Guest, type GuestBoot, type PortName, startGuest } from "./guest.ts";
@@ -27,6 +28,7 @@ const SHUTDOWN_GRACE_MS = 5000;
 const TAIL_LINES = 12;
 /** How often to look whether the guest listens to its serial port. */
 const POLL_MS = 20;
+const END_AGAIN_MS = 500;
 const END_OF_TRANSMISSION = Uint8Array.of(4);
 
 async function readInput(flag: string, path: string): Promise<Uint8Array> {
@@ -139,7 +141,7 @@ export async function runGuest(request: RunRequest, io: CliIo): Promise<GuestEnd
 		for (const spec of request.disks) disks.push(openDisk(spec));
 		const prepared = await prepare(request, io);
 		io.signal.throwIfAborted();
-		return await new Session(request, io, prepared, disks).run();
+		return await new Session(request, io, prepared, disks, await openEngine(request.engine)).run();
 	} finally {
 		for (const disk of disks) disk.close();
 	}
@@ -162,7 +164,7 @@ class Session {
 	#final = false;
 	#timers: NodeJS.Timeout[] = [];
 
-	constructor(request: RunRequest, io: CliIo, prepared: Prepared, disks: readonly FileDisk[]) {
+	constructor(request: RunRequest, io: CliIo, prepared: Prepared, disks: readonly FileDisk[], kvm: Kvm) {
 		this.#request = request;
 		this.#io = io;
 		this.#ownInit = prepared.ownInit;
@@ -170,6 +172,7 @@ class Session {
 		this.#interactive = isInteractive(request, io);
 		this.#sink = request.json ? jsonSink(io) : plainSink(io);
 		this.#guest = startGuest({
+			kvm,
 			boot: prepared.boot,
 			memoryMib: request.memoryMib,
 			disks,
@@ -275,11 +278,19 @@ class Session {
 			stdin,
 			(bytes) => this.#guest.serialInput(bytes),
 			() => {
-				// The end of a file of commands ends the shell, as it would on a terminal.
-				if (this.#ownInit) this.#guest.serialInput(END_OF_TRANSMISSION);
+				if (this.#ownInit) this.#endSerialInput();
 			},
 			this.#interactive ? (bytes) => this.#typed(filter, bytes) : undefined,
 		);
+	}
+
+	/**
+	 * The end of a file of commands ends the shell. A terminal has no lasting end of file, and one Ctrl-D may come while
+	 * nobody reads or while a command does; so it comes again and again, as the end of a file would.
+	 */
+	#endSerialInput(): void {
+		this.#guest.serialInput(END_OF_TRANSMISSION);
+		this.#timers.push(setInterval(() => this.#guest.serialInput(END_OF_TRANSMISSION), END_AGAIN_MS));
 	}
 
 	#typed(filter: EscapeFilter, typed: Uint8Array): Uint8Array {

@@ -3,6 +3,7 @@ export { BootError, type BootErrorCode } from "./errors.ts";
 export { planFirmware } from "./firmware.ts";
 export { type Kernel, type KernelProtocol, kernelProtocols, loadKernel, planBoot } from "./kernel.ts";
 export type { BootRequest } from "./linux.ts";
+export { decompressPayload, type PayloadFormat, payloadFormat } from "./payload.ts";
 export {
 	applyBootPlan,
 	type BootMemory,
@@ -13,3 +14,4 @@ export {
 	type BootSregs,
 	type MemoryRange,
 } from "./plan.ts";
+export { type BzImage, parseBzImage } from "./setup-header.ts";

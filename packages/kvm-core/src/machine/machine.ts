@@ -321,8 +321,13 @@ export class Machine {
 	/** Lets the vCPU take the answer to its last exit, so that its state is that of the next instruction. */
 	#finishExit(vcpu: Vcpu): void {
 		if (this.#closed) return;
+		const { bus } = this.board;
 		vcpu.setImmediateExit(true);
-		vcpu.run();
+		for (let exit = vcpu.run(); exit.reason !== "intr"; exit = vcpu.run()) {
+			if (exit.reason === "io") bus.handleIo(exit);
+			else if (exit.reason === "mmio") bus.handleMmio(exit);
+			else break;
+		}
 		vcpu.setImmediateExit(false);
 	}
 

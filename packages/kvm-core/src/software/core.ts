@@ -83,8 +83,11 @@ export class ExecutionCore implements Core {
 	/** Instructions executed up to the last time generated code was left, and the budget then. */
 	private retired = 0;
 	private counted = 0;
-	/** A request noted by the embedder's side waits: leave before the next access of that kind. */
-	requestPending = false;
+	/**
+	 * Number of the instruction the embedder has answered: it comes before any event, for asking again would read a
+	 * device twice.
+	 */
+	answered = -1;
 	private readonly physical: PhysicalMemory;
 	private readonly plan: HandlerPlan;
 	private readonly insn: SystemInsn;
@@ -308,10 +311,19 @@ export class ExecutionCore implements Core {
 			}
 			this.refetch = false;
 			this.leaveAsked = false;
-			if (this.steps) this.stepOne(pc);
+			if (this.steps || this.answered === this.position) this.stepOne(pc);
 			else this.enter(pc);
 			if (this.trapped !== 0 || this.stolen !== 0) this.untrap();
 		}
+	}
+
+	/** Something waits to be taken to the embedder before the guest goes on. */
+	get requestPending(): boolean {
+		return this.cpu.get32(L.REQUEST_FLAG) !== 0;
+	}
+
+	set requestPending(on: boolean) {
+		this.cpu.set32(L.REQUEST_FLAG, on ? 1 : 0);
 	}
 
 	/** Number of the instruction in hand: those executed before it. */
@@ -343,6 +355,7 @@ export class ExecutionCore implements Core {
 			this.enterHandler(cpu.get32(EXCEPTION_VECTOR), "exception", cpu.i32[EXCEPTION_ERROR >> 2]!);
 			return true;
 		}
+		if (this.answered === this.position) return false;
 		if (cpu.get32(INTERRUPT) !== 0) {
 			const kind: EventKind = cpu.get32(INTERRUPT) === 2 ? "software" : "external";
 			cpu.set32(INTERRUPT, 0);

@@ -28,14 +28,17 @@ export interface RequestGate {
 	leaveSoon(): void;
 	/** Number of the instruction in hand, to tell a restarted one from its next execution. */
 	readonly position: number;
+	/** The count register, to tell the elements of a repeated instruction apart. */
+	readonly element: number;
 }
 
 interface Answer {
 	readonly kind: "io" | "mmio";
 	readonly address: number;
 	readonly data: Uint8Array;
-	/** The instruction that asked. */
+	/** The instruction that asked, and the element of it. */
 	readonly position: number;
+	readonly element: number;
 }
 
 /** An instruction asks for more than these many values from the embedder only when it is broken. */
@@ -66,15 +69,22 @@ export class ExitPort implements PortIo, MmioHandler {
 		return exit;
 	}
 
-	/** The embedder runs the vCPU again: what it was asked is answered. */
-	resume(): void {
-		if (this.asked !== undefined && this.exits.length === 0) {
+	/**
+	 * The embedder runs the vCPU again: what it was asked is answered.
+	 *
+	 * @returns whether there is an answer, for the instruction in hand
+	 */
+	resume(): boolean {
+		const answered = this.asked !== undefined && this.exits.length === 0;
+		if (this.asked !== undefined && answered) {
 			const { asked } = this;
 			this.asked = undefined;
-			if (this.answers.length > 0 && this.answers[0]!.position !== asked.position) this.answers = [];
+			const first = this.answers[0];
+			if (first?.position !== asked.position || first.element !== asked.element) this.answers = [];
 			if (this.answers.length < MOST_ANSWERS) this.answers.push(asked);
 		}
 		this.cursor = 0;
+		return answered;
 	}
 
 	input(port: number, size: 1 | 2 | 4): number {
@@ -129,7 +139,8 @@ export class ExitPort implements PortIo, MmioHandler {
 	}
 
 	private ask(kind: Answer["kind"], address: number, data: Uint8Array): void {
-		this.asked = { kind, address, data, position: this.gate.position };
+		const { position, element } = this.gate;
+		this.asked = { kind, address, data, position, element };
 		this.gate.requestPending = true;
 	}
 
@@ -140,7 +151,8 @@ export class ExitPort implements PortIo, MmioHandler {
 			answer.kind !== kind ||
 			answer.address !== address ||
 			answer.data.length !== size ||
-			answer.position !== this.gate.position
+			answer.position !== this.gate.position ||
+			answer.element !== this.gate.element
 		) {
 			this.answers = [];
 			this.cursor = 0;

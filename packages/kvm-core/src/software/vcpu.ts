@@ -25,6 +25,7 @@ import { readMsr, writeMsr } from "./cpu/msr.ts";
 import { PAGE_MAY_WRITE, PAGE_USER, walk } from "./cpu/paging.ts";
 import * as registers from "./cpu/registers.ts";
 import { init, powerOn, startUp } from "./cpu/reset.ts";
+import { COMPONENTS } from "./cpu/xsave-layout.ts";
 import type { CodeArena } from "./decode/code-cache.ts";
 import type { HandlerPlan } from "./emit/plan.ts";
 import { ExitPort, type InternalDevices, type RequestGate } from "./exits.ts";
@@ -128,6 +129,10 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 		return this.core.position;
 	}
 
+	get element(): number {
+		return this.core.cpu.gpr32(L.RCX);
+	}
+
 	get instructionsRetired(): number {
 		return this.core.position;
 	}
@@ -149,8 +154,8 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 		// A second exit of the same instruction comes before anything else.
 		const waiting = port.take();
 		if (waiting !== undefined) return waiting;
-		port.resume();
-		if (this.immediateExit) return { reason: "intr" };
+		if (port.resume()) core.answered = core.position;
+		if (this.immediateExit) return this.finishInstruction();
 		const started = vm.now();
 		const end = started + this.sliceMilliseconds * 1e6;
 		let left = this.sliceInstructions;
@@ -178,6 +183,14 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 			}
 			return this.exitOf(stop);
 		}
+	}
+
+	/** Lets the instruction that was answered come to its end, so that the state is that of the next one. */
+	private finishInstruction(): VcpuExit {
+		const { core } = this;
+		if (core.answered !== core.position) return { reason: "intr" };
+		const stop = core.run(1);
+		return stop === "slice" || stop === "halt" || stop === "pause" ? { reason: "intr" } : this.exitOf(stop);
 	}
 
 	private exitOf(stop: Exclude<CoreStop, "slice" | "halt" | "pause">): VcpuExit {
@@ -295,7 +308,7 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 
 	setXcrs(xcrs: readonly { xcr: number; value: bigint }[]): void {
 		for (const { xcr, value } of xcrs) {
-			if (xcr !== 0 || (value & 1n) === 0n || (value & ~3n) !== 0n) {
+			if (xcr !== 0 || (value & 1n) === 0n || (value & ~BigInt(COMPONENTS)) !== 0n) {
 				throw new KvmError("EINVAL", "KVM_SET_XCRS", `XCR${xcr} cannot be 0x${value.toString(16)}`);
 			}
 			this.core.cpu.set64(L.XCR0, value);

@@ -225,6 +225,51 @@ export const conformance: readonly Promise12[] = [
 		},
 	},
 	{
+		name: "each element of repeated string input is read once, and each of repeated output written once",
+		check(kvm) {
+			// mov dx,0x70; mov di,0x5000; mov cx,4; rep insb; mov ax,0x8000; mov ds,ax; xor si,si; mov cx,3; rep movsb;
+			// mov es,ax; mov di,0x100; mov al,0x33; mov cx,3; rep stosb; hlt
+			const code = [0xba, 0x70, 0, 0xbf, 0, 0x50, 0xb9, 4, 0, 0xfc, 0xf3, 0x6c, 0xb8, 0, 0x80, 0x8e, 0xd8, 0x31, 0xf6];
+			code.push(0xb9, 3, 0, 0xf3, 0xa4, 0x8e, 0xc0, 0xbf, 0, 1, 0xb0, 0x33, 0xb9, 3, 0, 0xf3, 0xaa, 0xf4);
+			const guest = realModeGuest(kvm, code);
+			let next = 1;
+			const read: number[] = [];
+			const written: number[] = [];
+			for (let exit = guest.run(); exit.reason !== "hlt"; exit = guest.run()) {
+				if (exit.reason === "io") for (let i = 0; i < exit.data.length; i++) exit.data[i] = next++;
+				else if (exit.reason === "mmio" && exit.isWrite) written.push(exit.physAddr);
+				else if (exit.reason === "mmio") {
+					read.push(exit.physAddr);
+					exit.data.fill(next++);
+				} else throw new Error(exit.reason);
+			}
+			expect([...guest.memory.view(0x5000, 7)]).toEqual([1, 2, 3, 4, 5, 6, 7]);
+			expect(read).toEqual([0x80000, 0x80001, 0x80002]);
+			expect(written).toEqual([0x80100, 0x80101, 0x80102]);
+			guest.vm.close();
+		},
+	},
+	{
+		name: "an immediate exit completes what is pending and executes nothing else",
+		check(kvm) {
+			// in al,0x70; inc cx; hlt
+			const guest = realModeGuest(kvm, [0xe4, 0x70, 0x41, 0xf4]);
+			const input = guest.run();
+			expect(input).toMatchObject({ reason: "io", direction: "in", port: 0x70 });
+			if (input.reason === "io") input.data[0] = 0x5a;
+			guest.vcpu.setImmediateExit(true);
+			for (let i = 0; i < 2; i++) {
+				expect(guest.vcpu.run()).toEqual({ reason: "intr" });
+				const { rax, rcx, rip } = guest.vcpu.getRegs();
+				expect([rax & 0xffn, rcx, rip]).toEqual([0x5an, 0n, BigInt(START + 2)]);
+			}
+			guest.vcpu.setImmediateExit(false);
+			expect(guest.run()).toEqual({ reason: "hlt" });
+			expect(guest.vcpu.getRegs().rcx).toBe(1n);
+			guest.vm.close();
+		},
+	},
+	{
 		name: "memory-mapped I/O where no slot is, and where a read-only one is written",
 		check(kvm) {
 			// mov ax,0x8000; mov ds,ax; mov word [0x10],0xbeef; mov bx,[0x20]; mov ax,0x9000; mov ds,ax; mov al,[0]; mov [0],bl; hlt

@@ -94,6 +94,33 @@ test("string output and port reads come through, and HLT with interrupts off is 
 	machine.close();
 });
 
+test.each([
+	["in", [0xb9, 0x90, 0x01, 0xba, 0xf8, 0x03, 0xfb, 0xec, 0xee, 0xe2, 0xfc]], // 400 times: in al, dx; out dx, al; loop
+	[
+		"rep insb",
+		[
+			...[0xbf, 0x00, 0x09, 0xb9, 0x90, 0x01, 0xba, 0xf8, 0x03, 0xfb, 0xf3, 0x6c], // 400 bytes to 900h
+			...[0xbe, 0x00, 0x09, 0xb9, 0x90, 0x01, 0xf3, 0x6e], // and from there out again
+		],
+	],
+])("reads of %s that an interrupt could come between are not done twice", async (_name, echo) => {
+	const { machine, serial } = makeVirtual();
+	// mov al, 20h; out 20h, al; iret, with AX kept
+	machine.write(0x600, Uint8Array.of(0x50, 0xb0, 0x20, 0xe6, 0x20, 0x58, 0xcf));
+	machine.write(8 * 4, Uint8Array.of(0x00, 0x06, 0x00, 0x00));
+	const input = Uint8Array.from({ length: 400 }, (_, i) => 0x21 + (i % 90));
+	machine.board.serial.input(input);
+	enter(machine, [
+		...[out(0x20, 0x11), out(0x21, 8), out(0x21, 4), out(0x21, 1), out(0x21, 0xfe), out(0xa1, 0xff)].flat(),
+		...[out(0x43, 0x34), out(0x40, 0x08), out(0x40, 0x00)].flat(), // 8 ticks: 7 us
+		...echo,
+		...POWER_OFF,
+	]);
+	expect(await machine.run()).toEqual({ reason: "power-off" });
+	expect(serial.join("")).toBe(text(input));
+	machine.close();
+});
+
 const FIRMWARE = "/usr/share/seabios/bios-256k.bin";
 
 test.skipIf(!existsSync(FIRMWARE))("SeaBIOS boots a virtio disk (skipped without Debian's seabios)", async () => {

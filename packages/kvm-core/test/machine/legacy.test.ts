@@ -73,7 +73,9 @@ describe("UART", () => {
 		expect(levels).toEqual([true, false]);
 		uart.writePort(THR, 1, 0x41);
 		expect(levels.at(-1)).toBe(true);
+		expect(uart.receiving).toBe(false);
 		uart.writePort(IER, 1, 0x01);
+		expect(uart.receiving).toBe(true);
 		expect(levels.at(-1)).toBe(false);
 		uart.input(bytesOf("xy"));
 		expect(levels.at(-1)).toBe(true);

@@ -554,6 +554,27 @@ describe("console", () => {
 		expect(out.at(-1)).toBe("1 wait");
 	});
 
+	test("handing on one port's output may let another go on", () => {
+		const out: string[] = [];
+		const device: VirtioConsole = new VirtioConsole([
+			{
+				console: true,
+				output: (bytes) => {
+					out.push(`0 ${text(bytes)}`);
+					device.setPaused(1, false);
+				},
+			},
+			{ name: "other", output: (bytes) => out.push(`1 ${text(bytes)}`) },
+		]);
+		const driver = new Driver(device).start();
+		device.setPaused(1, true);
+		driver.add(5, [{ send: bytesOf("held") }]);
+		driver.kick(5);
+		driver.add(1, [{ send: bytesOf("first, ") }, { send: bytesOf("whole") }]);
+		driver.kick(1);
+		expect(out).toEqual(["0 first, whole", "1 held"]);
+	});
+
 	test("a driver without multiport has the first port", () => {
 		const out: string[] = [];
 		const device = new VirtioConsole([{ console: true, output: (bytes) => out.push(text(bytes)) }]);

@@ -30,6 +30,7 @@ export class Machine {
 		this.cpu = cpu;
 		const machine = this;
 		const core: Core = {
+			requestPending: false,
 			flushTlb: (keepGlobal) => void this.flushes.push(keepGlobal),
 			flushPage: (linear) => void this.flushedPages.push(linear),
 			modeChanged: () => {},

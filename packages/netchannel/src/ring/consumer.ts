@@ -2,14 +2,7 @@ import { RingError } from "./errors.ts";
 import { RECORD_HEADER, Stat, Word, WRAP } from "./layout.ts";
 import type { RingView } from "./memory.ts";
 import { type RingStats, readStats } from "./producer.ts";
-
-/** Options of a wait. */
-export interface WaitOptions {
-	/** Milliseconds; without it the wait has no end. */
-	timeoutMs?: number;
-	/** Ends the wait early with the signal's reason. */
-	signal?: AbortSignal;
-}
+import { sleepUntil, sleepUntilAsync, type WaitOptions } from "./sleep.ts";
 
 /** Options of a consumer's end. */
 export interface ConsumerOptions {
@@ -207,31 +200,17 @@ export class RingConsumer {
 				"this thread cannot stop to wait: use waitAsync or the async iterator",
 			);
 		}
-		Atomics.store(words, doorbell, 1);
-		if (!this.readable && !this.peerClosed) sleeper.wait(doorbell, timeoutMs);
-		Atomics.store(words, doorbell, 0);
+		sleepUntil(words, doorbell, sleeper, timeoutMs, () => this.readable || this.peerClosed);
 		return this.readable;
 	}
 
 	/** As {@link wait}, for an event loop. */
 	async waitAsync(options: WaitOptions = {}): Promise<boolean> {
 		const { words, doorbell, sleeper } = this.view;
-		const { timeoutMs = Number.POSITIVE_INFINITY, signal } = options;
-		signal?.throwIfAborted();
+		options.signal?.throwIfAborted();
 		this.release();
 		if (this.readable) return true;
-		Atomics.store(words, doorbell, 1);
-		if (!this.readable && !this.peerClosed) {
-			const stop = (): void => {
-				Atomics.store(words, doorbell, 0);
-				sleeper.wake(doorbell);
-			};
-			signal?.addEventListener("abort", stop, { once: true });
-			await sleeper.waitAsync(doorbell, timeoutMs);
-			signal?.removeEventListener("abort", stop);
-		}
-		Atomics.store(words, doorbell, 0);
-		signal?.throwIfAborted();
+		await sleepUntilAsync(words, doorbell, sleeper, options, () => this.readable || this.peerClosed);
 		return this.readable;
 	}
 

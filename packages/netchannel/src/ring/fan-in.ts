@@ -1,8 +1,8 @@
-import type { WaitOptions } from "./consumer.ts";
 import { RingConsumer } from "./consumer.ts";
 import { RingError } from "./errors.ts";
 import type { RingHandle } from "./layout.ts";
 import { type RingView, viewRing } from "./memory.ts";
+import { sleepUntil, sleepUntilAsync, type WaitOptions } from "./sleep.ts";
 
 /** The reading end of many rings made together: takes from each in turn, sleeps once for all. */
 export class FanIn {
@@ -47,30 +47,16 @@ export class FanIn {
 		if (!sleeper.canBlock) {
 			throw new RingError("ERR_RING_CANNOT_BLOCK", "this thread cannot stop to wait: use waitAsync");
 		}
-		Atomics.store(words, doorbell, 1);
-		if (!this.readable && !this.ended) sleeper.wait(doorbell, timeoutMs);
-		Atomics.store(words, doorbell, 0);
+		sleepUntil(words, doorbell, sleeper, timeoutMs, () => this.readable || this.ended);
 		return this.readable;
 	}
 
 	/** As {@link wait}, for an event loop. */
 	async waitAsync(options: WaitOptions = {}): Promise<boolean> {
 		const { words, doorbell, sleeper } = this.view;
-		const { timeoutMs = Number.POSITIVE_INFINITY, signal } = options;
-		signal?.throwIfAborted();
+		options.signal?.throwIfAborted();
 		if (this.readable) return true;
-		Atomics.store(words, doorbell, 1);
-		if (!this.readable && !this.ended) {
-			const stop = (): void => {
-				Atomics.store(words, doorbell, 0);
-				sleeper.wake(doorbell);
-			};
-			signal?.addEventListener("abort", stop, { once: true });
-			await sleeper.waitAsync(doorbell, timeoutMs);
-			signal?.removeEventListener("abort", stop);
-		}
-		Atomics.store(words, doorbell, 0);
-		signal?.throwIfAborted();
+		await sleepUntilAsync(words, doorbell, sleeper, options, () => this.readable || this.ended);
 		return this.readable;
 	}
 

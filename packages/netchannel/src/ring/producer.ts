@@ -1,6 +1,7 @@
 import { RingError } from "./errors.ts";
 import { RECORD_HEADER, Stat, Word, WRAP } from "./layout.ts";
 import type { RingView } from "./memory.ts";
+import { sleepUntil, sleepUntilAsync } from "./sleep.ts";
 
 /** What a producer does with a record that does not fit. */
 export type OverflowPolicy = "fail" | "drop-newest" | "block";
@@ -276,9 +277,7 @@ export class RingProducer {
 		if (!sleeper.canBlock) {
 			throw new RingError("ERR_RING_CANNOT_BLOCK", "this thread cannot stop to wait: use waitWritableAsync");
 		}
-		Atomics.store(words, producerBell, 1);
-		if (!this.hasRoom(length) && !this.peerClosed) sleeper.wait(producerBell, timeoutMs);
-		Atomics.store(words, producerBell, 0);
+		sleepUntil(words, producerBell, sleeper, timeoutMs, () => this.hasRoom(length) || this.peerClosed);
 		return this.hasRoom(length);
 	}
 
@@ -287,9 +286,7 @@ export class RingProducer {
 		const { words, producerBell, sleeper } = this.view;
 		this.publish();
 		if (this.hasRoom(length)) return true;
-		Atomics.store(words, producerBell, 1);
-		if (!this.hasRoom(length) && !this.peerClosed) await sleeper.waitAsync(producerBell, timeoutMs);
-		Atomics.store(words, producerBell, 0);
+		await sleepUntilAsync(words, producerBell, sleeper, { timeoutMs }, () => this.hasRoom(length) || this.peerClosed);
 		return this.hasRoom(length);
 	}
 

@@ -112,3 +112,58 @@ export function createLocalSleeper(words: Int32Array): Sleeper {
 		},
 	};
 }
+
+/** Options of a wait. */
+export interface WaitOptions {
+	/** Milliseconds; without it the wait has no end. */
+	timeoutMs?: number;
+	/** Ends the wait early with the signal's reason. */
+	signal?: AbortSignal;
+}
+
+/**
+ * Sleeps until `ready`, at most `timeoutMs`. A wake may be late, meant for a sleep that is over already: whoever was
+ * woken looks again, and sleeps on.
+ */
+export function sleepUntil(
+	words: Int32Array,
+	word: number,
+	sleeper: Sleeper,
+	timeoutMs: number,
+	ready: () => boolean,
+): void {
+	const end = performance.now() + timeoutMs;
+	for (;;) {
+		Atomics.store(words, word, 1);
+		const left = end - performance.now();
+		if (ready() || left <= 0) break;
+		sleeper.wait(word, left);
+	}
+	Atomics.store(words, word, 0);
+}
+
+/** As {@link sleepUntil}, for an event loop. @throws the signal's reason */
+export async function sleepUntilAsync(
+	words: Int32Array,
+	word: number,
+	sleeper: Sleeper,
+	options: WaitOptions,
+	ready: () => boolean,
+): Promise<void> {
+	const { timeoutMs = Number.POSITIVE_INFINITY, signal } = options;
+	const end = performance.now() + timeoutMs;
+	const stop = (): void => {
+		Atomics.store(words, word, 0);
+		sleeper.wake(word);
+	};
+	signal?.addEventListener("abort", stop, { once: true });
+	for (;;) {
+		Atomics.store(words, word, 1);
+		const left = end - performance.now();
+		if (ready() || left <= 0 || signal?.aborted === true) break;
+		await sleeper.waitAsync(word, left);
+	}
+	Atomics.store(words, word, 0);
+	signal?.removeEventListener("abort", stop);
+	signal?.throwIfAborted();
+}

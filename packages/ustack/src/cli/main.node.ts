@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { StackError } from "../errors.ts";
 import { drillCommand } from "./drill.node.ts";
 import { gatewayCommand } from "./gateway.node.ts";
@@ -62,6 +62,15 @@ function codeOf(error: unknown): number {
 	return NETWORK.has(code) || (!(error instanceof StackError) && code.startsWith("E")) ? EXIT.io : EXIT.failed;
 }
 
+/** From the nearest package.json above: the sources lie deeper than what is built of them. */
+function ownVersion(): string {
+	for (const up of ["../", "../../"]) {
+		const file = new URL(`${up}package.json`, import.meta.url);
+		if (existsSync(file)) return (JSON.parse(readFileSync(file, "utf8")) as { version: string }).version;
+	}
+	return "unknown";
+}
+
 /** The `ustack` command; returns its exit code. */
 export async function main(args: readonly string[], io: CommandIo): Promise<number> {
 	const [name, ...rest] = args;
@@ -70,9 +79,7 @@ export async function main(args: readonly string[], io: CommandIo): Promise<numb
 		return name === undefined ? EXIT.usage : EXIT.ok;
 	}
 	if (name === "--version" || rest.includes("--version")) {
-		const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as {
-			version: string;
-		};
+		const version = ownVersion();
 		io.stdout.write(`${version}\n`);
 		return EXIT.ok;
 	}

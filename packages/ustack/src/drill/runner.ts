@@ -3,6 +3,7 @@ import { Stack } from "../ip/stack.ts";
 import { seededBytes } from "../link/model.ts";
 import type { TcpConfig } from "../tcp/config.ts";
 import { TcpLayer } from "../tcp/layer.ts";
+import { Cidr, toAddress } from "../wire/address.ts";
 import { ACK, PSH, SYN } from "../wire/tcp.ts";
 import { checkAsserts } from "./assertion.ts";
 import { infoNames } from "./info.ts";
@@ -16,7 +17,15 @@ import {
 } from "./script.ts";
 import { type Attempt, Sockets } from "./sockets.ts";
 import { applyGoogleDefaults, applySysctl } from "./sysctl.ts";
-import { buildIcmp, buildSegment, describe, flagBits, type LiveSegment, readLive } from "./wire.ts";
+import {
+	buildIcmp,
+	buildSegment,
+	type DrillAddresses,
+	describe,
+	flagBits,
+	type LiveSegment,
+	readLive,
+} from "./wire.ts";
 
 /** Whose timers and defaults a script expects. */
 export type DrillProfile = "linux" | "freebsd";
@@ -99,6 +108,7 @@ class Run {
 	/** Script time of the event before, in milliseconds. */
 	private eventAt = START_MS;
 	private readonly tolerance: number;
+	private readonly addresses: DrillAddresses;
 	private readonly sent: LiveSegment[] = [];
 	private readonly blocked: Blocked[] = [];
 	private localPort = 8080;
@@ -132,9 +142,12 @@ class Run {
 			close: () => undefined,
 		};
 		const iface = this.stack.attach(link);
-		this.stack.addAddress(iface, "192.168.0.1/16");
-		this.stack.addRoute("default", "192.168.0.2", iface);
-		this.sockets = new Sockets(this.tcp, () => {
+		const local = toAddress(script.options.get("local_ip") ?? "192.168.0.1");
+		const remote = toAddress(script.options.get("remote_ip") ?? "192.0.2.1");
+		this.addresses = { local: local.d, remote: remote.d };
+		this.stack.addAddress(iface, new Cidr(local, 16));
+		this.stack.addRoute("0.0.0.0/0", undefined, iface);
+		this.sockets = new Sockets(this.tcp, remote.toString(), () => {
 			this.haveIsn = false;
 		});
 		const tolerance = script.options.get("tolerance_usecs");
@@ -341,9 +354,14 @@ class Run {
 		if (!this.haveIsn && listening !== undefined) this.localPort = listening;
 		const window = segment.win ?? 65_535;
 		const syn = (flags & SYN) !== 0;
-		const ack = segment.ack === undefined ? 0 : (segment.ack - (syn ? this.localName : 0) + this.localIsn) | 0;
+		const ack =
+			segment.ack === undefined
+				? (flags & ACK) !== 0
+					? this.localIsn
+					: 0
+				: (segment.ack - (syn ? this.localName : 0) + this.localIsn) | 0;
 		const seq = (REMOTE_ISN + (syn ? 0 : segment.seq)) | 0;
-		const bytes = buildSegment(segment, [this.remotePort, this.localPort], seq, ack, window, (option) =>
+		const bytes = buildSegment(segment, this.addresses, [this.remotePort, this.localPort], seq, ack, window, (option) =>
 			this.inwards(option),
 		);
 		this.stack.input(bytes, this.now);
@@ -370,7 +388,15 @@ class Run {
 		if (event.type !== "unreachable" || code === undefined)
 			this.fail(`ICMP ${event.type} ${event.code} is not known here`);
 		this.stack.input(
-			buildIcmp(3, code, event.mtu, [this.remotePort, this.localPort], (event.seq + this.localIsn) | 0, event.length),
+			buildIcmp(
+				3,
+				code,
+				event.mtu,
+				this.addresses,
+				[this.remotePort, this.localPort],
+				(event.seq + this.localIsn) | 0,
+				event.length,
+			),
 			this.now,
 		);
 	}

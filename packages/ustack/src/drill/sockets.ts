@@ -2,7 +2,7 @@ import { StackError } from "../errors.ts";
 import type { TcpConnection } from "../tcp/connection.ts";
 import type { TcpLayer } from "../tcp/layer.ts";
 import type { Listener } from "../tcp/listener.ts";
-import { CLOSE_WAIT, CLOSED, ESTABLISHED, SYN_SENT } from "../tcp/state.ts";
+import { CLOSE_WAIT, CLOSED, ESTABLISHED, SYN_RECEIVED, SYN_SENT } from "../tcp/state.ts";
 import type { Expression } from "./script.ts";
 
 /** What a system call came to. */
@@ -18,9 +18,10 @@ interface Socket {
 	bound: number;
 	configure: ((c: TcpConnection) => void)[];
 	options: Map<string, number>;
-	epoll: Map<number, { events: number; data: number }> | undefined;
+	epoll: Map<number, { events: number; data: number; seen: string }> | undefined;
 	fastOpenQueue: number;
 	closedByError: boolean;
+	readShut: boolean;
 	/** connect() left the SYN to the first write (TCP_FASTOPEN_CONNECT). */
 	deferred: boolean;
 }
@@ -41,6 +42,7 @@ const POLL: Record<string, number> = {
 	EPOLLET: 0x80000000 | 0,
 	EPOLLONESHOT: 1 << 30,
 };
+const EDGE = 0x80000000 | 0;
 const CONSTANTS: Record<string, number> = {
 	O_NONBLOCK: 0x800,
 	O_RDWR: 2,
@@ -49,16 +51,17 @@ const CONSTANTS: Record<string, number> = {
 	SHUT_RDWR: 2,
 	...POLL,
 };
-const REMOTE = "192.0.2.1";
 
 /** The socket calls of a script, over one TCP layer. */
 export class Sockets {
 	private readonly tcp: TcpLayer;
 	private readonly files = new Map<number, Socket>();
 	private readonly onConnect: () => void;
+	private readonly remote: string;
 	private last: TcpConnection | undefined = undefined;
 
-	constructor(tcp: TcpLayer, onConnect: () => void) {
+	constructor(tcp: TcpLayer, remote: string, onConnect: () => void) {
+		this.remote = remote;
 		this.tcp = tcp;
 		this.onConnect = onConnect;
 	}
@@ -112,6 +115,7 @@ export class Sockets {
 			epoll: undefined,
 			fastOpenQueue: 0,
 			closedByError: false,
+			readShut: false,
 			deferred: false,
 		};
 		this.files.set(fd, socket);
@@ -179,7 +183,8 @@ export class Sockets {
 					const c = socket.connection;
 					if (c === undefined || c.state === CLOSED) return { value: -1, errno: "ENOTCONN" };
 					if (!flagsAt(1).includes("SHUT_RD")) c.end();
-					if (!flagsAt(1).includes("SHUT_WR")) c.shutdownRead();
+					// As on Linux, what still arrives can be read; only waiting for it ends.
+					if (!flagsAt(1).includes("SHUT_WR")) socket.readShut = true;
 					return { value: 0 };
 				};
 			case "close":
@@ -204,7 +209,7 @@ export class Sockets {
 					const { epoll } = socket;
 					if (epoll === undefined) return { value: -1, errno: "EINVAL" };
 					if (flagsAt(1)[0] === "EPOLL_CTL_DEL") epoll.delete(number(2));
-					else epoll.set(number(2), { events: fieldOf(args[3], "events"), data: fieldOf(args[3], "fd") });
+					else epoll.set(number(2), { events: fieldOf(args[3], "events"), data: fieldOf(args[3], "fd"), seen: "" });
 					return { value: 0 };
 				};
 			case "epoll_wait":
@@ -260,7 +265,7 @@ export class Sockets {
 
 	private open(socket: Socket, fastOpen?: Uint8Array): Attempt | undefined {
 		try {
-			const c = this.tcp.connect(REMOTE, 8080, undefined, {
+			const c = this.tcp.connect(this.remote, 8080, undefined, {
 				configure: (made) => {
 					for (const apply of socket.configure) apply(made);
 				},
@@ -284,7 +289,7 @@ export class Sockets {
 				if (c !== undefined && c.state >= ESTABLISHED) return { value: -1, errno: "EISCONN" };
 				if (socket.error !== undefined) return this.takeError(socket);
 				const late = socket.options.get("TCP_FASTOPEN_CONNECT") === 1;
-				if (late && this.tcp.fastOpenCache.has(REMOTE)) {
+				if (late && this.tcp.fastOpenCache.has(this.remote)) {
 					socket.deferred = true;
 					return { value: 0 };
 				}
@@ -314,17 +319,23 @@ export class Sockets {
 				const failed = this.open(socket, before);
 				if (failed !== undefined) return failed;
 				const c = socket.connection!;
-				if (c.synData) return { value: Math.min(length, c.fastOpenMss) };
+				if (c.synData) {
+					left -= c.sendRing.length;
+					if (socket.nonBlocking) return { value: length - left };
+					waiting = true;
+					return "blocked";
+				}
 				c.sendRing.release();
 				if (socket.nonBlocking) return { value: -1, errno: "EINPROGRESS" };
 				waiting = true;
 				return "blocked";
 			}
 			const c = socket.connection;
-			if (socket.error !== undefined && left === length) return this.takeError(socket);
+			if (socket.error !== undefined && (left === length || waiting)) return this.takeError(socket);
 			if (c === undefined || (c.state === CLOSED && !socket.closedByError))
 				return { value: -1, errno: c === undefined ? "ENOTCONN" : "EPIPE" };
-			if (c.connecting) return socket.nonBlocking ? { value: -1, errno: "EAGAIN" } : "blocked";
+			if (c.connecting && !(c.synData && c.state === SYN_RECEIVED))
+				return socket.nonBlocking ? { value: -1, errno: "EAGAIN" } : "blocked";
 			if (c.finQueued || c.state > CLOSE_WAIT || c.state === CLOSED) return { value: -1, errno: "EPIPE" };
 			const more = flags.includes("MSG_MORE");
 			left -= c.write(new Uint8Array(left), more);
@@ -343,7 +354,7 @@ export class Sockets {
 			return { value: c.read(into) };
 		}
 		if (socket.error !== undefined) return this.takeError(socket);
-		if (c.finReceived || c.receiveShut || c.state === CLOSED) return { value: 0 };
+		if (c.finReceived || socket.readShut || c.state === CLOSED) return { value: 0 };
 		if (socket.nonBlocking || flags.includes("MSG_DONTWAIT")) return { value: -1, errno: "EAGAIN" };
 		return "blocked";
 	}
@@ -391,10 +402,11 @@ export class Sockets {
 			case "TCP_MAXSEG":
 				return apply((c) => {
 					c.advertisedMss = Math.min(c.advertisedMss, value);
-					c.peerMss = Math.min(c.peerMss, value);
+					c.mssClamp = value;
 				});
 			case "TCP_FASTOPEN":
 				socket.fastOpenQueue = value;
+				if (socket.listener !== undefined) socket.listener.fastOpenQueue = value;
 				return { value: 0 };
 			case "TCP_NOTSENT_LOWAT":
 			case "TCP_FASTOPEN_CONNECT":
@@ -432,8 +444,8 @@ export class Sockets {
 		const c = socket.connection;
 		if (c === undefined) return POLL["POLLOUT"]! | POLL["POLLHUP"]!;
 		let events = 0;
-		if (c.readable > 0 || c.finReceived || c.state === CLOSED || c.receiveShut) events |= 1;
-		if (c.finReceived || c.state === CLOSED || c.receiveShut) events |= POLL["POLLRDHUP"]!;
+		if (c.readable > 0 || c.finReceived || c.state === CLOSED || socket.readShut) events |= 1;
+		if (c.finReceived || c.state === CLOSED || socket.readShut) events |= POLL["POLLRDHUP"]!;
 		const lowat = socket.options.get("TCP_NOTSENT_LOWAT") ?? Number.POSITIVE_INFINITY;
 		const room = c.sendRing.length <= (c.sendLimit * 2) / 3 && c.unsent < lowat;
 		if ((!c.connecting && (c.finQueued || room)) || c.state === CLOSED) events |= POLL["POLLOUT"]!;
@@ -466,7 +478,15 @@ export class Sockets {
 			const events = new Map<number, number>();
 			for (const [fd, wanted] of socket.epoll ?? []) {
 				const got = this.ready(fd) & (wanted.events | POLL["POLLERR"]! | POLL["POLLHUP"]!);
-				if (got !== 0) events.set(wanted.data, got);
+				const c = this.files.get(fd)?.connection;
+				// An edge is news: other readiness, more bytes in, or room that had run out.
+				const news = `${got},${c?.bytesReceived},${(got & 4) !== 0 && (wanted.events & 1) === 0 ? c?.bytesAcked : 0}`;
+				const edge = (wanted.events & EDGE) !== 0;
+				if (got === 0) wanted.seen = "";
+				else if (!edge || news !== wanted.seen) {
+					events.set(wanted.data, got);
+					wanted.seen = news;
+				}
 			}
 			if (events.size > 0 || (timeout >= 0 && now() - startedAt >= timeout)) return { value: events.size, events };
 			return "blocked";

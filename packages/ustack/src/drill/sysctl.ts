@@ -85,9 +85,7 @@ export function applySysctl(config: TcpConfig, name: string, value: string): boo
 			config.fastOpen = first;
 			return true;
 		case "net.ipv4.tcp_fastopen_key":
-			config.fastOpenKey = Uint8Array.from(value.replace(/[^0-9a-fA-F]/g, "").match(/../g) ?? [], (pair) =>
-				Number.parseInt(pair, 16),
-			);
+			config.fastOpenKey = fastOpenKey(value);
 			return true;
 		case "net.ipv4.tcp_syncookies":
 			config.synCookies = first !== 0;
@@ -107,6 +105,13 @@ export function applySysctl(config: TcpConfig, name: string, value: string): boo
 		default:
 			return NO_EFFECT.test(key);
 	}
+}
+
+/** Four 32-bit words in hexadecimal, each kept little-endian. */
+function fastOpenKey(text: string): Uint8Array {
+	return Uint8Array.from(
+		text.split("-").flatMap((word) => (word.match(/../g) ?? []).reverse().map((pair) => Number.parseInt(pair, 16))),
+	);
 }
 
 /** What google's `defaults.sh` sets, which nearly every script runs first. */

@@ -4,9 +4,12 @@ import { foldSum, sumBytes } from "../wire/checksum.ts";
 import { ACK, CWR, ECE, FIN, PSH, RST, SYN, URG } from "../wire/tcp.ts";
 import type { ScriptOption, ScriptSegment } from "./script.ts";
 
-/** The addresses every script is run between; the tested host first. */
-export const LOCAL_WORD = 0xc0a80001 | 0;
-export const REMOTE_WORD = 0xc0000201 | 0;
+/** The IPv4 addresses a script is run between, as 32-bit words. */
+export interface DrillAddresses {
+	/** The tested host's. */
+	readonly local: number;
+	readonly remote: number;
+}
 
 const FLAG_BITS: Record<string, number> = { S: SYN, F: FIN, R: RST, P: PSH, ".": ACK, U: URG, E: ECE, W: CWR, C: CWR };
 const ECN_BITS: Record<string, number> = { noecn: 0, ect1: 1, ect0: 2, ce: 3 };
@@ -85,6 +88,7 @@ export function readLive(packet: Uint8Array, at: number): LiveSegment | undefine
 /** Builds the packet a script sends in; `seq`, `ack`, sack edges and timestamps are absolute already. */
 export function buildSegment(
 	segment: ScriptSegment,
+	addresses: DrillAddresses,
 	ports: readonly [number, number],
 	seq: number,
 	ack: number,
@@ -136,7 +140,7 @@ export function buildSegment(
 	while (options.length % 4 !== 0) options.push(0);
 	const header = 20 + options.length;
 	const bytes = new Uint8Array(20 + header + segment.length);
-	writeIp(bytes, 6, ECN_BITS[segment.ecn ?? "noecn"] ?? 0);
+	writeIp(bytes, addresses, 6, ECN_BITS[segment.ecn ?? "noecn"] ?? 0);
 	put16(bytes, 20, ports[0]);
 	put16(bytes, 22, ports[1]);
 	put32(bytes, 24, seq);
@@ -154,12 +158,13 @@ export function buildIcmp(
 	type: number,
 	code: number,
 	mtu: number,
+	addresses: DrillAddresses,
 	ports: readonly [number, number],
 	seq: number,
 	length: number,
 ): Uint8Array {
 	const bytes = new Uint8Array(20 + 8 + 20 + 20);
-	writeIp(bytes, 1, 0);
+	writeIp(bytes, addresses, 1, 0);
 	bytes[20] = type;
 	bytes[21] = code;
 	put16(bytes, 26, mtu);
@@ -167,8 +172,8 @@ export function buildIcmp(
 	put16(bytes, 30, 40 + length);
 	bytes[36] = 64;
 	bytes[37] = 6;
-	put32(bytes, 40, LOCAL_WORD);
-	put32(bytes, 44, REMOTE_WORD);
+	put32(bytes, 40, addresses.local);
+	put32(bytes, 44, addresses.remote);
 	put16(bytes, 48, ports[1]);
 	put16(bytes, 50, ports[0]);
 	put32(bytes, 52, seq);
@@ -176,15 +181,15 @@ export function buildIcmp(
 	return bytes;
 }
 
-function writeIp(bytes: Uint8Array, protocol: number, tos: number): void {
+function writeIp(bytes: Uint8Array, addresses: DrillAddresses, protocol: number, tos: number): void {
 	bytes[0] = 0x45;
 	bytes[1] = tos;
 	put16(bytes, 2, bytes.length);
 	bytes[6] = 0x40;
 	bytes[8] = 255;
 	bytes[9] = protocol;
-	put32(bytes, 12, REMOTE_WORD);
-	put32(bytes, 16, LOCAL_WORD);
+	put32(bytes, 12, addresses.remote);
+	put32(bytes, 16, addresses.local);
 	put16(bytes, 10, ~sumBytes(bytes, 0, 20));
 }
 

@@ -195,7 +195,7 @@ export class DhcpServer {
 
 	private hold(mac: string, address: IpAddress, hostName: string | undefined, forMs: number, bound: boolean): void {
 		const known = this.byMac.get(mac);
-		if (known !== undefined && known.address.equals(address)) {
+		if (known?.address.equals(address)) {
 			known.hostName = hostName ?? known.hostName;
 			if (bound || !known.bound) {
 				known.until = this.now + forMs;

@@ -15,6 +15,8 @@ export interface NodeOutboundOptions {
 	connectTimeoutMs?: number;
 }
 
+/** The host's own program: an ICMP socket is not to be had without native code. */
+const PING = "ping";
 const CONNECT_TIMEOUT_MS = 30_000;
 const DNS_TIMEOUT_MS = 4_000;
 const OWN_CACHE_MS = 5_000;
@@ -106,7 +108,7 @@ export function createNodeOutbound(options: NodeOutboundOptions = {}): Outbound 
 		ping: (address, timeoutMs) =>
 			new Promise((resolve) => {
 				execFile(
-					"ping",
+					PING,
 					["-n", "-c", "1", "-W", String(Math.ceil(timeoutMs / 1000)), address],
 					{ timeout: timeoutMs + 1_000 },
 					(error) => resolve(error === null),

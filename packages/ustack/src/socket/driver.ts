@@ -118,7 +118,14 @@ export class Driver {
 		if (this.closed) return;
 		this.polls++;
 		const now = this.clock.now();
-		this.stack.poll(now);
+		try {
+			this.stack.poll(now);
+		} finally {
+			this.scheduleNext(now);
+		}
+	};
+
+	private scheduleNext(now: number): void {
 		const next = this.stack.nextDeadline();
 		if (next <= now) {
 			this.wake();
@@ -126,7 +133,7 @@ export class Driver {
 		}
 		if (this.polls >= POLLS_PER_TURN && !this.scheduled) this.polls = 0;
 		if (next < this.timerAt) this.arm(next, now);
-	};
+	}
 
 	private arm(at: number, now: number): void {
 		this.cancelTimer?.();

@@ -93,6 +93,8 @@ export class Cubic implements Congestion {
 	private epochStart = -1;
 	private origin = 0;
 	private wEst = 0;
+	/** The window at the last congestion event. */
+	private prior = 0;
 	private credit = 0;
 	/** HyStart++: the round's end, its and the last round's least RTT, samples in it; rounds spent in CSS or -1. */
 	private roundEnd = 0;
@@ -142,12 +144,13 @@ export class Cubic implements Congestion {
 			connection.minRtt > 0 && connection.minRtt < Number.POSITIVE_INFINITY ? connection.minRtt : connection.srtt;
 		const t = (now - this.epochStart + rtt) / 1000 - this.k;
 		const cubic = this.origin + C * t * t * t;
-		this.wEst += (ALPHA * acked) / cwnd;
+		// As fast as Reno again once the loss is made up for (RFC 9438 4.3).
+		this.wEst += ((this.wEst >= this.prior ? 1 : ALPHA) * acked) / cwnd;
 		let target = Math.min(Math.max(cubic, cwnd), cwnd * 1.5);
 		if (this.wEst > target) target = this.wEst;
 		this.credit += (acked * (target - cwnd)) / cwnd;
 		// At least a slow probe: one segment a hundred windows, as the plateau is crossed.
-		this.credit += (acked * 0.01) / 1;
+		this.credit += acked * 0.01;
 		if (this.credit >= 1) {
 			const steps = Math.floor(this.credit);
 			this.credit -= steps;
@@ -193,6 +196,7 @@ export class Cubic implements Congestion {
 	ssthresh(connection: CongestionView): number {
 		this.epochStart = -1;
 		const { cwnd } = connection;
+		this.prior = cwnd;
 		// Fast convergence (RFC 9438 4.7).
 		this.wMax = cwnd < this.wMax ? (cwnd * (1 + BETA)) / 2 : cwnd;
 		return Math.max(Math.floor(cwnd * BETA), 2);

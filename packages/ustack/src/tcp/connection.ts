@@ -134,6 +134,8 @@ export class TcpConnection implements Timer, CongestionView {
 	smallEnd = 0;
 	mss = 536;
 	peerMss = 536;
+	/** The user's upper bound of the MSS (TCP_MAXSEG), 0 for none. */
+	mssClamp = 0;
 	/** Upper bound of the path as probed (RFC 4821), 0 while not probing. */
 	probedMss = 0;
 	ttl = 0;

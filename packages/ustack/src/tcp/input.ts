@@ -178,13 +178,13 @@ function reset(c: TcpConnection, s: SegmentIn, now: number): void {
 		challenge(c, now);
 		return;
 	}
-	if (c.state === SYN_RECEIVED && c.listener !== undefined) {
+	if (c.state === SYN_RECEIVED && c.listener !== undefined && !c.synData) {
 		c.layer.finished(c, "silent");
 		return;
 	}
 	c.layer.finished(
 		c,
-		c.state === SYN_RECEIVED ? "ECONNREFUSED" : c.finReceived && c.finQueued ? "EPIPE" : "ECONNRESET",
+		c.state === SYN_RECEIVED && !c.synData ? "ECONNREFUSED" : c.finReceived && c.finQueued ? "EPIPE" : "ECONNRESET",
 	);
 }
 

@@ -225,12 +225,16 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 	private offerFastOpen(c: TcpConnection, data: Uint8Array): void {
 		const known = this.fastOpenCache.get(c.remoteAddress.toString());
 		c.fastOpenExperimental = known?.experimental ?? false;
-		c.sendRing.write(0, data, 0, data.length);
-		c.sendRing.length = data.length;
-		c.fastOpenCookie = known?.cookie ?? new Uint8Array(0);
-		if (known === undefined) return;
+		const blind = (this.config.fastOpen & 4) !== 0;
+		if (known === undefined && blind) c.fastOpenCookie = undefined;
+		else c.fastOpenCookie = known?.cookie ?? new Uint8Array(0);
+		if (known === undefined && !blind) return;
 		c.synData = true;
-		c.fastOpenMss = Math.min(known.mss, c.path.mtu - c.path.ops.headerLength - TCP_HEADER) - 40;
+		c.fastOpenMss = Math.min(known?.mss ?? 1460, c.path.mtu - c.path.ops.headerLength - TCP_HEADER) - 40;
+		const taken = Math.min(data.length, c.fastOpenMss);
+		c.sendRing.write(0, data, 0, taken);
+		c.sendRing.length = taken;
+		c.pushEnd = (c.dataSeq + taken) | 0;
 	}
 
 	/** The server's word on Fast Open: a cookie to keep. */
@@ -414,7 +418,7 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 		const { options } = s;
 		const blind = (this.config.fastOpen & 0x200) !== 0 && s.length > 0;
 		if (options.cookieLength < 0 && !blind) return;
-		const most = listener.options.fastOpenQueue ?? ((this.config.fastOpen & 0x400) !== 0 ? listener.backlog : 0);
+		const most = listener.fastOpenQueue ?? ((this.config.fastOpen & 0x400) !== 0 ? listener.backlog : 0);
 		if (most === 0) return;
 		const cookie = this.fastOpenCookie(c.path);
 		let good = options.cookieLength === cookie.length;
@@ -728,7 +732,7 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 			this.finished(c, "silent");
 			return;
 		}
-		if ((unread && c.state !== SYN_RECEIVED) || c.lingerMs === 0) {
+		if ((unread && (c.state !== SYN_RECEIVED || c.synData)) || c.lingerMs === 0) {
 			this.reset(c);
 			return;
 		}
@@ -827,7 +831,13 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 		for (let round = 0; round < MAX_ACCEPT_ROUNDS && this.eventful.length > 0; round++) {
 			const batch = this.eventful;
 			this.eventful = [];
-			for (const c of batch) this.deliver(c);
+			let at = 0;
+			try {
+				for (; at < batch.length; at++) this.deliver(batch[at]!);
+			} finally {
+				// A callback that throws must not cost the other connections their events.
+				for (at++; at < batch.length; at++) this.eventful.push(batch[at]!);
+			}
 		}
 		if (this.outputs.length === 0) return;
 		const batch = this.outputs;

@@ -33,6 +33,8 @@ export class Listener {
 	/** Handshakes under way. */
 	halfOpen = 0;
 	fastOpenPending = 0;
+	/** Fast Open connections that may be pending; undefined leaves it to the configuration. */
+	fastOpenQueue: number | undefined;
 	/** When the backlog last overflowed: cookies are believed for a while after. */
 	overflowedAt: number = Number.NEGATIVE_INFINITY;
 	readonly queue: TcpConnection[] = [];
@@ -45,6 +47,7 @@ export class Listener {
 		this.ipv6Only = options.ipv6Only ?? false;
 		this.backlog = Math.max(1, options.backlog ?? 511);
 		this.options = options;
+		this.fastOpenQueue = options.fastOpenQueue;
 	}
 
 	/** The next established connection, undefined when there is none. */

@@ -28,6 +28,7 @@ export function effectiveMss(c: TcpConnection): number {
 export function syncMss(c: TcpConnection): void {
 	const { path } = c;
 	let mss = Math.min(c.peerMss, path.mtu - path.ops.headerLength - TCP_HEADER);
+	if (c.mssClamp > 0) mss = Math.min(mss, c.mssClamp);
 	if (c.probedMss > 0) mss = Math.min(mss, c.probedMss);
 	c.mss = Math.max(mss - (c.tsOk ? 12 : 0), 36);
 }
@@ -221,6 +222,8 @@ export function sendSyn(c: TcpConnection, now: number): void {
 export function retransmit(c: TcpConnection, segment: Segment, now: number): void {
 	const mss = effectiveMss(c);
 	if (dataLength(segment) > mss && (segment.flags & SYN) === 0) splitSegment(c, segment, (segment.seq + mss) | 0);
+	// A path that eats the option must not eat the connection (RFC 7413 4.1.3).
+	if (c.state === SYN_SENT) c.fastOpenCookie = undefined;
 	let { flags } = segment;
 	if ((flags & SYN) !== 0) {
 		flags |= c.state === SYN_RECEIVED ? ACK : 0;

@@ -85,9 +85,9 @@ export class Uart implements PortDevice {
 		this.#drained = options.drained;
 	}
 
-	/** Bytes of output not handed on yet. */
-	get unflushed(): number {
-		return this.#outLength;
+	/** The guest's driver waits for input: until then it may throw away what it finds. */
+	get receiving(): boolean {
+		return (this.#ier & IER_RX) !== 0;
 	}
 
 	/** Hands collected output on. */

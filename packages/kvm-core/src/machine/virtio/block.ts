@@ -7,6 +7,7 @@ import { Chain, MAX_QUEUE_SIZE } from "./queue.ts";
 /** Bytes of a sector in requests, whatever the disk's own blocks are. */
 export const SECTOR = 512;
 
+const F_SIZE_MAX = 1 << 1;
 const F_SEG_MAX = 1 << 2;
 const F_READ_ONLY = 1 << 5;
 const F_BLOCK_SIZE = 1 << 6;
@@ -31,8 +32,10 @@ const ID_LENGTH = 20;
 const RANGE = 16;
 const MAX_RANGES = 16;
 const MAX_RANGE_SECTORS = 0x40_0000;
-/** Bytes one request may move: many times what drivers ask for, and short enough for an event loop. */
-const MAX_TRANSFER = 64 * 1024 * 1024;
+/** Most data pieces of a request, and bytes of each: drivers are told, and so a request stays short for an event loop. */
+const MAX_SEGMENTS = MAX_QUEUE_SIZE - 2;
+const MAX_SEGMENT_BYTES = 65_536;
+const MAX_TRANSFER = MAX_SEGMENTS * MAX_SEGMENT_BYTES;
 
 /**
  * Where a disk's bytes are. Operations may be synchronous or give a promise; a thrown error or rejection becomes an I/O error
@@ -86,6 +89,7 @@ export class VirtioBlock implements VirtioDevice {
 		this.#backend = backend;
 		this.#id.set(new TextEncoder().encode(options.id ?? "").subarray(0, ID_LENGTH));
 		this.features =
+			F_SIZE_MAX |
 			F_SEG_MAX |
 			F_BLOCK_SIZE |
 			F_FLUSH |
@@ -95,7 +99,8 @@ export class VirtioBlock implements VirtioDevice {
 		const sectors = backend.bytes / SECTOR;
 		config.setUint32(0, sectors % 2 ** 32, true);
 		config.setUint32(4, Math.floor(sectors / 2 ** 32), true);
-		config.setUint32(12, MAX_QUEUE_SIZE - 2, true);
+		config.setUint32(8, MAX_SEGMENT_BYTES, true);
+		config.setUint32(12, MAX_SEGMENTS, true);
 		config.setUint32(20, SECTOR, true);
 		config.setUint32(36, MAX_RANGE_SECTORS, true);
 		config.setUint32(40, MAX_RANGES, true);

@@ -63,6 +63,9 @@ interface PortState {
 	ready: boolean;
 	/** The host takes no output now. */
 	paused: boolean;
+	/** The request whose output is being handed on: what the host does with it may concern any port. */
+	readonly txChain: Chain;
+	collecting: boolean;
 }
 
 /** A console device with one or more ports. Port 0 is the one drivers without multiport support use. */
@@ -72,11 +75,8 @@ export class VirtioConsole implements VirtioDevice {
 	readonly features: number = F_SIZE | F_MULTIPORT;
 	readonly queueSizes: readonly number[];
 	readonly #ports: PortState[];
-	/** One for each direction: what the host does with output may be to send input. */
 	readonly #rxChain = new Chain();
-	readonly #txChain = new Chain();
 	readonly #controlChain = new Chain();
-	#collecting = false;
 	readonly #copy = new Uint8Array(COPY);
 	#control: Uint8Array[] = [];
 	#columns = 80;
@@ -95,6 +95,8 @@ export class VirtioConsole implements VirtioDevice {
 			toldOpen: false,
 			ready: false,
 			paused: false,
+			txChain: new Chain(),
+			collecting: false,
 		}));
 		this.queueSizes = new Array<number>(2 * (ports.length + 1)).fill(128);
 	}
@@ -261,11 +263,11 @@ export class VirtioConsole implements VirtioDevice {
 	#collect(port: number): void {
 		const transport = this.#transport;
 		const state = this.#ports[port];
-		if (transport === undefined || this.#collecting) return;
+		if (transport === undefined || state.collecting) return;
 		const index = port === 0 ? 1 : 2 * (port + 1) + 1;
 		const queue = transport.queues[index];
-		const chain = this.#txChain;
-		this.#collecting = true;
+		const chain = state.txChain;
+		state.collecting = true;
 		while (!state.paused && queue.pop(chain)) {
 			const { head, readableBytes } = chain;
 			if (readableBytes > OUTPUT_LIMIT) {
@@ -279,7 +281,7 @@ export class VirtioConsole implements VirtioDevice {
 			}
 			queue.push(head, 0);
 		}
-		this.#collecting = false;
+		state.collecting = false;
 		transport.signal(index);
 	}
 

@@ -30,6 +30,7 @@ export const CR4_PCIDE: number = 1 << 17;
 export const CR4_OSXSAVE: number = 1 << 18;
 export const CR4_SMEP: number = 1 << 20;
 export const CR4_SMAP: number = 1 << 21;
+export const CR4_PKE: number = 1 << 22;
 
 /** EFER. */
 export const EFER_SCE = 1;

@@ -80,6 +80,8 @@ export interface ApicView {
 
 /** What the execution core gives to the rest: effects that reach beyond the state page. */
 export interface Core {
+	/** Something waits to be taken to the embedder before the guest goes on. */
+	readonly requestPending: boolean;
 	/** Drops translations: all, or all but global ones. */
 	flushTlb(keepGlobal: boolean): void;
 	/** Drops the translation of one page. */

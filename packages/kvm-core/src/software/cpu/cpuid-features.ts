@@ -50,6 +50,8 @@ export type Feature =
 	| "rdseed"
 	| "smap"
 	| "umip"
+	| "pku"
+	| "ospke"
 	| "rdpid"
 	| "fsrm"
 	| "spec-ctrl"
@@ -118,6 +120,8 @@ export const FEATURES: Readonly<Record<Feature, FeatureBit>> = {
 	rdseed: [7, "ebx", 18],
 	smap: [7, "ebx", 20],
 	umip: [7, "ecx", 2],
+	pku: [7, "ecx", 3],
+	ospke: [7, "ecx", 4],
 	rdpid: [7, "ecx", 22],
 	fsrm: [7, "edx", 4],
 	"spec-ctrl": [7, "edx", 26],

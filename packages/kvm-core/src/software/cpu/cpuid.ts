@@ -10,6 +10,7 @@ import {
 	CR4_PCE,
 	CR4_PCIDE,
 	CR4_PGE,
+	CR4_PKE,
 	CR4_PSE,
 	CR4_SMAP,
 	CR4_SMEP,
@@ -22,6 +23,7 @@ import {
 } from "./control-bits.ts";
 import { FEATURES, type Feature, featureWord } from "./cpuid-features.ts";
 import { PHYSICAL_ADDRESS_BITS } from "./paging.ts";
+import { AT_PKRU, COMPONENTS, XSAVE_BYTES } from "./xsave-layout.ts";
 
 /** What the default table depends on. */
 export interface CpuidOptions {
@@ -87,7 +89,7 @@ export function defaultCpuid(options: CpuidOptions): CpuidEntry[] {
 	add(4, 4, 0, 0, 0, 0);
 	// ARAT: the APIC timer never stops.
 	add(6, undefined, 4, 0, 0, 0);
-	add(7, 0, 2, featureWord(7, "ebx"), featureWord(7, "ecx"), featureWord(7, "edx"));
+	add(7, 0, 2, featureWord(7, "ebx"), featureWord(7, "ecx", ["ospke"]), featureWord(7, "edx"));
 	add(7, 1, 0, 0, 0, 0);
 	// BHI_CTRL: branch history does not lead indirect branches astray when SPEC_CTRL says so, nor otherwise.
 	add(7, 2, 0, 0, 0, 1 << 4);
@@ -96,8 +98,10 @@ export function defaultCpuid(options: CpuidOptions): CpuidEntry[] {
 	add(0xb, 0, 0, 1, 0x100, apicId);
 	add(0xb, 1, coreBits, vcpus, 0x201, apicId);
 	add(0xb, 2, 0, 0, 2, apicId);
-	add(0xd, 0, 3, 576, 576, 0);
-	add(0xd, 1, featureWord(0xd, "eax"), 576, 0, 0);
+	// EBX is the size of what XCR0 enables: the instruction fills it in.
+	add(0xd, 0, COMPONENTS, XSAVE_BYTES, XSAVE_BYTES, 0);
+	add(0xd, 1, featureWord(0xd, "eax"), XSAVE_BYTES, 0, 0);
+	add(0xd, 9, XSAVE_BYTES - AT_PKRU, AT_PKRU, 0, 0);
 	const megahertz = Math.round(tscKhz / 1000);
 	// TSC = crystal * EBX / EAX, with a crystal of 1 MHz.
 	add(0x15, undefined, 1000, tscKhz, 1_000_000, 0);
@@ -144,6 +148,7 @@ const CR4_FEATURES: readonly (readonly [Feature, number])[] = [
 	["xsave", CR4_OSXSAVE],
 	["smep", CR4_SMEP],
 	["smap", CR4_SMAP],
+	["pku", CR4_PKE],
 ];
 
 const NOTHING: CpuidAnswer = { eax: 0, ebx: 0, ecx: 0, edx: 0 };

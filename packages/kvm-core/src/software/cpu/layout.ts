@@ -90,6 +90,8 @@ export const CR4 = 1016;
 export const CR8 = 1024;
 export const EFER = 1032;
 export const XCR0 = 1040;
+/** Protection-key rights: access- and write-disable bits for 16 keys. */
+export const PKRU = 1048;
 /** DR0..3 8 bytes each, then DR6, DR7. */
 export const DR = 1056;
 export const DR6 = 1088;
@@ -104,6 +106,8 @@ export const BOUNCE = 2048;
 export const EVENTS = 2304;
 /** Set when a segment check queued a fault; generated code leaves. */
 export const FAULT_FLAG = 2552;
+/** Something waits to be taken to the embedder: repeated instructions stop for it (u32). */
+export const REQUEST_FLAG = 2556;
 /** Scratch of the floating-point code, 512 bytes. */
 export const FP_SCRATCH = 2560;
 /** PAE page-directory pointers, 4 x 8 bytes, loaded with CR3. */

@@ -31,6 +31,8 @@ export const FAULT_WRITE = 2;
 export const FAULT_USER = 4;
 export const FAULT_RESERVED = 8;
 export const FAULT_FETCH = 16;
+/** The page's protection key forbids it. */
+export const FAULT_KEY = 32;
 
 /** Width of physical addresses unless CPUID says otherwise. */
 export const PHYSICAL_ADDRESS_BITS = 40;
@@ -42,6 +44,7 @@ const CR4_PAE = 1 << 5;
 const CR4_PGE = 1 << 7;
 const CR4_SMEP = 1 << 20;
 const CR4_SMAP = 1 << 21;
+const CR4_PKE = 1 << 22;
 const EFER_LMA = 1 << 10;
 const EFER_NXE = 1 << 11;
 
@@ -191,6 +194,8 @@ function walk64(mmu: Mmu, lo: number, hi: number, access: number, table: number,
 				page = (high & 0xf_ffff) * HIGH + (((low & ~0x1fff) | (lo & offset)) >>> 0);
 			}
 			if (!allow(mmu, access, all, anyHigh & NX_HIGH, low)) return false;
+			if (top === 3 && (state[L.CR4 >> 2]! & CR4_PKE) !== 0 && !keyAllows(mmu, access, (high >>> 27) & 15))
+				return false;
 			const dirty = (access & ACCESS_WRITE) !== 0 ? DIRTY : 0;
 			if ((all & ACCESSED) === 0 || (low & dirty) !== dirty) mark(memory, lo, hi, table, top, level, dirty);
 			mmu.physical = page;
@@ -258,6 +263,19 @@ function allow(mmu: Mmu, access: number, all: number, noExecute: number, leaf: n
 	if (noExecute !== 0) flags |= PAGE_NO_EXECUTE;
 	if ((leaf & GLOBAL) !== 0 && (cr4 & CR4_PGE) !== 0) flags |= PAGE_GLOBAL;
 	mmu.flags = flags;
+	return true;
+}
+
+/** Protection keys (SDM 5.6.2): of data in user pages. Takes the right to write out of `mmu.flags`. */
+function keyAllows(mmu: Mmu, access: number, key: number): boolean {
+	if ((mmu.flags & PAGE_USER) === 0 || (access & ACCESS_FETCH) !== 0) return true;
+	const { state } = mmu;
+	const rights = state[L.PKRU >> 2]! >>> (key * 2);
+	if ((rights & 1) !== 0) return fault(mmu, access, FAULT_PRESENT | FAULT_KEY);
+	if ((rights & 2) === 0) return true;
+	if ((access & ACCESS_USER) === 0 && (state[L.CR0 >> 2]! & CR0_WP) === 0) return true;
+	if ((access & ACCESS_WRITE) !== 0) return fault(mmu, access, FAULT_PRESENT | FAULT_KEY);
+	mmu.flags &= ~(PAGE_WRITABLE | PAGE_MAY_WRITE);
 	return true;
 }
 

@@ -20,11 +20,8 @@ import { loadPdptes } from "./paging.ts";
 import { SHADOW_MOV_SS, SHADOW_STI } from "./segment-load.ts";
 import {
 	areaMxcsr,
-	COMPONENT_SSE,
-	COMPONENT_X87,
 	initX87,
 	initXmm,
-	LEGACY_BYTES,
 	loadX87,
 	loadXmm,
 	MXCSR_MASK,
@@ -34,6 +31,7 @@ import {
 	storeX87,
 	storeXmm,
 } from "./state-area.ts";
+import { AT_PKRU, COMPONENT_PKRU, COMPONENTS, LEGACY_BYTES, XSAVE_BYTES } from "./xsave-layout.ts";
 
 /** KVM_GET_REGS. `rip` is where the vCPU stands between instructions. */
 export function getRegs(cpu: Cpu, rip: bigint): Regs {
@@ -247,7 +245,8 @@ export function getXsave(cpu: Cpu): Uint8Array {
 	storeX87(cpu, view, true);
 	storeMxcsr(cpu, view);
 	storeXmm(cpu, view, 16);
-	view.setUint32(LEGACY_BYTES, COMPONENT_X87 | COMPONENT_SSE, true);
+	view.setUint32(AT_PKRU, cpu.get32(L.PKRU), true);
+	view.setUint32(LEGACY_BYTES, COMPONENTS, true);
 	return area;
 }
 
@@ -257,10 +256,10 @@ export function getXsave(cpu: Cpu): Uint8Array {
  * @returns false, with nothing changed, when the header names components that are not there or MXCSR is impossible
  */
 export function setXsave(cpu: Cpu, area: Uint8Array): boolean {
-	if (area.length < LEGACY_BYTES + 64) return false;
+	if (area.length < XSAVE_BYTES) return false;
 	const view = new DataView(area.buffer, area.byteOffset, area.byteLength);
 	const present = view.getBigUint64(LEGACY_BYTES, true);
-	if ((present & ~3n) !== 0n || view.getBigUint64(LEGACY_BYTES + 8, true) !== 0n) return false;
+	if ((present & ~BigInt(COMPONENTS)) !== 0n || view.getBigUint64(LEGACY_BYTES + 8, true) !== 0n) return false;
 	const mxcsr = areaMxcsr(view);
 	if ((mxcsr & ~MXCSR_MASK) !== 0) return false;
 	if ((present & 1n) !== 0n) loadX87(cpu, view, true);
@@ -268,6 +267,8 @@ export function setXsave(cpu: Cpu, area: Uint8Array): boolean {
 	if ((present & 2n) !== 0n) loadXmm(cpu, view, 16);
 	else initXmm(cpu, 16);
 	cpu.set32(L.MXCSR, mxcsr);
+	cpu.set32(L.PKRU, (present & BigInt(COMPONENT_PKRU)) !== 0n ? view.getUint32(AT_PKRU, true) : 0);
+	cpu.core.flushTlb(false);
 	return true;
 }
 

@@ -1,12 +1,7 @@
 import type { Cpu } from "./cpu.ts";
 import * as L from "./layout.ts";
+import { COMPONENT_PKRU, COMPONENT_SSE, COMPONENT_X87 } from "./xsave-layout.ts";
 
-/** Bytes of the FXSAVE area, and of the XSAVE area with its header. */
-export const LEGACY_BYTES = 512;
-export const XSAVE_BYTES = 576;
-/** State components: bits of XCR0 and XSTATE_BV. */
-export const COMPONENT_X87 = 1;
-export const COMPONENT_SSE = 2;
 /** MXCSR bits that may be set. */
 export const MXCSR_MASK = 0xffff;
 export const MXCSR_INITIAL = 0x1f80;
@@ -118,7 +113,8 @@ function sseInUse(cpu: Cpu): boolean {
 
 /** XINUSE: the components that are not in their initial configuration. */
 export function componentsInUse(cpu: Cpu): number {
-	return (x87InUse(cpu) ? COMPONENT_X87 : 0) | (sseInUse(cpu) ? COMPONENT_SSE : 0);
+	const keys = cpu.get32(L.PKRU) !== 0 ? COMPONENT_PKRU : 0;
+	return (x87InUse(cpu) ? COMPONENT_X87 : 0) | (sseInUse(cpu) ? COMPONENT_SSE : 0) | keys;
 }
 
 /** Writes MXCSR and its mask. */

@@ -96,6 +96,14 @@ function nanOfTwo(library: FloatLibrary): Func {
 	});
 }
 
+/** Not zero when both are normal numbers: integer bits set, exponents not the greatest. */
+function bothNormal(a: Expr, aSe: Expr, b: Expr, bSe: Expr): Expr {
+	const belowMaximum = (se: Expr): Expr => ne(exponentOf(se), c32(MAX));
+	const notZero = (se: Expr): Expr => ne(exponentOf(se), c32(0));
+	const exponents = and(and(belowMaximum(aSe), belowMaximum(bSe)), and(notZero(aSe), notZero(bSe)));
+	return and(and(ltS(and(a, b), c64(0)), exponents), eqz(and(or(aSe, bSe), c32(WAS_DENORMAL))));
+}
+
 /** Returns early for unsupported formats and NaNs. */
 function specials(library: FloatLibrary, f: Func, a: Expr, aSe: Expr, b: Expr, bSe: Expr): void {
 	f.if(or(isUnsupported(a, aSe), isUnsupported(b, bSe)), () => returnInvalid(library, f));
@@ -135,6 +143,18 @@ export function roundExtended(library: FloatLibrary): Func {
 		const inexact = (): void =>
 			f.if(ne(below, c64(0)), () => library.raise(f, or(c32(PE), shl(up, c32(Math.log2(UP))))));
 		f.set(exponent, add(exponent, c32(BIAS)));
+		// To nearest, all 64 bits, far from both ends: what nearly always is asked.
+		const ordinary = and(eqz(and(control, c32(0x3f_00c0))), ltU(sub(exponent, c32(1)), c32(MAX - 3)));
+		f.if(ordinary, () => {
+			f.set(up, or(gtU(rest, TOP), and(eq(rest, TOP), wrap(and(sig, c64(1))))));
+			f.if(ne(rest, c64(0)), () => library.raise(f, or(c32(PE), shl(up, c32(Math.log2(UP))))));
+			f.set(sig, add(sig, extU(up)));
+			f.if(eqz(sig), () => {
+				f.set(sig, TOP);
+				f.set(exponent, add(exponent, c32(1)));
+			});
+			returnNumber(library, f, sig, or(shl(sign, c32(15)), exponent));
+		});
 		split();
 		f.if(ltS(exponent, c32(1)), () => {
 			const reaches = and(eqz(exponent), eqz(shl(add(kept, extU(up)), drop64)));
@@ -205,27 +225,30 @@ type Operation = (library: FloatLibrary) => Func;
 
 function binaryOperation(
 	name: string,
-	build: (library: FloatLibrary, f: Func, a: Expr, aSe: Expr, b: Expr, bSe: Expr, control: Expr) => void,
+	build: (library: FloatLibrary, f: Func, a: Expr, aSe: Expr, b: Expr, bSe: Expr, control: Expr, normal: Expr) => void,
 ): Operation {
 	return (library) =>
 		library.fn(`x80.${name}`, ["i64", "i32", "i64", "i32", "i32"], "i64", (f) => {
 			const [a, aSe, b, bSe, control] = [f.param(0), f.param(1), f.param(2), f.param(3), f.param(4)];
-			specials(library, f, a, aSe, b, bSe);
-			build(library, f, a, aSe, b, bSe, control);
+			const normal = f.let(bothNormal(a, aSe, b, bSe));
+			f.if(eqz(normal), () => specials(library, f, a, aSe, b, bSe));
+			build(library, f, a, aSe, b, bSe, control, normal);
 			f.unreachable();
 		});
 }
 
 /** a + b, or a - b when b's word says so. */
-export const addExtended: Operation = binaryOperation("add", (library, f, a, aSe, b, bSe, control) => {
+export const addExtended: Operation = binaryOperation("add", (library, f, a, aSe, b, bSe, control, normal) => {
 	f.set(bSe, xor(bSe, shl(and(shrU(bSe, c32(17)), c32(1)), c32(15))));
 	const opposite = f.let(signOf(xor(aSe, bSe)));
-	f.if(or(hasMaximum(aSe), hasMaximum(bSe)), () => {
-		f.if(and(and(hasMaximum(aSe), hasMaximum(bSe)), opposite), () => returnInvalid(library, f));
+	f.if(eqz(normal), () => {
+		f.if(or(hasMaximum(aSe), hasMaximum(bSe)), () => {
+			f.if(and(and(hasMaximum(aSe), hasMaximum(bSe)), opposite), () => returnInvalid(library, f));
+			checkDenormal(library, f, [a, aSe], [b, bSe]);
+			returnInfinity(library, f, signOf(select(hasMaximum(aSe), aSe, bSe)));
+		});
 		checkDenormal(library, f, [a, aSe], [b, bSe]);
-		returnInfinity(library, f, signOf(select(hasMaximum(aSe), aSe, bSe)));
 	});
-	checkDenormal(library, f, [a, aSe], [b, bSe]);
 	const fieldOf = (se: Expr): Expr => {
 		const field = f.let(exponentOf(se));
 		return f.let(or(field, eqz(field)));
@@ -294,15 +317,17 @@ export const addExtended: Operation = binaryOperation("add", (library, f, a, aSe
 	f.return(callExpr(roundExtended(library), sign, exponentA, high, low, control));
 });
 
-export const multiplyExtended: Operation = binaryOperation("mul", (library, f, a, aSe, b, bSe, control) => {
+export const multiplyExtended: Operation = binaryOperation("mul", (library, f, a, aSe, b, bSe, control, normal) => {
 	const sign = f.let(signOf(xor(aSe, bSe)));
-	f.if(or(hasMaximum(aSe), hasMaximum(bSe)), () => {
-		f.if(or(isZero(a, aSe), isZero(b, bSe)), () => returnInvalid(library, f));
+	f.if(eqz(normal), () => {
+		f.if(or(hasMaximum(aSe), hasMaximum(bSe)), () => {
+			f.if(or(isZero(a, aSe), isZero(b, bSe)), () => returnInvalid(library, f));
+			checkDenormal(library, f, [a, aSe], [b, bSe]);
+			returnInfinity(library, f, sign);
+		});
 		checkDenormal(library, f, [a, aSe], [b, bSe]);
-		returnInfinity(library, f, sign);
+		f.if(or(isZero(a, aSe), isZero(b, bSe)), () => returnZero(library, f, sign));
 	});
-	checkDenormal(library, f, [a, aSe], [b, bSe]);
-	f.if(or(isZero(a, aSe), isZero(b, bSe)), () => returnZero(library, f, sign));
 	const x = normalise(f, a, aSe);
 	const y = normalise(f, b, bSe);
 	const high = f.let(callExpr(mulHigh(library), x.significand, y.significand));
@@ -316,24 +341,26 @@ export const multiplyExtended: Operation = binaryOperation("mul", (library, f, a
 	f.return(callExpr(roundExtended(library), sign, exponent, high, low, control));
 });
 
-export const divideExtended: Operation = binaryOperation("div", (library, f, a, aSe, b, bSe, control) => {
+export const divideExtended: Operation = binaryOperation("div", (library, f, a, aSe, b, bSe, control, normal) => {
 	const sign = f.let(signOf(xor(aSe, bSe)));
-	f.if(hasMaximum(aSe), () => {
-		f.if(hasMaximum(bSe), () => returnInvalid(library, f));
-		checkDenormal(library, f, [b, bSe]);
-		returnInfinity(library, f, sign);
+	f.if(eqz(normal), () => {
+		f.if(hasMaximum(aSe), () => {
+			f.if(hasMaximum(bSe), () => returnInvalid(library, f));
+			checkDenormal(library, f, [b, bSe]);
+			returnInfinity(library, f, sign);
+		});
+		f.if(hasMaximum(bSe), () => {
+			checkDenormal(library, f, [a, aSe]);
+			returnZero(library, f, sign);
+		});
+		f.if(isZero(b, bSe), () => {
+			f.if(isZero(a, aSe), () => returnInvalid(library, f));
+			library.raise(f, ZE);
+			returnInfinity(library, f, sign);
+		});
+		checkDenormal(library, f, [a, aSe], [b, bSe]);
+		f.if(isZero(a, aSe), () => returnZero(library, f, sign));
 	});
-	f.if(hasMaximum(bSe), () => {
-		checkDenormal(library, f, [a, aSe]);
-		returnZero(library, f, sign);
-	});
-	f.if(isZero(b, bSe), () => {
-		f.if(isZero(a, aSe), () => returnInvalid(library, f));
-		library.raise(f, ZE);
-		returnInfinity(library, f, sign);
-	});
-	checkDenormal(library, f, [a, aSe], [b, bSe]);
-	f.if(isZero(a, aSe), () => returnZero(library, f, sign));
 	const x = normalise(f, a, aSe);
 	const y = normalise(f, b, bSe);
 	const exponent = f.let(sub(x.exponent, y.exponent));

@@ -8,20 +8,25 @@ import {
 	eq,
 	eqz,
 	extU,
+	gtU,
 	load32,
 	load64,
+	ltS,
+	ltU,
 	ne,
 	or,
 	select,
 	shl,
 	shrU,
 	sub,
+	wrap,
 	xor,
 } from "../wasm/expr.ts";
 import { callExpr, type Func } from "../wasm/module.ts";
 import type { F32, F64 } from "./binary.ts";
 import {
 	addExtended,
+	BIAS,
 	compareExtended,
 	divideExtended,
 	examine,
@@ -71,14 +76,6 @@ function registerAt(library: FloatLibrary, f: Func, slot: Expr): Expr {
 /** Bit of the register at a slot in FTAG (i32, in a local). */
 function tagBit(library: FloatLibrary, f: Func, slot: Expr): Expr {
 	return f.let(shl(c32(1), and(add(library.word(L.FTOP), shrU(slot, c32(4))), c32(7))));
-}
-
-/** (slot) → not zero when the register is in use. */
-export function inUse(library: FloatLibrary): Func {
-	return library.fn("x87.inUse", ["i32"], "i32", (f) => {
-		f.return(and(library.word(L.FTAG), tagBit(library, f, f.param(0))));
-		f.unreachable();
-	});
 }
 
 const significandAt = (address: Expr): Expr => load64(8, address, L.X87);
@@ -151,6 +148,33 @@ export function push(library: FloatLibrary): Func {
 	});
 }
 
+/**
+ * Ends a function by writing a result whose word is in RESULT_SE to a register in use at `address` (slot `slot`): the
+ * short way while nothing is unmasked.
+ */
+function finishArithmetic(
+	library: FloatLibrary,
+	f: Func,
+	slot: Expr,
+	address: Expr,
+	significand: Expr,
+	pops: Expr | undefined,
+): void {
+	const flags = f.let(library.flags);
+	f.if(eqz(and(and(flags, c32(0x3f)), xor(library.word(L.FCW), c32(-1)))), () => {
+		library.setWord(f, L.FSW, or(and(library.word(L.FSW), c32(~C1)), flags));
+		f.store(8, address, significand, L.X87);
+		f.store(4, address, library.word(RESULT_SE), L.X87 + 8);
+		if (pops !== undefined) f.if(pops, () => pop(library, f));
+		f.return(c32(1));
+	});
+	f.return(callExpr(commit(library), slot, significand, library.word(RESULT_SE), pops ?? c32(0)));
+}
+
+/** Whether the register at a slot is in use, without a call. */
+const present = (library: FloatLibrary, f: Func, slot: Expr): Expr =>
+	and(library.word(L.FTAG), tagBit(library, f, slot));
+
 /** Operations of the arithmetic group by ModRM.reg. */
 export type Arithmetic = "add" | "mul" | "sub" | "subr" | "div" | "divr";
 
@@ -174,7 +198,7 @@ export function arithmeticRegisters(library: FloatLibrary, op: Arithmetic): Func
 		library.clearFlags(f);
 		const control = x87Control(library, f);
 		const result = f.let(compute(library, op, [significandAt(a), wordAt(a)], [significandAt(b), wordAt(b)], control));
-		f.return(callExpr(commit(library), to, result, library.word(RESULT_SE), pops));
+		finishArithmetic(library, f, to, a, result, pops);
 		f.unreachable();
 	});
 }
@@ -182,12 +206,12 @@ export function arithmeticRegisters(library: FloatLibrary, op: Arithmetic): Func
 /** (significand, word): ST(0) op the memory operand. */
 export function arithmeticMemory(library: FloatLibrary, op: Arithmetic): Func {
 	return library.fn(`x87.${op}.memory`, ["i64", "i32"], "i32", (f) => {
-		f.if(eqz(callExpr(inUse(library), c32(0))), () => underflow(library, f, c32(0), c32(0)));
+		f.if(eqz(present(library, f, c32(0))), () => underflow(library, f, c32(0), c32(0)));
 		const a = registerAt(library, f, c32(0));
 		library.clearFlags(f);
 		const control = x87Control(library, f);
 		const result = f.let(compute(library, op, [significandAt(a), wordAt(a)], [f.param(0), f.param(1)], control));
-		f.return(callExpr(commit(library), c32(0), result, library.word(RESULT_SE), c32(0)));
+		finishArithmetic(library, f, c32(0), a, result, undefined);
 		f.unreachable();
 	});
 }
@@ -195,7 +219,7 @@ export function arithmeticMemory(library: FloatLibrary, op: Arithmetic): Func {
 /** FSQRT, FRNDINT. */
 export function unary(library: FloatLibrary, name: "sqrt" | "toIntegral"): Func {
 	return library.fn(`x87.${name}`, [], "i32", (f) => {
-		f.if(eqz(callExpr(inUse(library), c32(0))), () => underflow(library, f, c32(0), c32(0)));
+		f.if(eqz(present(library, f, c32(0))), () => underflow(library, f, c32(0), c32(0)));
 		const a = registerAt(library, f, c32(0));
 		library.clearFlags(f);
 		const control = x87Control(library, f, name !== "sqrt");
@@ -212,10 +236,10 @@ export function unary(library: FloatLibrary, name: "sqrt" | "toIntegral"): Func 
  */
 function relation(library: FloatLibrary, keepsC1: boolean): Func {
 	return library.fn(`x87.relation.${keepsC1}`, ["i64", "i32", "i32", "i32"], "i32", (f) => {
-		const [b, bSe, present, signals] = [f.param(0), f.param(1), f.param(2), f.param(3)];
+		const [b, bSe, inPlace, signals] = [f.param(0), f.param(1), f.param(2), f.param(3)];
 		const result = f.let(c32(3));
 		f.if(
-			select(present, callExpr(inUse(library), c32(0)), c32(0)),
+			select(inPlace, present(library, f, c32(0)), c32(0)),
 			() => {
 				const a = registerAt(library, f, c32(0));
 				library.clearFlags(f, keepsC1 ? KEEP_C1 : 0);
@@ -248,8 +272,8 @@ export function compareMemory(library: FloatLibrary): Func {
 export function compareRegister(library: FloatLibrary): Func {
 	return library.fn("x87.compare.register", ["i32", "i32", "i32"], "i32", (f) => {
 		const b = registerAt(library, f, f.param(0));
-		const present = callExpr(inUse(library), f.param(0));
-		f.return(callExpr(compareMemory(library), significandAt(b), wordAt(b), present, f.param(1), f.param(2)));
+		const inPlace = present(library, f, f.param(0));
+		f.return(callExpr(compareMemory(library), significandAt(b), wordAt(b), inPlace, f.param(1), f.param(2)));
 		f.unreachable();
 	});
 }
@@ -258,8 +282,8 @@ export function compareRegister(library: FloatLibrary): Func {
 export function compareFlags(library: FloatLibrary): Func {
 	return library.fn("x87.compare.flags", ["i32", "i32", "i32"], "i32", (f) => {
 		const b = registerAt(library, f, f.param(0));
-		const present = callExpr(inUse(library), f.param(0));
-		const order = f.let(callExpr(relation(library, true), significandAt(b), wordAt(b), present, f.param(1)));
+		const inPlace = present(library, f, f.param(0));
+		const order = f.let(callExpr(relation(library, true), significandAt(b), wordAt(b), inPlace, f.param(1)));
 		f.if(and(f.param(2), eqz(and(order, c32(4)))), () => pop(library, f));
 		f.return(and(shrU(c32(0x4540_0100), shl(and(order, c32(3)), c32(3))), c32(0xff)));
 		f.unreachable();
@@ -270,11 +294,11 @@ export function compareFlags(library: FloatLibrary): Func {
 export function pushRegister(library: FloatLibrary): Func {
 	return library.fn("x87.push.register", ["i32"], "i32", (f) => {
 		const at = registerAt(library, f, f.param(0));
-		const present = f.let(callExpr(inUse(library), f.param(0)));
+		const inPlace = f.let(present(library, f, f.param(0)));
 		library.clearFlags(f);
-		f.if(eqz(present), () => library.clearFlags(f, IE | SF));
-		const significand = select(present, significandAt(at), c64(INDEFINITE_SIGNIFICAND));
-		f.return(callExpr(push(library), significand, select(present, wordAt(at), c32(INDEFINITE_SE))));
+		f.if(eqz(inPlace), () => library.clearFlags(f, IE | SF));
+		const significand = select(inPlace, significandAt(at), c64(INDEFINITE_SIGNIFICAND));
+		f.return(callExpr(push(library), significand, select(inPlace, wordAt(at), c32(INDEFINITE_SE))));
 		f.unreachable();
 	});
 }
@@ -282,8 +306,25 @@ export function pushRegister(library: FloatLibrary): Func {
 /** (bits): FLD of a single or double. */
 export function pushNarrow(library: FloatLibrary, t: typeof F32 | typeof F64): Func {
 	return library.fn(`x87.push.${t.name}`, ["i64"], "i32", (f) => {
+		const a = f.param(0);
+		const field = f.let(and(wrap(shrU(a, c64(t.fraction))), c32(t.max)));
+		const top = f.let(and(sub(library.word(L.FTOP), c32(1)), c32(7)));
+		const bit = f.let(shl(c32(1), top));
+		const tags = f.let(library.word(L.FTAG));
+		// A normal number and room for it.
+		f.if(and(ltU(sub(field, c32(1)), c32(t.max - 1)), eqz(and(tags, bit))), () => {
+			const at = f.let(add(library.base, shl(top, c32(4))));
+			const fraction = shl(and(a, c64((1n << BigInt(t.fraction)) - 1n)), c64(63 - t.fraction));
+			f.store(8, at, or(fraction, c64(1n << 63n)), L.X87);
+			const sign = shl(wrap(shrU(a, c64(t.size * 8 - 1))), c32(15));
+			f.store(4, at, or(sign, add(field, c32(BIAS - t.bias))), L.X87 + 8);
+			library.setWord(f, L.FTOP, top);
+			library.setWord(f, L.FTAG, or(tags, bit));
+			library.setWord(f, L.FSW, and(library.word(L.FSW), c32(~C1)));
+			f.return(c32(1));
+		});
 		library.clearFlags(f);
-		const significand = f.let(callExpr(extendedFrom(t, library), f.param(0)));
+		const significand = f.let(callExpr(extendedFrom(t, library), a));
 		const word = f.let(library.word(RESULT_SE));
 		const signalling = and(
 			and(ne(shl(significand, c64(1)), c64(0)), eqz(and(significand, c64(1n << 62n)))),
@@ -302,7 +343,7 @@ export function pushNarrow(library: FloatLibrary, t: typeof F32 | typeof F64): F
 /** (slot, pops): FST, FSTP to a register. */
 export function storeRegister(library: FloatLibrary): Func {
 	return library.fn("x87.store.register", ["i32", "i32"], "i32", (f) => {
-		f.if(eqz(callExpr(inUse(library), c32(0))), () => underflow(library, f, f.param(0), f.param(1)));
+		f.if(eqz(present(library, f, c32(0))), () => underflow(library, f, f.param(0), f.param(1)));
 		const at = registerAt(library, f, c32(0));
 		library.clearFlags(f);
 		f.return(callExpr(commit(library), f.param(0), significandAt(at), wordAt(at), f.param(1)));
@@ -314,7 +355,7 @@ export function storeRegister(library: FloatLibrary): Func {
 export function storeUnchecked(library: FloatLibrary): Func {
 	return library.fn("x87.store.unchecked", ["i32"], "i32", (f) => {
 		library.clearFlags(f);
-		f.if(eqz(callExpr(inUse(library), c32(0))), () => f.return(callExpr(finishStore(library), c32(1))));
+		f.if(eqz(present(library, f, c32(0))), () => f.return(callExpr(finishStore(library), c32(1))));
 		const at = registerAt(library, f, c32(0));
 		f.return(callExpr(commit(library), f.param(0), significandAt(at), wordAt(at), c32(1)));
 		f.unreachable();
@@ -328,12 +369,12 @@ export function exchange(library: FloatLibrary): Func {
 		const slots = [c32(0), f.param(0)] as const;
 		const values = slots.map((slot) => {
 			const at = registerAt(library, f, slot);
-			const present = f.let(callExpr(inUse(library), slot));
-			f.if(eqz(present), () => library.clearFlags(f, IE | SF));
+			const inPlace = f.let(present(library, f, slot));
+			f.if(eqz(inPlace), () => library.clearFlags(f, IE | SF));
 			return {
 				at,
-				significand: f.let(select(present, significandAt(at), c64(INDEFINITE_SIGNIFICAND))),
-				word: f.let(select(present, wordAt(at), c32(INDEFINITE_SE))),
+				significand: f.let(select(inPlace, significandAt(at), c64(INDEFINITE_SIGNIFICAND))),
+				word: f.let(select(inPlace, wordAt(at), c32(INDEFINITE_SE))),
 			};
 		});
 		f.if(callExpr(settle(library), c32(7)), () => f.return(c32(0)));
@@ -365,7 +406,7 @@ export function conditionalMove(library: FloatLibrary): Func {
 /** (mask for the word's sign: and, then xor): FCHS, FABS. */
 export function changeSign(library: FloatLibrary): Func {
 	return library.fn("x87.sign", ["i32", "i32"], "i32", (f) => {
-		f.if(eqz(callExpr(inUse(library), c32(0))), () => underflow(library, f, c32(0), c32(0)));
+		f.if(eqz(present(library, f, c32(0))), () => underflow(library, f, c32(0), c32(0)));
 		const at = registerAt(library, f, c32(0));
 		library.clearFlags(f);
 		const word = xor(and(wordAt(at), f.param(0)), f.param(1));
@@ -380,7 +421,7 @@ export function examineTop(library: FloatLibrary): Func {
 		const at = registerAt(library, f, c32(0));
 		const kind = f.let(callExpr(examine(library), significandAt(at), wordAt(at)));
 		const sign = and(kind, c32(C1));
-		f.set(kind, select(callExpr(inUse(library), c32(0)), kind, or(sign, c32(C3 | C0))));
+		f.set(kind, select(present(library, f, c32(0)), kind, or(sign, c32(C3 | C0))));
 		library.setWord(f, L.FSW, or(and(library.word(L.FSW), c32(~(C0 | C1 | C2 | C3))), kind));
 		f.return(c32(0));
 		f.unreachable();
@@ -392,14 +433,30 @@ export function storeNarrow(library: FloatLibrary, t: typeof F32 | typeof F64): 
 	return library.fn(`x87.store.${t.name}`, [], "i64", (f) => {
 		const infinity = BigInt(t.max) << BigInt(t.fraction);
 		const sign = 1n << BigInt(t.size * 8 - 1);
-		f.if(eqz(callExpr(inUse(library), c32(0))), () => {
+		f.if(eqz(present(library, f, c32(0))), () => {
 			library.clearFlags(f, IE | SF);
 			f.return(c64(sign | infinity | (1n << BigInt(t.fraction - 1))));
 		});
 		const at = registerAt(library, f, c32(0));
 		library.clearFlags(f);
 		const control = x87Control(library, f, true);
-		const bits = f.let(callExpr(extendedTo(t, library), significandAt(at), wordAt(at), control));
+		const word = f.let(wordAt(at));
+		const significand = f.let(significandAt(at));
+		const field = f.let(sub(and(word, c32(0x7fff)), c32(BIAS - t.bias)));
+		const rest = f.let(shl(significand, c64(t.fraction + 1)));
+		const normal = and(ltU(sub(field, c32(1)), c32(t.max - 2)), ltS(significand, c64(0)));
+		// Nearest, and not so near a power of two that it could be reached by rounding up from the greatest.
+		f.if(and(normal, eqz(and(control, c32(0xc0)))), () => {
+			const kept = f.let(shrU(significand, c64(63 - t.fraction)));
+			const middle = c64(1n << 63n);
+			const odd = wrap(and(kept, c64(1)));
+			const up = f.let(or(gtU(rest, middle), and(eq(rest, middle), odd)));
+			f.if(ne(rest, c64(0)), () => library.raise(f, or(c32(PE), shl(up, c32(Math.log2(C1))))));
+			const magnitude = add(shl(extU(sub(field, c32(1))), c64(t.fraction)), add(kept, extU(up)));
+			const sign = shl(extU(and(shrU(word, c32(15)), c32(1))), c64(t.size * 8 - 1));
+			f.return(or(magnitude, sign));
+		});
+		const bits = f.let(callExpr(extendedTo(t, library), significand, word, control));
 		f.if(and(storeForbidden(library), c32(OE | UE)), () => {
 			const kept = f.let(and(library.flags, c32(~(PE | C1))));
 			library.clearFlags(f);
@@ -413,7 +470,7 @@ export function storeNarrow(library: FloatLibrary, t: typeof F32 | typeof F64): 
 /** (bits, truncate) → integer for FIST, FISTTP. */
 export function storeInteger(library: FloatLibrary): Func {
 	return library.fn("x87.store.integer", ["i32", "i32"], "i64", (f) => {
-		f.if(eqz(callExpr(inUse(library), c32(0))), () => {
+		f.if(eqz(present(library, f, c32(0))), () => {
 			library.clearFlags(f, IE | SF);
 			f.return(sub(c64(0), shl(c64(1), extU(sub(f.param(0), c32(1))))));
 		});
@@ -434,6 +491,12 @@ export function storeForbidden(library: FloatLibrary): Expr {
 /** (pops): takes the exceptions of a store and pops unless one forbade it. */
 export function finishStore(library: FloatLibrary): Func {
 	return library.fn("x87.store.finish", ["i32"], "i32", (f) => {
+		const flags = f.let(library.flags);
+		f.if(eqz(and(and(flags, c32(0x3f)), xor(library.word(L.FCW), c32(-1)))), () => {
+			library.setWord(f, L.FSW, or(and(library.word(L.FSW), c32(~C1)), flags));
+			f.if(f.param(0), () => pop(library, f));
+			f.return(c32(0));
+		});
 		f.if(callExpr(settle(library), c32(0x1f)), () => f.return(c32(0)));
 		f.if(f.param(0), () => pop(library, f));
 		f.return(c32(0));
@@ -447,7 +510,7 @@ export function storeExtended(library: FloatLibrary): Func {
 		const at = registerAt(library, f, c32(0));
 		library.clearFlags(f);
 		library.setWord(f, RESULT_SE, wordAt(at));
-		f.if(eqz(callExpr(inUse(library), c32(0))), () => {
+		f.if(eqz(present(library, f, c32(0))), () => {
 			library.clearFlags(f, IE | SF);
 			library.setWord(f, RESULT_SE, c32(INDEFINITE_SE));
 			f.return(c64(INDEFINITE_SIGNIFICAND));

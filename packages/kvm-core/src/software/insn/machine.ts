@@ -1,4 +1,4 @@
-import { CR4_FSGSBASE, CR4_OSXSAVE, CR4_TSD } from "../cpu/control-bits.ts";
+import { CR4_FSGSBASE, CR4_OSXSAVE, CR4_PKE, CR4_TSD } from "../cpu/control-bits.ts";
 import { type Cpu, GP, UD } from "../cpu/cpu.ts";
 import { FEATURES } from "../cpu/cpuid-features.ts";
 import { isCanonical } from "../cpu/descriptor.ts";
@@ -7,6 +7,7 @@ import { MSR_KERNEL_GS_BASE, MSR_TSC_AUX, readMsr, setSegmentBase, writeMsr } fr
 import { requireSupervisor } from "../cpu/privilege.ts";
 import { componentsInUse } from "../cpu/state-area.ts";
 import type { SystemOperation } from "../cpu/system-operation.ts";
+import { AT_PKRU, COMPONENT_PKRU, COMPONENTS } from "../cpu/xsave-layout.ts";
 import { defineSystem, type Instruction } from "./define.ts";
 
 /** EDX:EAX. */
@@ -22,7 +23,7 @@ function pair(cpu: Cpu): bigint {
 function identify(cpu: Cpu): void {
 	const leaf = cpu.gpr32(L.RAX);
 	const answer = cpu.cpuid.query(leaf, cpu.gpr32(L.RCX));
-	let { ecx, edx } = answer;
+	let { ebx, ecx, edx } = answer;
 	if (leaf === 1) {
 		// Two bits follow the machine's state rather than the table.
 		if ((cpu.cr4 & CR4_OSXSAVE) !== 0) ecx |= 1 << FEATURES.osxsave[2];
@@ -30,7 +31,10 @@ function identify(cpu: Cpu): void {
 		if (((readMsr(cpu, 0x1b) ?? 0n) & 0x800n) === 0n) edx &= ~(1 << FEATURES.apic[2]);
 	}
 	cpu.setGpr(L.RAX, 4, answer.eax);
-	cpu.setGpr(L.RBX, 4, answer.ebx);
+	// So do the keys' bit, and the size of what XCR0 enables.
+	if (leaf === 7 && cpu.gpr32(L.RCX) === 0 && (cpu.cr4 & CR4_PKE) !== 0) ecx |= 1 << FEATURES.ospke[2];
+	if (leaf === 0xd && cpu.gpr32(L.RCX) < 2 && (cpu.get32(L.XCR0) & COMPONENT_PKRU) === 0) ebx = AT_PKRU;
+	cpu.setGpr(L.RBX, 4, ebx);
 	cpu.setGpr(L.RCX, 4, ecx >>> 0);
 	cpu.setGpr(L.RDX, 4, edx >>> 0);
 }
@@ -166,7 +170,7 @@ export const machineRows: readonly Instruction[] = [
 		checkXsaveEnabled(cpu);
 		requireSupervisor(cpu);
 		const value = pair(cpu);
-		if (cpu.gpr32(L.RCX) !== 0 || (value & 1n) === 0n || value > 3n) cpu.raise(GP, 0);
+		if (cpu.gpr32(L.RCX) !== 0 || (value & 1n) === 0n || (value & ~BigInt(COMPONENTS)) !== 0n) cpu.raise(GP, 0);
 		cpu.set64(L.XCR0, value);
 	}),
 	defineSystem("vmcall", "NP 0F 01 /0 mod=3 rm=1", "", hypercall),

@@ -90,8 +90,10 @@ function stringIo(
 			step(cpu, register, insn.addressSize, delta);
 			if (insn.repeat !== 0) step(cpu, L.RCX, insn.addressSize, -1);
 			watchPort(cpu, dxPort(cpu), size);
+			// The embedder sees each element with the registers as they are then.
+			if (cpu.core.requestPending) break;
 		}
-		if (insn.repeat !== 0 && count > BigInt(rounds)) cpu.jump(cpu.rip);
+		if (insn.repeat !== 0 && BigInt.asUintN(bits, cpu.gpr(L.RCX)) !== 0n) cpu.jump(cpu.rip);
 	};
 }
 

@@ -1,16 +1,13 @@
-import { CR0_EM, CR0_TS, CR4_OSXSAVE } from "../cpu/control-bits.ts";
+import { CR0_EM, CR0_TS, CR4_OSXSAVE, CR4_PKE } from "../cpu/control-bits.ts";
 import { type Cpu, GP, NM, UD } from "../cpu/cpu.ts";
 import type { Feature } from "../cpu/cpuid-features.ts";
 import * as L from "../cpu/layout.ts";
 import { memoryOperand } from "../cpu/operand.ts";
 import {
 	areaMxcsr,
-	COMPONENT_SSE,
-	COMPONENT_X87,
 	componentsInUse,
 	initX87,
 	initXmm,
-	LEGACY_BYTES,
 	loadX87,
 	loadXmm,
 	MXCSR_INITIAL,
@@ -18,9 +15,16 @@ import {
 	storeMxcsr,
 	storeX87,
 	storeXmm,
-	XSAVE_BYTES,
 } from "../cpu/state-area.ts";
 import type { DecodedInsn, SystemOperation } from "../cpu/system-operation.ts";
+import {
+	AT_PKRU,
+	COMPONENT_PKRU,
+	COMPONENT_SSE,
+	COMPONENT_X87,
+	LEGACY_BYTES,
+	XSAVE_BYTES,
+} from "../cpu/xsave-layout.ts";
 import { defineSystem, type Instruction } from "./define.ts";
 
 const area = new DataView(new ArrayBuffer(XSAVE_BYTES));
@@ -82,14 +86,20 @@ function requested(cpu: Cpu): number {
 	return cpu.gpr32(L.RAX) & cpu.get32(L.XCR0);
 }
 
+/** Bytes of the area that an instruction with this bitmap touches. */
+function areaBytes(bitmap: number): number {
+	return (bitmap & COMPONENT_PKRU) !== 0 ? XSAVE_BYTES : AT_PKRU;
+}
+
 /** XSAVE, XSAVEOPT (leaves out what is in its initial configuration) and XSAVEC (the compacted form as well). */
 function xsave(kind: "xsave" | "xsaveopt" | "xsavec"): SystemOperation {
 	return (cpu, insn) => {
 		if (kind !== "xsave" && !cpu.cpuid.has(kind satisfies Feature)) cpu.raise(UD);
 		checkXsave(cpu);
-		const at = operand(cpu, insn, 64n, XSAVE_BYTES, true);
-		cpu.memory.probe(at, XSAVE_BYTES, true);
 		const bitmap = requested(cpu);
+		const size = areaBytes(bitmap);
+		const at = operand(cpu, insn, 64n, size, true);
+		cpu.memory.probe(at, size, true);
 		let inUse = componentsInUse(cpu);
 		if (kind === "xsavec" && cpu.get32(L.MXCSR) !== MXCSR_INITIAL) inUse |= COMPONENT_SSE;
 		const written = kind === "xsave" ? bitmap : bitmap & inUse;
@@ -108,6 +118,11 @@ function xsave(kind: "xsave" | "xsaveopt" | "xsavec"): SystemOperation {
 			storeXmm(cpu, area, count);
 			writeArea(cpu, at, 160, 160 + count * 16);
 		}
+		if ((written & COMPONENT_PKRU) !== 0) {
+			area.setUint32(AT_PKRU, cpu.get32(L.PKRU), true);
+			area.setUint32(AT_PKRU + 4, 0, true);
+			writeArea(cpu, at, AT_PKRU, AT_PKRU + 8);
+		}
 		if (kind === "xsavec") {
 			area.setUint32(AT_XSTATE_BV, bitmap & inUse, true);
 			area.setUint32(AT_XSTATE_BV + 4, 0, true);
@@ -124,10 +139,11 @@ function xsave(kind: "xsave" | "xsaveopt" | "xsavec"): SystemOperation {
 
 function xrstor(cpu: Cpu, insn: DecodedInsn): void {
 	checkXsave(cpu);
-	const at = operand(cpu, insn, 64n, XSAVE_BYTES, false);
-	cpu.memory.probe(at, XSAVE_BYTES, false);
+	const size = areaBytes(requested(cpu));
+	const at = operand(cpu, insn, 64n, size, false);
+	cpu.memory.probe(at, size, false);
 	readArea(cpu, at, 0, XMM_END);
-	readArea(cpu, at, LEGACY_BYTES, XSAVE_BYTES);
+	readArea(cpu, at, LEGACY_BYTES, size);
 	const xcr0 = cpu.get32(L.XCR0);
 	const present = checkHeader(cpu, xcr0);
 	const compacted = (area.getUint32(AT_XCOMP_BV + 4, true) & COMPACTED) !== 0;
@@ -146,6 +162,29 @@ function xrstor(cpu: Cpu, insn: DecodedInsn): void {
 		if ((present & COMPONENT_SSE) !== 0) loadXmm(cpu, area, xmmCount(cpu));
 		else initXmm(cpu, xmmCount(cpu));
 	}
+	if ((bitmap & COMPONENT_PKRU) !== 0) {
+		setProtectionKeys(cpu, (present & COMPONENT_PKRU) !== 0 ? area.getUint32(AT_PKRU, true) : 0);
+	}
+}
+
+/** Sets PKRU; what was translated under other rights is looked up anew. */
+function setProtectionKeys(cpu: Cpu, value: number): void {
+	if (cpu.get32(L.PKRU) === value) return;
+	cpu.set32(L.PKRU, value);
+	cpu.core.flushTlb(false);
+}
+
+function readProtectionKeys(cpu: Cpu): void {
+	if ((cpu.cr4 & CR4_PKE) === 0) cpu.raise(UD);
+	if (cpu.gpr32(L.RCX) !== 0) cpu.raise(GP, 0);
+	cpu.setGpr(L.RAX, 4, cpu.get32(L.PKRU));
+	cpu.setGpr(L.RDX, 4, 0);
+}
+
+function writeProtectionKeys(cpu: Cpu): void {
+	if ((cpu.cr4 & CR4_PKE) === 0) cpu.raise(UD);
+	if (cpu.gpr32(L.RCX) !== 0 || cpu.gpr32(L.RDX) !== 0) cpu.raise(GP, 0);
+	setProtectionKeys(cpu, cpu.gpr32(L.RAX));
 }
 
 /** Checks the XSAVE header (SDM volume 1, 13.8): #GP(0). Returns XSTATE_BV. */
@@ -173,4 +212,6 @@ export const stateSaveRows: readonly Instruction[] = [
 	defineSystem("xrstor", "NP 0F AE /5 mod=m", "M", xrstor),
 	defineSystem("xsaveopt", "NP 0F AE /6 mod=m", "M", xsave("xsaveopt")),
 	defineSystem("xsavec", "NP 0F C7 /4 mod=m", "M", xsave("xsavec")),
+	defineSystem("rdpkru", "NP 0F 01 /5 mod=3 rm=6", "", readProtectionKeys),
+	defineSystem("wrpkru", "NP 0F 01 /5 mod=3 rm=7", "", writeProtectionKeys),
 ];

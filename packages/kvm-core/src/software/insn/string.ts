@@ -95,7 +95,7 @@ function emitString(operation: StringOperation): (e: Emitter) => void {
 					f.brIf(done, e.variant.repeat === 0xf3 ? eqz(zero) : zero);
 				}
 				f.set(stretch, sub(stretch, c32(1)));
-				f.brIf(again, stretch);
+				f.brIf(again, select(e.word(L.REQUEST_FLAG), c32(0), stretch));
 				e.setWord(L.PC, e.pc);
 				f.return();
 			});
