@@ -346,7 +346,10 @@ class Session {
 			case "halted":
 				return this.#failure(exit.reason, "the guest halted with interrupts off and nothing can wake it");
 			case "internal-error":
-				return this.#failure(exit.reason, `the engine cannot go on: instruction bytes ${hex(exit.data)}`);
+				return this.#failure(
+					exit.reason,
+					`the engine cannot go on: suberror ${exit.suberror}${exit.data.length > 0 ? `, instruction bytes ${hex(exit.data)}` : ""}`,
+				);
 			case "fail-entry":
 			case "debug":
 			case "stopped":
