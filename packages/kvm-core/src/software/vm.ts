@@ -5,6 +5,7 @@ import type { GuestMemory, Ioevent, IrqRoute, MemoryRegion, Msi, Vm } from "../k
 import { TSC_KHZ } from "./clock.ts";
 import { defaultCpuid } from "./cpu/cpuid.ts";
 import * as L from "./cpu/layout.ts";
+import { refreshClock } from "./cpu/msr.ts";
 import type { IoeventEntry } from "./exits.ts";
 import { FIRST_VCPU, interpreter } from "./interpreter.ts";
 import type { SoftwareKvm, SoftwareKvmOptions } from "./kvm.ts";
@@ -124,6 +125,7 @@ export class SoftwareVm implements Vm {
 
 	setClock(nanoseconds: bigint): void {
 		this.clockOffset = this.now() - Number(nanoseconds);
+		for (const { core } of this.vcpus) refreshClock(core.cpu);
 	}
 
 	/** Nanoseconds since 1970 when kvm-clock was 0. */
