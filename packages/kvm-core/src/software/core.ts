@@ -220,7 +220,7 @@ export class ExecutionCore implements Core {
 	/** Where time and randomness come from. */
 	readTscNow: () => bigint = () => 0n;
 	writeTscNow: (value: bigint) => void = () => undefined;
-	clockNow: () => bigint = () => 0n;
+	clockAt: (tsc: bigint) => bigint = () => 0n;
 	wallClockNow: () => bigint = () => 0n;
 	randomNow: () => bigint = () => 0n;
 	readonly tscKhz: number = TSC_KHZ;
@@ -229,8 +229,8 @@ export class ExecutionCore implements Core {
 		return this.readTscNow();
 	}
 
-	clock(): bigint {
-		return this.clockNow();
+	clock(tsc: bigint): bigint {
+		return this.clockAt(tsc);
 	}
 
 	wallClock(): bigint {

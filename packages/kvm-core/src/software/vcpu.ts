@@ -92,7 +92,7 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 			this.tscOffset = value - BigInt(Math.floor(vm.now()));
 			this.apic?.tscChanged();
 		};
-		core.clockNow = () => vm.getClock();
+		core.clockAt = (tsc) => vm.clockAt(Number(BigInt.asIntN(64, tsc - this.tscOffset)));
 		core.wallClockNow = () => vm.wallClock();
 		core.randomNow = () => vm.random();
 		if (this.apic !== undefined && irqchip !== undefined) {

@@ -120,7 +120,12 @@ export class SoftwareVm implements Vm {
 	}
 
 	getClock(): bigint {
-		return BigInt(Math.floor(this.now() - this.clockOffset));
+		return this.clockAt(this.now());
+	}
+
+	/** kvm-clock at a time of the engine's clock. */
+	clockAt(now: number): bigint {
+		return BigInt(Math.floor(now - this.clockOffset));
 	}
 
 	setClock(nanoseconds: bigint): void {

@@ -21,3 +21,19 @@ test("setting the VM's clock shows in the guest's kvm-clock page", () => {
 	// The scale that leads from one to the other: 1 ns a tick.
 	expect([page.getUint32(24, true), page.getInt8(28)]).toEqual([0x8000_0000, 1]);
 });
+
+test("the vCPUs' pages are of one clock, however long they take to write", () => {
+	let now = 0;
+	const ticking = () => (now += 1000);
+	const vm = openKvm({ time: { kind: "wall", now: ticking } }).createVm({ memoryBytes: 1 << 20, vcpus: 2 });
+	const memory = vm.createMemory(1 << 20);
+	vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0, memorySize: 1 << 20, memory });
+	const view = memory.view(0x5000, 0x1000);
+	const page = new DataView(view.buffer, view.byteOffset, view.byteLength);
+	const offsets = [0, 1].map((id) => {
+		vm.createVcpu(id).setMsrs([{ index: SYSTEM_TIME, data: BigInt(0x5001 + id * 64) }]);
+		// The TSC counts nanoseconds, so that the difference is what a reading adds to it.
+		return page.getBigUint64(id * 64 + 16, true) - page.getBigUint64(id * 64 + 8, true);
+	});
+	expect(offsets[0]).toBe(offsets[1]);
+});

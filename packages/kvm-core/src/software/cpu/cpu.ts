@@ -103,8 +103,8 @@ export interface Core {
 	debugChanged(): void;
 	/** 64 random bits for RDRAND and RDSEED. */
 	random(): bigint;
-	/** kvm-clock now, in nanoseconds; it and the TSC are the same time at different rates. */
-	clock(): bigint;
+	/** kvm-clock, in nanoseconds, at the moment when the TSC shows `tsc`: both are the same time at different rates. */
+	clock(tsc: bigint): bigint;
 	/** Nanoseconds since 1970 when kvm-clock was 0. */
 	wallClock(): bigint;
 	/** Rate of the TSC. */

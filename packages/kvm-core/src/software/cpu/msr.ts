@@ -81,9 +81,11 @@ slot(MSR_WALL_CLOCK, () => true, {
 export function refreshClock(cpu: Cpu): void {
 	const value = cpu.get64(MSR_SYSTEM_TIME_AT);
 	if ((value & 1n) === 0n) return;
+	// Of one moment: what differs between the vCPUs' pages lets time go back from one to the other.
+	const tsc = cpu.core.readTsc();
 	writeTimeInfo(cpu.mmu.memory, Number(value & ~3n), {
-		tsc: cpu.core.readTsc(),
-		nanoseconds: cpu.core.clock(),
+		tsc,
+		nanoseconds: cpu.core.clock(tsc),
 		tscKhz: cpu.core.tscKhz,
 	});
 }
