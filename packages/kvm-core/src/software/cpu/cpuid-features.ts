@@ -49,6 +49,7 @@ export type Feature =
 	| "fcs-fds-deprecated"
 	| "rdseed"
 	| "smap"
+	| "pcommit"
 	| "clflushopt"
 	| "clwb"
 	| "umip"
@@ -121,6 +122,7 @@ export const FEATURES: Readonly<Record<Feature, FeatureBit>> = {
 	"fcs-fds-deprecated": [7, "ebx", 13],
 	rdseed: [7, "ebx", 18],
 	smap: [7, "ebx", 20],
+	pcommit: [7, "ebx", 22],
 	clflushopt: [7, "ebx", 23],
 	clwb: [7, "ebx", 24],
 	umip: [7, "ecx", 2],

@@ -197,6 +197,7 @@ export const moves: readonly Instruction[] = [
 	define("sfence", "NP 0F AE /7 mod=3", "", nothing),
 	define("clflush", "NP 0F AE /7 mod=m", "Mb", touch),
 	define("clflushopt", "66 0F AE /7 mod=m", "Mb", touch),
+	define("pcommit", "66 0F AE /7 mod=3 rm=0", "", nothing),
 	define("clwb", "66 0F AE /6 mod=m", "Mb", touch),
 	define("cmpxchg8b", "0F C7 /1 mod=m", "M", compareExchangeDouble, { attributes: ["lock", "sized", "aligned"] }),
 ];
