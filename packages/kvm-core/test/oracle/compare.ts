@@ -30,6 +30,10 @@ export function compare(
 		if (wanted !== actual) differences.push(`${what} ${hex(wanted)}, got ${hex(actual)}`);
 	};
 	if (want.trap === END_SYSCALL || want.trap === END_TIMEOUT) return [];
+	// Bit 17 is AMD's: the engine's CPUID is not.
+	if ((new DataView(want.fx.buffer, want.fx.byteOffset).getUint32(FX.mxcsr, true) & 0x2_0000) !== 0) return [];
+	// Masked stores across 4 GiB: whether the limit or the page is looked at first is the processor's choice.
+	if (/\bmaskmov/.test(name) && FAULTS.includes(want.trap) && FAULTS.includes(got.trap)) return [];
 	// Where both operands of a comparison fault, which of them is told is the processor's choice.
 	if (/\bcmps\b/.test(name) && FAULTS.includes(want.trap) && FAULTS.includes(got.trap)) return [];
 	expect("vector", want.trap, got.trap);

@@ -238,7 +238,9 @@ export class Decoder {
 			: (mode & (MODE_FLAT | MODE_STACK_32)) === (MODE_FLAT | MODE_STACK_32)
 				? "flat32"
 				: "segmented";
-		const used = segment >= 0 ? segment : defaultSegment;
+		// ES:rDI takes no override.
+		const overridden = segment >= 0 && (!row.string || row.readsSource);
+		const used = overridden ? segment : defaultSegment;
 		let rm: RmKind = "register";
 		if (memory || string) {
 			const flat = long || (mode & MODE_FLAT) !== 0;

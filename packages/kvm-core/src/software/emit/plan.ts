@@ -83,6 +83,8 @@ export interface Row {
 	readonly lockable: boolean;
 	readonly repeats: boolean;
 	readonly string: boolean;
+	/** A string instruction with a DS:rSI operand. */
+	readonly readsSource: boolean;
 	readonly stack: boolean;
 	readonly address: boolean;
 	readonly ends: boolean;
@@ -143,6 +145,7 @@ export function prepareRows(table: readonly Instruction[]): Row[] {
 			lockable: has("lock"),
 			repeats: has("rep"),
 			string: has("string"),
+			readsSource: operands.some(({ string }) => string === "source"),
 			stack: has("stack"),
 			address: has("address"),
 			ends: has("ends"),

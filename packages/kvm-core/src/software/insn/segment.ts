@@ -177,7 +177,9 @@ function bound(cpu: Cpu, insn: DecodedInsn): void {
 	const bits = size * 8;
 	const signed = (value: number): bigint => BigInt.asIntN(bits, BigInt(value));
 	const index = signed(size === 2 ? cpu.gpr16(insn.reg) : cpu.gpr32(insn.reg));
-	if (index < signed(cpu.memory.read(at, size)) || index > signed(cpu.memory.read(at + BigInt(size), size))) {
+	// Both bounds are read before either is looked at.
+	const [lower, upper] = [cpu.memory.read(at, size), cpu.memory.read(at + BigInt(size), size)];
+	if (index < signed(lower) || index > signed(upper)) {
 		cpu.raise(5);
 	}
 }
