@@ -86,6 +86,7 @@ const EXCLUDED: readonly (readonly [RegExp, string])[] = [
 	],
 	[/^f(sin|cos|sincos|ptan|patan|2xm1|yl2x|yl2xp1)$/, "last digits differ between CPUs"],
 	[/^(rcpps|rcpss|rsqrtps|rsqrtss)$/, "an approximation whose table is the vendor's"],
+	[/^pcommit$/, "withdrawn before any processor had it"],
 ];
 
 /** Why a row is not compared, or undefined. */
