@@ -43,8 +43,8 @@ interface Ready {
 }
 
 const RSP = 4;
-/** With LOCK before it, AMD's processors read CR0 as CR8. */
-const ALTERNATIVE_CR8 = /^0F 2[02]/;
+/** With LOCK before them, AMD's processors read CR0 as CR8, and execute VERW as if it were not there. */
+const LOCK_MEANS_MORE = /^0F (2[02]|00 \/5)/;
 const ARITHMETIC_FLAGS = 0x8d5n;
 
 /** What one instruction may use and has used up. */
@@ -212,7 +212,7 @@ export class Generator {
 		}
 		const memory = encoding.modrm && encoding.mod !== "register" && (encoding.mod === "memory" || rng.chance(50));
 		if (
-			row.attributes.includes("lock") ? memory && rng.chance(20) : !ALTERNATIVE_CR8.test(row.opcode) && rng.chance(0.5)
+			row.attributes.includes("lock") ? memory && rng.chance(20) : !LOCK_MEANS_MORE.test(row.opcode) && rng.chance(0.5)
 		)
 			prefixes.push(0xf0);
 		if (row.attributes.includes("rep")) {
