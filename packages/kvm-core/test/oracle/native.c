@@ -339,7 +339,8 @@ int main(void)
 		fail("fsgsbase");
 	}
 	map();
-	hello[3] = make_ldt();
+	/* Bit 0: 16-bit segments are to be had. Bit 1: CPUID.7.ECX.OSPKE, protection keys are on. */
+	hello[3] = make_ldt() | (c >> 4 & 1) << 1;
 	catch_signals();
 	confine();
 	host_fs = rdfsbase();
