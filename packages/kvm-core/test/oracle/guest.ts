@@ -91,6 +91,7 @@ const GDT: readonly (readonly [index: number, descriptor: Descriptor])[] = [
 	[4, { base: 0, limit: 0xfffff, access: 0xfb, flags: 12 }],
 	[5, { base: 0, limit: 0xfffff, access: 0xf3, flags: 12 }],
 	[6, { base: 0, limit: 0xfffff, access: 0xfb, flags: 10 }],
+	[15, { base: 0, limit: 0, access: 0xf5, flags: 4 }],
 ];
 
 /** The same as in native.c: Linux sets the accessed bit, DPL 3, and AVL for `useable`. */
