@@ -341,7 +341,10 @@ export interface Ioevent {
 /** A virtual processor. */
 export interface Vcpu extends OptionalVcpuOperations {
 	readonly id: number;
-	/** How long `run` may go on before it returns `intr`. */
+	/**
+	 * How long `run` may go on before it returns `intr`. On the hardware engine 200 ms are the most, because the thread
+	 * cannot be ended meanwhile.
+	 */
 	setSlice(slice: { milliseconds?: number; instructions?: number }): void;
 	run(): VcpuExit;
 	/** Makes the current or next `run` return `intr`. */
