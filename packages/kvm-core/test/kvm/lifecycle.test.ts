@@ -54,7 +54,7 @@ const spin = (engine: "software" | "hardware"): string => `
 const inWorker = (engine: "software" | "hardware"): string => `
 	import { Worker } from "node:worker_threads";
 	const worker = new Worker(${JSON.stringify(
-		`(async () => {${setup(engine)} vcpu.setSlice({ milliseconds: 60000 }); console.log("spinning"); for (;;) vcpu.run(); })();`,
+		`(async () => {${setup(engine)} vcpu.setSlice({ milliseconds: 60000 }); (await import("node:fs")).writeSync(1, "spinning"); for (;;) vcpu.run(); })();`,
 	)}, { eval: true });
 `;
 
@@ -62,7 +62,7 @@ const inWorker = (engine: "software" | "hardware"): string => `
 async function timeToEnd(script: string, signal?: NodeJS.Signals): Promise<{ milliseconds: number; ended: string }> {
 	const child = spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: ["ignore", "pipe", "ignore"] });
 	const ended = new Promise<string>((resolve) => child.on("exit", (code, by) => resolve(String(by ?? code))));
-	await new Promise((resolve) => child.stdout.once("data", resolve));
+	await Promise.race([new Promise((resolve) => child.stdout.once("data", resolve)), ended]);
 	await new Promise((resolve) => setTimeout(resolve, 100));
 	const before = performance.now();
 	if (signal !== undefined) child.kill(signal);
@@ -149,11 +149,13 @@ describe.skipIf("reason" in opened)(`the hardware engine gives way${reason}`, ()
 		const kicked = 40;
 		const before = performance.now();
 		for (let i = 0; i < kicked; i++) {
+			// A kick that comes before KVM_RUN is entered again is none.
+			await new Promise((resolve) => setTimeout(resolve, 10));
 			const runs = Atomics.load(flags, 1);
 			expect(kicks.kick(Atomics.load(flags, 0))).toBe(true);
 			Atomics.wait(flags, 1, runs, 1000);
 		}
-		expect(performance.now() - before).toBeLessThan(kicked * 100);
+		expect(performance.now() - before).toBeLessThan(kicked * 150);
 		await worker.terminate();
 		expect(kicks.kick(Atomics.load(flags, 0))).toBe(false);
 	});
