@@ -1,10 +1,10 @@
 import { closeSync, openSync } from "node:fs";
 import { KvmError } from "../kvm/errors.ts";
-import type { CapabilityName, CpuidEntry, CreateVmOptions, Kvm, Vm } from "../kvm/types.ts";
+import type { CapabilityName, CpuidEntry, CreateVmOptions, Kvm, MsrEntry, Vm } from "../kvm/types.ts";
 import { HardwareUnavailableError } from "./errors.ts";
 import { KVM } from "./ioctls.ts";
 import { type Libc, loadLibc } from "./libc.node.ts";
-import { readCpuidList } from "./vcpu.node.ts";
+import { readCpuidList, readMsrs } from "./vcpu.node.ts";
 import { checkExtension, HardwareVm } from "./vm.node.ts";
 
 const API_VERSION = 12;
@@ -118,15 +118,23 @@ class HardwareKvm implements Kvm {
 	}
 
 	getMsrIndexList(): number[] {
-		const room = 1024;
-		const list = new Uint32Array(1 + room);
-		list[0] = room;
-		this.#libc.ioctlBuffer(this.#open(), KVM.GET_MSR_INDEX_LIST, new Uint8Array(list.buffer), "KVM_GET_MSR_INDEX_LIST");
-		return [...list.subarray(1, 1 + list[0])];
+		return this.#indices(KVM.GET_MSR_INDEX_LIST, "KVM_GET_MSR_INDEX_LIST");
 	}
 
-	createVm(_options?: CreateVmOptions): Vm {
-		const fd = this.#libc.ioctl(this.#open(), KVM.CREATE_VM, 0, "KVM_CREATE_VM");
+	getEmulatedCpuid(): CpuidEntry[] {
+		return readCpuidList(this.#libc, this.#open(), KVM.GET_EMULATED_CPUID, "KVM_GET_EMULATED_CPUID");
+	}
+
+	getMsrFeatureIndexList(): number[] {
+		return this.#indices(KVM.GET_MSR_FEATURE_INDEX_LIST, "KVM_GET_MSR_FEATURE_INDEX_LIST");
+	}
+
+	getMsrs(indices: readonly number[]): MsrEntry[] {
+		return readMsrs(this.#libc, this.#open(), indices);
+	}
+
+	createVm(options: CreateVmOptions = {}): Vm {
+		const fd = this.#libc.ioctl(this.#open(), KVM.CREATE_VM, options.type ?? 0, "KVM_CREATE_VM");
 		const vm = new HardwareVm(this.#libc, fd, this.getVcpuMmapSize(), (closed) => this.#vms.delete(closed));
 		this.#vms.add(vm);
 		return vm;
@@ -137,6 +145,14 @@ class HardwareKvm implements Kvm {
 		for (const vm of [...this.#vms]) vm.close();
 		this.#closed = true;
 		closeSync(this.#fd);
+	}
+
+	#indices(request: number, name: string): number[] {
+		const room = 1024;
+		const list = new Uint32Array(1 + room);
+		list[0] = room;
+		this.#libc.ioctlBuffer(this.#open(), request, new Uint8Array(list.buffer), name);
+		return [...list.subarray(1, 1 + list[0])];
 	}
 
 	#open(): number {

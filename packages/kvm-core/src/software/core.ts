@@ -46,6 +46,8 @@ export type CoreStop =
 	/** Code is fetched from where there is no memory. */
 	| "no-memory";
 
+const PF = 14;
+
 /** Where external interrupts come from. */
 export interface InterruptSource {
 	/** Whether a maskable interrupt waits. */
@@ -88,6 +90,8 @@ export class ExecutionCore implements Core {
 	 * device twice.
 	 */
 	answered = -1;
+	/** By KVM's names: page faults of the guest's own, TLB flushes, pages flushed one by one. */
+	readonly counts = { pf_guest: 0, tlb_flush: 0, invlpg: 0 };
 	private readonly physical: PhysicalMemory;
 	private readonly plan: HandlerPlan;
 	private readonly insn: SystemInsn;
@@ -198,11 +202,13 @@ export class ExecutionCore implements Core {
 	// ---- Core: what instructions change beyond the state page --------------------------------------------------
 
 	flushTlb(keepGlobal: boolean): void {
+		this.counts.tlb_flush++;
 		this.translator.flush(keepGlobal);
 		this.refetch = true;
 	}
 
 	flushPage(linear: bigint): void {
+		this.counts.invlpg++;
 		this.translator.flushPage(Number(linear & 0xffff_ffffn));
 		this.refetch = true;
 	}
@@ -566,6 +572,7 @@ export class ExecutionCore implements Core {
 
 	private queueException(vector: number, errorCode: number): void {
 		const { cpu } = this;
+		if (vector === PF) this.counts.pf_guest++;
 		cpu.set32(EXCEPTION, 1);
 		cpu.set32(EXCEPTION_VECTOR, vector);
 		cpu.i32[EXCEPTION_ERROR >> 2] = errorCode;
@@ -668,6 +675,11 @@ export class ExecutionCore implements Core {
 		if (!code.hasRoom) return this.redirect(pc);
 		const rip = this.ripOf(pc);
 		const linear = this.cutRip(rip + cpu.get64(L.SEG_BASE + L.CS * 8));
+		const left = 0x1000n - (linear & 0xfffn);
+		if (cpu.get32(L.CODE_64) === 0 && rip + left > BigInt(cpu.segmentLimit(L.CS))) {
+			this.queueFault(GP, 0, pc);
+			return 0;
+		}
 		const page = this.fetchPage(linear, pc);
 		if (page === undefined) return 0;
 		const next = this.cutRip((linear & ~0xfffn) + 0x1000n);

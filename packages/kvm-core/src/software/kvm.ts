@@ -1,4 +1,5 @@
 import { KvmError } from "../kvm/errors.ts";
+import { KvmWithoutOptions } from "../kvm/optional.ts";
 import type { CpuidEntry, CreateVmOptions, Kvm, Vm } from "../kvm/types.ts";
 import { type TimeSource, TSC_KHZ } from "./clock.ts";
 import { defaultCpuid } from "./cpu/cpuid.ts";
@@ -50,13 +51,14 @@ const CAPABILITIES: Readonly<Record<string, number>> = {
 };
 
 /** /dev/kvm's software twin. */
-export class SoftwareKvm implements Kvm {
+export class SoftwareKvm extends KvmWithoutOptions implements Kvm {
 	readonly engine = "software";
 	private readonly options: SoftwareKvmOptions;
 	private readonly vms = new Set<SoftwareVm>();
 	private closed = false;
 
 	constructor(options: SoftwareKvmOptions) {
+		super();
 		this.options = options;
 	}
 
@@ -98,6 +100,7 @@ export class SoftwareKvm implements Kvm {
 
 	createVm(options: CreateVmOptions = {}): Vm {
 		if (this.closed) throw new KvmError("ENODEV", "KVM_CREATE_VM", "this handle is closed");
+		if ((options.type ?? 0) !== 0) throw new KvmError("EINVAL", "KVM_CREATE_VM", `there is no type ${options.type}`);
 		const vcpus = options.vcpus ?? 1;
 		if (!Number.isInteger(vcpus) || vcpus < 1 || vcpus > MAX_VCPUS) {
 			throw new KvmError("EINVAL", "KVM_CREATE_VM", `${vcpus} vCPUs; 1 to ${MAX_VCPUS} can be had`);
