@@ -61,6 +61,7 @@ export interface GuestOptions {
 
 /** A machine with something in it, ready to run. */
 export interface Guest {
+	readonly machine: Machine;
 	run(): Promise<MachineExit>;
 	/** @returns how many bytes there was room for */
 	serialInput(bytes: Uint8Array): number;
@@ -136,6 +137,7 @@ export function startGuest(options: GuestOptions): Guest {
 	}
 	const index = (name: PortName): number => PORTS.indexOf(name);
 	return {
+		machine,
 		run: () => machine.run(),
 		serialInput: (bytes) => machine.board.serial.input(bytes),
 		serialListening: () => (machine.board.serial.save().ier & RECEIVE_INTERRUPT) !== 0,
