@@ -33,7 +33,7 @@ export class RingConsumer {
 	private released: number;
 	private seenHead: number;
 	private packets: number;
-	private pendingRecords = 0;
+	private releasedPackets: number;
 	private pendingBytes = 0;
 
 	constructor(view: RingView, options: ConsumerOptions = {}) {
@@ -45,7 +45,7 @@ export class RingConsumer {
 		this.scratch = view.bytes.subarray(this.scratchStart, this.scratchStart + view.scratch);
 		const { words, base } = view;
 		this.position = this.released = this.seenHead = Atomics.load(words, base + Word.tail);
-		this.packets = Atomics.load(words, base + Word.received);
+		this.packets = this.releasedPackets = Atomics.load(words, base + Word.received);
 	}
 
 	/** Whether the producer closed; records published before are still to be read. */
@@ -85,14 +85,15 @@ export class RingConsumer {
 			if (this.position === this.seenHead && !this.refresh()) return false;
 			length = words[data >> 2]!;
 		}
-		if (length < 0 || length > capacity) throw this.corrupt(at, length);
 		const size = (RECORD_HEADER + length + 7) & ~7;
-		if (at + size > capacity || size > (this.seenHead - this.position) >>> 0) throw this.corrupt(at, length);
+		const waiting = (this.seenHead - this.position) >>> 0;
+		// A length below zero or beyond the ring is beyond what waits; a record must end where the ring does, too.
+		if (length >>> 0 > waiting || size > waiting || at + size > capacity) throw this.corrupt(at, length);
 		this.offset = data + at + RECORD_HEADER;
 		this.length = length;
 		this.meta = words[((data + at) >> 2) + 1]!;
 		this.position = (this.position + size) | 0;
-		this.pendingRecords++;
+		this.packets = (this.packets + 1) | 0;
 		this.pendingBytes += length;
 		return true;
 	}
@@ -122,15 +123,13 @@ export class RingConsumer {
 		if (this.position === this.released) return;
 		const { words, floats, base, producerBell } = this.view;
 		this.released = this.position;
-		this.packets = (this.packets + this.pendingRecords) | 0;
-		Atomics.store(words, base + Word.received, this.packets);
-		Atomics.store(words, base + Word.tail, this.position);
 		const stat = base >> 1;
-		floats[stat + Stat.received]! += this.pendingRecords;
+		floats[stat + Stat.received]! += (this.packets - this.releasedPackets) | 0;
 		floats[stat + Stat.receivedBytes]! += this.pendingBytes;
+		words[base + Word.received] = this.releasedPackets = this.packets;
 		words[base + Word.consumerBeat]!++;
-		this.pendingRecords = 0;
 		this.pendingBytes = 0;
+		Atomics.store(words, base + Word.tail, this.position);
 		if (Atomics.load(words, producerBell) === 1 && Atomics.compareExchange(words, producerBell, 1, 0) === 1) {
 			this.view.sleeper.wake(producerBell);
 		}
