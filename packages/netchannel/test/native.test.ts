@@ -4,7 +4,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openLink, openPacket, openTap, openTun, openUdpBatch, openUnixDatagram } from "../src/index.node.ts";
-import { compileFilter, createChannel, createSwitch, type Link } from "../src/index.ts";
+import {
+	compileFilter,
+	createChannel,
+	createNetchannels,
+	createSwitch,
+	type Link,
+	netchannelControl,
+} from "../src/index.ts";
 import { linkCompliance } from "../src/testing/index.ts";
 import { answerEcho } from "./support/echo.ts";
 import { makeNamespace, noNamespaces } from "./support/netns.ts";
@@ -56,6 +63,63 @@ describe.skipIf(notLinux !== undefined)(`datagrams through koffi${because(notLin
 			});
 			return { near, far };
 		},
+	});
+
+	linkCompliance("vfkit's datagrams", {
+		describe,
+		test,
+		setup: async () => {
+			const [a, b] = [join(folder, `d${serial++}`), join(folder, `d${serial++}`)];
+			const far = await openLink(`vfkit-listen:${b}`);
+			expect(far.carrier).toBe(false);
+			expect(far.send(makePacket())).toBe(true);
+			const near = await openLink(`vfkit:${b}?local=${a}`);
+			await until(() => far.carrier === true);
+			return { near, far };
+		},
+	});
+
+	test("a virtual machine that says hello again is answered under its new name", async () => {
+		const path = join(folder, "net");
+		const far = await openLink(`vfkit-listen:${path}`);
+		for (const life of ["first", "second"]) {
+			const near = await openLink(`vfkit:${path}?local=${join(folder, life)}`);
+			let received = 0;
+			near.onFrame = () => received++;
+			far.onFrame = () => far.send(makePacket());
+			near.send(makePacket());
+			await until(() => received === 1);
+			near.close();
+		}
+		far.close();
+		await expect(openLink(`vfkit:${path}?local=${join(folder, "third")}`)).rejects.toMatchObject({
+			code: "ERR_LINK_NOT_FOUND",
+			errnoName: "ENOENT",
+		});
+	});
+
+	test("a blocking receive in the thread that has the link, and the original's recv with a timeout", async () => {
+		const [a, b] = [join(folder, "wait-a"), join(folder, "wait-b")];
+		const near = await openUnixDatagram({ local: a, remote: b });
+		const far = await openUnixDatagram({ local: b, remote: a });
+		const channels = createNetchannels({ link: far });
+		const channel = channels.createChannel({ localPort: 53 });
+		near.send(makePacket({ dport: 54 }));
+		near.send(makePacket({ sport: 7 }));
+		near.wait?.(0);
+		await Promise.resolve();
+		expect(channel.recvBlocking(5000)?.bytes).toEqual(makePacket({ sport: 7 }));
+		expect(channel.recvBlocking(5)).toBeUndefined();
+		const buf = new Uint8Array(100);
+		expect(netchannelControl({ channels, cmd: "recv", fd: channel.fd, buf, timeout: 5 }).ret).toBe(-110);
+		near.send(makePacket({ sport: 8 }));
+		await Promise.resolve();
+		expect(netchannelControl({ channels, cmd: "recv", fd: channel.fd, buf, timeout: 5000 }).ret).toBe(
+			makePacket().length,
+		);
+		channels.close();
+		near.close();
+		far.close();
 	});
 
 	test("a path in use, and one too long", async () => {

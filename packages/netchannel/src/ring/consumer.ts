@@ -80,6 +80,7 @@ export class RingConsumer {
 		let at = this.position & this.mask;
 		let length = words[(data + at) >> 2]!;
 		if (length === WRAP) {
+			if (capacity - at > (this.seenHead - this.position) >>> 0) throw this.corrupt(at, length);
 			this.position = (this.position + capacity - at) | 0;
 			at = 0;
 			if (this.position === this.seenHead && !this.refresh()) return false;
