@@ -69,10 +69,11 @@ export function everyLink(core, node, { folder, space, tag, mapped }) {
 			"ring between processes": async () => {
 				const ring = await node.createProcessRing({ capacity: 65536 });
 				const producer = ring.producer();
-				const consumer = (await node.openProcessRing(ring.path)).consumer();
+				const other = await node.openProcessRing(ring.path);
+				const consumer = other.consumer();
 				producer.send(new Uint8Array(100));
 				if (consumer.recv()?.length !== 100) throw new Error("the ring between processes lost its record");
-				return [{ send: () => true, close: () => ring.close() }];
+				return [{ send: () => true, close: () => [ring, other].map((end) => end.close()) }];
 			},
 		}),
 	};
