@@ -293,6 +293,17 @@ describe("refuses", () => {
 		expect(code(() => consumer.next())).toBe("ERR_RING_CORRUPT");
 	});
 
+	test("an index that goes back behind what was read", () => {
+		const { handle, producer, consumer } = open({ shared: false, capacity: 256 });
+		producer.send(bytes(1));
+		producer.send(bytes(2));
+		expect([consumer.next(), consumer.next()]).toEqual([true, true]);
+		const words = new Int32Array(handle.memory as ArrayBuffer);
+		words[168] = -2000;
+		words[32] = 16;
+		expect(code(() => consumer.next())).toBe("ERR_RING_CORRUPT");
+	});
+
 	test("any words at all in the whole ring, before it is opened and after: typed errors, nothing outside, no end missed", () => {
 		const word = fc.oneof(fc.integer(), fc.constantFrom(-1, 0, 1, 7, 8, 256, 640, 2 ** 30, 2 ** 31 - 1, -(2 ** 31)));
 		const writes = fc.array(fc.tuple(fc.nat(640 / 4 + 256 / 4 - 1), word), { maxLength: 12 });

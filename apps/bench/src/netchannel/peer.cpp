@@ -132,16 +132,21 @@ static void pingpong(long count) {
       ring.tail.store(turn);
     }
   });
-  std::vector<double> times(count);
-  for (uint32_t turn = 1; turn <= count; turn++) {
+  // In groups, as on the other sides.
+  const long group = 50;
+  std::vector<double> times(count / group);
+  uint32_t turn = 0;
+  for (double &time : times) {
     auto start = Clock::now();
-    ring.head.store(turn);
-    while (ring.tail.load() != turn) {}
-    times[turn - 1] = since(start) * 1e6;
+    for (long index = 0; index < group; index++) {
+      ring.head.store(++turn);
+      while (ring.tail.load() != turn) {}
+    }
+    time = since(start) * 1e6 / group;
   }
   other.join();
   std::sort(times.begin(), times.end());
-  printf("%f\n", times[count / 2]);
+  printf("%f\n", times[times.size() / 2]);
 }
 
 const int SLOTS = 64;
@@ -157,6 +162,8 @@ static void slots(size_t bytes) {
 }
 
 static void flood(const char *host, int port, long count, double rate, int from) {
+  // On a busy machine the sender would be what is measured; whoever may not do this does without.
+  setpriority(PRIO_PROCESS, 0, -10);
   int fd = socket(AF_INET, SOCK_DGRAM, 0);
   sockaddr_in to{};
   to.sin_family = AF_INET;

@@ -24,7 +24,7 @@ export class DatagramBatch {
 	/** Bytes of each. */
 	readonly slotBytes: number;
 	private readonly libc: Libc;
-	private readonly memory: Uint8Array;
+	private readonly memory: Uint8Array<ArrayBuffer>;
 	private readonly vectors: BigUint64Array;
 	private readonly headers: Uint8Array;
 	private readonly lengths: Uint32Array;
@@ -81,8 +81,7 @@ export class DatagramBatch {
 
 	/** A received datagram, in place until the next {@link receive}. */
 	received(slot: number): Uint8Array {
-		const at = slot * this.slotBytes;
-		return this.memory.subarray(at, at + this.lengths[slot * 16 + LENGTH_WORD]!);
+		return new Uint8Array(this.memory.buffer, slot * this.slotBytes, this.lengths[slot * 16 + LENGTH_WORD]!);
 	}
 
 	/** Where a received datagram came from: a copy of the socket address. */

@@ -50,7 +50,7 @@ const LONGEST_READ = 65536 + 64 + VNET_HEADER_BYTES;
 class TapLink extends DescriptorLink {
 	private readonly header: number;
 	private readonly busy = new BusyPoll();
-	private readonly input: Uint8Array = new Uint8Array(LONGEST_READ);
+	private readonly input: Uint8Array<ArrayBuffer> = new Uint8Array(LONGEST_READ);
 	private readonly output: Uint8Array = new Uint8Array(LONGEST_READ);
 
 	constructor(libc: Libc, fd: number, options: LinkOptions, features: LinkFeatures, header: number) {
@@ -80,7 +80,10 @@ class TapLink extends DescriptorLink {
 			looks = -1;
 			count++;
 			if (length <= header) this.rxDropped++;
-			else this.deliver(input.subarray(header, length), header === 0 ? undefined : readVnetHeader(input, 0));
+			else {
+				const frame = new Uint8Array(input.buffer, header, length - header);
+				this.deliver(frame, header === 0 ? undefined : readVnetHeader(input, 0));
+			}
 		}
 	}
 

@@ -26,6 +26,7 @@ export class RingConsumer {
 	/** Its meta word. */
 	meta = 0;
 	private readonly view: RingView;
+	private readonly buffer: ArrayBufferLike;
 	private readonly spin: number;
 	private readonly mask: number;
 	private readonly scratchStart: number;
@@ -39,6 +40,7 @@ export class RingConsumer {
 	constructor(view: RingView, options: ConsumerOptions = {}) {
 		this.view = view;
 		this.bytes = view.bytes;
+		this.buffer = view.bytes.buffer;
 		this.spin = options.spin ?? 1000;
 		this.mask = view.capacity - 1;
 		this.scratchStart = view.scratchOffset + view.scratch;
@@ -101,7 +103,8 @@ export class RingConsumer {
 
 	/** The record that {@link next} found, in place: valid until {@link release}. */
 	record(): Uint8Array {
-		return this.bytes.subarray(this.offset, this.offset + this.length);
+		// Half the price of subarray, which asks for the species first; this is done for every record.
+		return new Uint8Array(this.buffer, this.offset, this.length);
 	}
 
 	/** Copies the record that {@link next} found into {@link scratch} at `offset`. Returns its length. */
@@ -238,10 +241,11 @@ export class RingConsumer {
 
 	private refresh(): boolean {
 		const head = Atomics.load(this.view.words, this.view.base + Word.head);
-		if ((head - this.released) >>> 0 > this.view.capacity) {
+		const ahead = (head - this.released) >>> 0;
+		if (ahead > this.view.capacity || ahead < (this.position - this.released) >>> 0) {
 			throw new RingError(
 				"ERR_RING_CORRUPT",
-				`the producer's index is ${(head - this.released) >>> 0} bytes ahead in a ring of ${this.view.capacity}`,
+				`the producer's index is ${ahead} bytes ahead in a ring of ${this.view.capacity}, or went back`,
 			);
 		}
 		this.seenHead = head;
