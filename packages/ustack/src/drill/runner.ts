@@ -279,7 +279,6 @@ class Run {
 
 	/** The connection asserts speak of: the socket's, or the newest one before anybody accepted it. */
 	private tested(): TcpConnection | undefined {
-		this.stack.now = this.now;
 		if (this.connection !== undefined) return this.connection;
 		let newest: TcpConnection | undefined;
 		for (const c of this.tcp.connections()) newest = c;
@@ -309,6 +308,7 @@ class Run {
 		}
 		if (untilSent && this.haveSent()) return;
 		this.now = Math.max(this.now, to);
+		this.stack.now = this.now;
 	}
 
 	/** Whether a packet of the tested connection waits to be compared; others nobody looks at. */

@@ -47,9 +47,13 @@ export class Sender {
 	}
 
 	private wrote(c: TcpConnection, count: number, joined: boolean): void {
+		this.socket.sendBuffer.added(c, count, joined);
+		if (this.left === 0) this.ending(c, joined);
+	}
+
+	/** The write's last byte has been taken: notifications are of it. */
+	private ending(c: TcpConnection, joined: boolean): void {
 		const { socket } = this;
-		socket.sendBuffer.added(c, count, joined);
-		if (this.left > 0) return;
 		const end = (c.dataSeq + c.sendRing.length) | 0;
 		if (this.zerocopy && this.total > 0) socket.errors.wroteZerocopy(end);
 		socket.errors.wrote(c, end, joined);
@@ -90,6 +94,7 @@ export class Sender {
 		}
 		if (this.left === this.total && this.total > 0) return { value: -1, errno: "EAGAIN" };
 		c.wantsWritable = this.left > 0;
+		if (this.left > 0) this.ending(c, false);
 		return { value: this.total - this.left };
 	}
 

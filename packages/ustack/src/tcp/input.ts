@@ -7,7 +7,7 @@ import { EVENT_CONNECT, EVENT_WRITABLE } from "./connection.ts";
 import { syncMss } from "./mss.ts";
 import { markLost, removeSegment } from "./queue.ts";
 import { stampOf } from "./rack.ts";
-import { quickAck, receiveData } from "./receive.ts";
+import { quickAck, receiveData, setDsack } from "./receive.ts";
 import { acknowledge, nonCongestionLoss } from "./recovery.ts";
 import { rttSample } from "./rtt.ts";
 import { after, before, distance } from "./seq.ts";
@@ -86,7 +86,13 @@ export function segmentArrives(c: TcpConnection, packet: Packet, s: SegmentIn): 
 		}
 	}
 	if ((flags & ACK) === 0) return;
+	const again = c.state === SYN_RECEIVED && (flags & SYN) !== 0;
 	if (!checkAck(c, packet, s)) return;
+	if (again) {
+		// A simultaneous open's SYN-ACK brings the SYN again.
+		setDsack(c, seq, (seq + 1) | 0);
+		c.ackNow = Math.max(1, c.ackNow);
+	}
 	if (c.tsOk && options.hasTimestamp && !after(seq, c.rcvWup) && ((options.tsVal - c.tsRecent) | 0) >= 0) {
 		c.tsRecent = options.tsVal;
 		c.tsRecentAt = now;

@@ -25,6 +25,7 @@ import { Cubic } from "./cubic.ts";
 import { FastOpen } from "./fastopen.ts";
 import { HyStartClassic, HyStartPlusPlus } from "./hystart.ts";
 import { establish, readSegment, type SegmentIn, segmentArrives, takeSynOptions } from "./input.ts";
+import { BUFFER_LIMITED, stopLimit } from "./limits.ts";
 import { Listener, type ListenOptions } from "./listener.ts";
 import { syncMss } from "./mss.ts";
 import { offeredWindow, output, sendConnectionReset, sendSyn } from "./output.ts";
@@ -854,6 +855,7 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 		if ((events & EVENT_END) !== 0) c.handlers?.onEnd?.(c);
 		if ((events & EVENT_WRITABLE) !== 0 && c.wantsWritable && c.sendRing.length < c.sendLimit) {
 			c.wantsWritable = false;
+			stopLimit(c, BUFFER_LIMITED, this.stack.now);
 			c.handlers?.onWritable?.(c);
 		}
 		if ((events & EVENT_CLOSE) !== 0 && !c.closeDelivered) {

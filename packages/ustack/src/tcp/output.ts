@@ -14,6 +14,7 @@ import { CA_CWR, CA_LOSS, CA_RECOVERY, CLOSED, ESTABLISHED, SYN_RECEIVED, SYN_SE
 import { armLossProbe, armRto, setRetransmit } from "./timers.ts";
 
 const MAX_PACKET = 65_535;
+const LEAST_BURST = 2;
 const CHECKSUM_AT = 16;
 /** What one connection sends per poll at most: little enough to stay in the processor's cache on both sides. */
 const BURST_BYTES = 262_144;
@@ -272,6 +273,8 @@ function sendNew(c: TcpConnection, now: number): boolean {
 	const { features } = c.path.iface.link ?? NO_LINK;
 	const canSegment = c.path.ops.family === 4 ? features.tso4 : features.tso6;
 	let budget = Math.min(c.layer.config.burstSegments, Math.max(2, Math.floor(BURST_BYTES / mss)));
+	const burst = burstSegments(c, mss);
+	let run = 0;
 	let limited = false;
 	let windowLimited = false;
 	let sent = false;
@@ -290,7 +293,8 @@ function sendNew(c: TcpConnection, now: number): boolean {
 			return true;
 		}
 		if (!sent && c.packetsOut === 0) idleRestart(c, now);
-		const room = distance((c.sndUna + c.sndWnd) | 0, c.sndNxt);
+		// An early connection's window counts from behind its SYN-ACK.
+		const room = distance((c.sndUna + c.sndWnd) | 0, c.sndNxt) + (c.earlyOpen ? 1 : 0);
 		const record = c.records.length > 0 ? distance(c.records[0]!, c.sndNxt) : available;
 		let length = Math.min(record, mss);
 		if (length > room) {
@@ -311,7 +315,10 @@ function sendNew(c: TcpConnection, now: number): boolean {
 			if (count > 1) length = count * mss;
 		}
 		const sendEnd = (c.sndNxt + length) | 0;
+		run += count;
 		let flags = pushDue(c, sendEnd) ? ACK | PSH : ACK;
+		const burstEnds = run > 1 && (run >= burst || endsBurst(c, record - length, room - length, mss));
+		if (burstEnds || (flags & PSH) !== 0) run = 0;
 		if (c.records[0] === sendEnd) c.records.shift();
 		const withFin = finDue && length === available && (room > length || length === 0);
 		if (withFin) flags |= FIN;
@@ -331,7 +338,7 @@ function sendNew(c: TcpConnection, now: number): boolean {
 		if (length < mss && length > 0) c.smallEnd = c.sndNxt;
 		// A reply soon after data: acknowledgements may ride on data from now on.
 		if (length > 0 && now - c.lastDataAt < c.ato) c.pingPong = true;
-		transmit(c, seq, length, flags, now, true, count > 1 ? mss : 0);
+		transmit(c, seq, length, burstEnds ? flags | PSH : flags, now, true, count > 1 ? mss : 0);
 		if (c.caState === CA_CWR || c.caState === CA_RECOVERY) c.prrOut += count;
 		budget -= count;
 		sent = true;
@@ -342,6 +349,21 @@ function sendNew(c: TcpConnection, now: number): boolean {
 }
 
 const NO_LINK = { features: { checksum: true, tso4: false, tso6: false, uso: false } };
+
+/**
+ * Segments Linux gives its interface at once: what is sent in a millisecond. It puts a PSH on the last of them, so that
+ * the peer hands them on.
+ */
+function burstSegments(c: TcpConnection, mss: number): number {
+	if (c.srtt === 0) return LEAST_BURST;
+	const perMs = (mss * c.cwnd * (c.cwnd < c.ssthresh / 2 ? 2 : 1.2)) / c.srtt;
+	return Math.max(LEAST_BURST, Math.floor(Math.min(perMs, MAX_PACKET) / mss));
+}
+
+/** Nothing can follow the segment just made in this burst: a window ends, or what is left is no whole segment. */
+function endsBurst(c: TcpConnection, left: number, room: number, mss: number): boolean {
+	return left < mss || room < mss || c.inFlight() + 1 >= c.cwnd;
+}
 
 /** Whether a segment ending at `end` closes what a write wanted pushed; marks before it are done with. */
 function pushDue(c: TcpConnection, end: number): boolean {

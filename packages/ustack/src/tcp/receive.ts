@@ -204,7 +204,8 @@ function pruneBlocks(c: TcpConnection): void {
 	for (let i = blocks.length - 2; i >= 0; i -= 2) if (!after(blocks[i + 1]!, c.rcvNxt)) blocks.splice(i, 2);
 }
 
-function setDsack(c: TcpConnection, start: number, end: number): void {
+/** The next acknowledgement reports a duplicate (RFC 2883). */
+export function setDsack(c: TcpConnection, start: number, end: number): void {
 	if (!c.sackOk || !c.layer.config.dsack) return;
 	c.hasDsack = true;
 	c.dsackStart = start;

@@ -1,4 +1,4 @@
-import type { TcpOptions } from "../wire/tcp.ts";
+import { SYN, type TcpOptions } from "../wire/tcp.ts";
 import type { TcpConnection } from "./connection.ts";
 import { BUSY, stopLimit } from "./limits.ts";
 import { markLost, removeSegment, unmarkLost } from "./queue.ts";
@@ -26,6 +26,8 @@ class AckOutcome {
 	hasEcho = false;
 	echo = 0;
 	priorUna = 0;
+	/** Highest sequence selectively acknowledged before. */
+	priorHighest = 0;
 	reordered = false;
 	reorderedFrom = 0;
 	/** When the latest sent of the segments acknowledged cumulatively left. */
@@ -54,6 +56,7 @@ export function acknowledge(
 	o.lastSent = 0;
 	o.ece = ece && c.ecnOk;
 	o.priorUna = c.sndUna;
+	o.priorHighest = c.highestSacked;
 	o.advanced = after(ack, c.sndUna);
 	o.hasEcho = c.tsOk && options.hasTimestamp && options.tsEcr !== 0;
 	o.echo = options.tsEcr;
@@ -120,7 +123,7 @@ function cumulative(c: TcpConnection, ack: number): void {
 		}
 		if (segment.retransmissions === 0 && !segment.sacked) {
 			if (o.firstRtt < 0) o.firstRtt = now - segment.sentAt;
-			if (!reordered) {
+			if (!reordered && (segment.flags & SYN) === 0) {
 				// The first of them is the lowest.
 				reordered = true;
 				reorderedFrom = segment.seq;
@@ -130,7 +133,7 @@ function cumulative(c: TcpConnection, ack: number): void {
 		if (segment.sacked) c.sackedOut--;
 		else if (c.sackOk) {
 			c.delivered++;
-			rackDelivered(c, segment, now, o.hasEcho ? o.echo : undefined);
+			if ((segment.flags & SYN) === 0) rackDelivered(c, segment, now, o.hasEcho ? o.echo : undefined);
 		}
 		if (segment.sentAt > o.lastSent) o.lastSent = segment.sentAt;
 		if (segment.lost) c.lostOut--;
@@ -139,7 +142,7 @@ function cumulative(c: TcpConnection, ack: number): void {
 		segment = next;
 	}
 	if (segment !== undefined && after(ack, segment.seq)) segment.seq = ack;
-	if (reordered && c.sackOk && before(reorderedFrom, c.highestSacked)) sawReordering(c, reorderedFrom);
+	if (reordered && c.sackOk && before(reorderedFrom, o.priorHighest)) sawReordering(c, reorderedFrom);
 	if (!c.sackOk && o.acked > 0) {
 		c.delivered += Math.max(1, o.acked - c.sackedOut);
 		c.sackedOut = o.acked - 1 >= c.sackedOut ? 0 : c.sackedOut - (o.acked - 1);
