@@ -56,7 +56,7 @@ export interface DrillResult {
 }
 
 const PROFILES: Record<DrillProfile, Partial<TcpConfig>> = {
-	linux: { answerUnsentAck: false, hystart: "linux" },
+	linux: { answerUnsentAck: false, cubicStyle: "linux" },
 	freebsd: { delayedAckMs: 100, congestion: "reno", minRtoMs: 230, rack: false, tlp: false },
 };
 

@@ -25,8 +25,10 @@ export interface TcpConfig {
 	frto: boolean;
 	/** Start again from the initial window after an idle RTO (RFC 5681 4.1). @default true */
 	slowStartAfterIdle: boolean;
-	/** HyStart++ (RFC 9406) with CUBIC, or Linux's earlier HyStart. @default true */
-	hystart: boolean | "linux";
+	/** Leave slow start with CUBIC before loss does: HyStart++ (RFC 9406), or Linux's earlier HyStart. @default true */
+	hystart: boolean;
+	/** RFC 9438's growth, or Linux's counting, which is slower to make up for what Reno would have. @default "rfc" */
+	cubicStyle: "rfc" | "linux";
 	/** RFC 6928. @default 10 */
 	initialWindowSegments: number;
 	/** @default 1000 */
@@ -102,6 +104,7 @@ export const DEFAULT_TCP_CONFIG: TcpConfig = {
 	frto: true,
 	slowStartAfterIdle: true,
 	hystart: true,
+	cubicStyle: "rfc",
 	initialWindowSegments: 10,
 	initialRtoMs: 1_000,
 	minRtoMs: 200,

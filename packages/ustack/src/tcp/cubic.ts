@@ -5,8 +5,8 @@ import type { SlowStartExit } from "./hystart.ts";
 /** RFC 9438's constants. */
 const BETA = 0.7;
 const C = 0.4;
-/** Reno grows a segment per this many windows acknowledged, to be as fast as CUBIC with its beta (RFC 9438 4.3). */
-const FRIENDLY = (1 + BETA) / (3 * (1 - BETA));
+/** Segments per window acknowledged that make Reno with CUBIC's beta as fast as Reno (RFC 9438 4.3). */
+const ALPHA = (3 * (1 - BETA)) / (1 + BETA);
 /** Growth while the bandwidth is unknown, and on the plateau: segments acknowledged per segment of growth. */
 const FIRST_COUNT = 20;
 const PLATEAU_WINDOWS = 100;
@@ -28,12 +28,17 @@ export class Cubic implements Congestion {
 	private count = 1;
 	/** The window Reno would have, and acknowledgements towards its next segment. */
 	private friendly = 0;
-	private friendlyAcks = 0;
+	/** The window at the last reduction. */
+	private prior = 0;
 	private counted = 0;
 	private delayMin = 0;
 
-	constructor(exit: SlowStartExit | undefined) {
+	private readonly gentle: boolean;
+
+	/** @param gentle - catch up with Reno segment by segment, as Linux does, not at once (RFC 9438 4.3) */
+	constructor(exit: SlowStartExit | undefined, gentle = false) {
 		this.exit = exit;
+		this.gentle = gentle;
 	}
 
 	onAck(connection: CongestionView, acked: number, now: number): void {
@@ -44,29 +49,24 @@ export class Cubic implements Congestion {
 		}
 		this.update(connection.cwnd, left, now);
 		this.grow(connection, left);
+		// As fast as Reno would be, at the least.
+		if (!this.gentle && this.friendly >= connection.cwnd + 1) connection.cwnd = Math.floor(this.friendly);
 	}
 
 	private update(cwnd: number, acked: number, now: number): void {
-		this.friendlyAcks += acked;
+		this.friendly += ((this.friendly >= this.prior ? 1 : ALPHA) * acked) / cwnd;
 		if (this.lastWindow === cwnd && this.lastTime >= 0 && now - this.lastTime <= UPDATE_MS) return;
-		if (this.epochStart < 0 || now > this.lastTime) this.follow(cwnd, acked, now);
-		// As fast as Reno would be, at the least.
-		const step = cwnd * FRIENDLY;
-		while (this.friendlyAcks > step) {
-			this.friendlyAcks -= step;
-			this.friendly++;
-		}
-		if (this.friendly > cwnd) this.count = Math.min(this.count, cwnd / (this.friendly - cwnd));
+		if (this.epochStart < 0 || now > this.lastTime) this.follow(cwnd, now);
+		if (this.gentle && this.friendly >= cwnd + 1) this.count = Math.min(this.count, cwnd / (this.friendly - cwnd));
 		this.count = Math.max(this.count, 2);
 	}
 
 	/** Where the cubic curve is one round trip from now, and how fast to go there. */
-	private follow(cwnd: number, acked: number, now: number): void {
+	private follow(cwnd: number, now: number): void {
 		this.lastWindow = cwnd;
 		this.lastTime = now;
 		if (this.epochStart < 0) {
 			this.epochStart = now;
-			this.friendlyAcks = acked;
 			this.friendly = cwnd;
 			if (this.lastMax <= cwnd) {
 				this.k = 0;
@@ -77,7 +77,9 @@ export class Cubic implements Congestion {
 			}
 		}
 		const t = (now - this.epochStart + this.delayMin) / 1000 - this.k;
-		const target = Math.floor(this.origin + C * t * t * t);
+		// Rounded towards the origin: the first segment back is due at once.
+		const offset = C * t * t * t;
+		const target = this.origin + Math.trunc(offset);
 		this.count = target > cwnd ? Math.floor(cwnd / (target - cwnd)) : PLATEAU_WINDOWS * cwnd;
 		if (this.lastMax === 0 && this.count > FIRST_COUNT) this.count = FIRST_COUNT;
 	}
@@ -104,9 +106,10 @@ export class Cubic implements Congestion {
 	ssthresh(connection: CongestionView): number {
 		this.epochStart = -1;
 		const { cwnd } = connection;
+		this.prior = cwnd;
 		// Fast convergence (RFC 9438 4.7).
 		this.lastMax = cwnd < this.lastMax ? Math.floor((cwnd * (1 + BETA)) / 2) : cwnd;
-		return Math.max(Math.floor(cwnd * BETA), 2);
+		return Math.max(this.gentle ? Math.floor(cwnd * BETA) : Math.ceil(cwnd * BETA), 2);
 	}
 
 	onTimeout(): void {

@@ -134,9 +134,9 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 	/** A controller for one connection, by name or as the configuration has it. */
 	createCongestion(name: CongestionName = this.config.congestion): Congestion {
 		if (name === "reno") return new NewReno();
-		const { hystart } = this.config;
-		if (hystart === "linux") return new Cubic(new HyStartClassic());
-		return new Cubic(hystart ? new HyStartPlusPlus() : undefined);
+		const linux = this.config.cubicStyle === "linux";
+		if (!this.config.hystart) return new Cubic(undefined, linux);
+		return new Cubic(linux ? new HyStartClassic() : new HyStartPlusPlus(), linux);
 	}
 
 	/**
