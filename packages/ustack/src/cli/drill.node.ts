@@ -14,7 +14,9 @@ export async function drillCommand(args: readonly string[], io: CommandIo): Prom
 	const json = values["json"] === true;
 	for (const file of positionals) {
 		if (io.signal.aborted) return EXIT.interrupted;
-		const result = runScript(await readFile(file, "utf8"), { profile: profile as DrillProfile });
+		// As packetdrill's own runner has it: the name says that a script is for IPv6.
+		const ipVersion = /v6\.pkt$/.test(file) ? 6 : 4;
+		const result = runScript(await readFile(file, "utf8"), { profile: profile as DrillProfile, ipVersion });
 		files.push({ file, ...result });
 		if (!json) io.stdout.write(result.ok ? `ok   ${file}\n` : `FAIL ${file}:${result.line}: ${result.message}\n`);
 	}

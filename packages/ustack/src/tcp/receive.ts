@@ -19,7 +19,6 @@ export function quickAck(c: TcpConnection, most: number): void {
 
 /** Bookkeeping of delayed acknowledgements upon data: how far apart segments come. */
 function dataArrived(c: TcpConnection, length: number, now: number): void {
-	if (length >= c.rcvMss) c.rcvMss = Math.min(length, c.advertisedMss);
 	if (c.ato === 0) {
 		quickAck(c, QUICK_ACKS);
 		c.ato = c.layer.config.delayedAckMs;
@@ -32,6 +31,13 @@ function dataArrived(c: TcpConnection, length: number, now: number): void {
 	}
 	c.lastDataAt = now;
 	c.ackPending = true;
+	if (length >= 128) growWindow(c, length);
+}
+
+/** What arrived in good order earns the peer more window, two segments for one. */
+function growWindow(c: TcpConnection, length: number): void {
+	const room = Math.min(c.receiveLimit - c.recvRing.length, 0xffff << c.rcvWscale) - c.receiveSsthresh;
+	if (room > 0) c.receiveSsthresh += Math.min(room, Math.max(2 * c.advertisedMss, 2 * length));
 }
 
 /** Takes the data and FIN of a segment (RFC 9293 3.10.7.4, seventh and eighth). */
@@ -72,10 +78,6 @@ export function receiveData(
 				start = c.rcvNxt;
 				c.ackNow = Math.max(c.ackNow, 1);
 				quickAck(c, QUICK_ACKS);
-			}
-			if (c.receiveShut && c.orphan) {
-				c.layer.resetOrphan(c, now);
-				return;
 			}
 			if (start === c.rcvNxt) {
 				dataArrived(c, distance(end, start), now);
@@ -202,7 +204,8 @@ function pruneBlocks(c: TcpConnection): void {
 	for (let i = blocks.length - 2; i >= 0; i -= 2) if (!after(blocks[i + 1]!, c.rcvNxt)) blocks.splice(i, 2);
 }
 
-function setDsack(c: TcpConnection, start: number, end: number): void {
+/** The next acknowledgement reports a duplicate (RFC 2883). */
+export function setDsack(c: TcpConnection, start: number, end: number): void {
 	if (!c.sackOk || !c.layer.config.dsack) return;
 	c.hasDsack = true;
 	c.dsackStart = start;
