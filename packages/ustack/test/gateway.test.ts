@@ -103,7 +103,7 @@ describe("configuration", () => {
 		expect(configuration!.routers.map(String)).toEqual(["10.0.2.2"]);
 		expect(configuration!.dns.map(String)).toEqual(["10.0.2.2"]);
 		expect(gateway.leases()).toHaveLength(1);
-		expect(gateway.leases()[0]).toMatchObject({ hostName: "guest", bound: true });
+		expect(gateway.leases()[0]).toMatchObject({ hostName: "guest", active: true });
 	});
 
 	test("and an IPv6 address by advertisement", async () => {
@@ -234,7 +234,7 @@ describe("TCP", () => {
 		const chunks: Buffer[] = [];
 		for await (const chunk of socket) chunks.push(chunk as Buffer);
 		expect(Buffer.compare(Buffer.concat(chunks), data)).toBe(0);
-		forward.close();
+		gateway.unpublish(forward);
 		const [error] = await once(net.connect(forward.port, "127.0.0.1"), "error");
 		expect(error.code).toBe("ECONNREFUSED");
 	});
@@ -242,7 +242,7 @@ describe("TCP", () => {
 	test("an exposed service is reached at the gateway's address, others are refused", async () => {
 		const { guest, gateway } = await setup();
 		const port = await hostServer((socket) => socket.end("service"));
-		gateway.expose(9000, "127.0.0.1", port);
+		gateway.expose({ port: 9000, address: "127.0.0.1", hostPort: port });
 		const socket = createNet(guest).connect({ host: "10.0.2.2", port: 9000 });
 		const [data] = await once(socket, "data");
 		expect(String(data)).toBe("service");
@@ -319,7 +319,7 @@ describe("UDP and ping", () => {
 		server.bind(0, "127.0.0.1");
 		await once(server, "listening");
 		opened.push(() => server.close());
-		gateway.expose(9999, "127.0.0.1", server.address().port, "udp");
+		gateway.expose({ port: 9999, address: "127.0.0.1", hostPort: server.address().port, protocol: "udp" });
 		const got = new Promise<[string, string, number]>((resolve) => {
 			const socket = guest.udp.open({
 				onMessage: (data, from) => resolve([Buffer.from(data).toString(), from.address.toString(), from.port]),
@@ -343,7 +343,7 @@ describe("UDP and ping", () => {
 		expect(dhcp.configuration).toBeDefined();
 		const echo = guest.udp.open({ port: 7, onMessage: (data, from) => echo.send(data, from.address, from.port) });
 		const forward = await gateway.publish({ hostPort: 0, guestPort: 7, protocol: "udp" });
-		opened.push(() => forward.close());
+		opened.push(() => void gateway.unpublish(forward));
 		const client = createSocket("udp4");
 		opened.push(() => client.close());
 		client.send("ping", forward.port, "127.0.0.1");

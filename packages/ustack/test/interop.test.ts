@@ -222,7 +222,7 @@ describe.skipIf(reason !== undefined)(
 				port = (outside.address() as { port: number }).port;
 				gateway = createGateway({ outbound: createNodeOutbound(), network: "10.79.0.2/24", network6: "fd79::2/64" });
 				gateway.attach(await openLink(`tap:utap2?netns=${NETNS}`));
-				gateway.expose(8000, "127.0.0.1", port);
+				gateway.expose({ port: 8000, address: "127.0.0.1", hostPort: port });
 				execFileSync("ip", ["-n", NETNS, "link", "set", "utap2", "up"]);
 			});
 
