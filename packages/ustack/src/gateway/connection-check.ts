@@ -83,8 +83,14 @@ export class ConnectionCheck {
 
 	/** Sees the outside's bytes; true when that may let waiting bytes go. */
 	answer(bytes: Uint8Array): boolean {
+		const { port } = this.options;
+		if (!this.spoken && this.first === undefined && port !== HTTPS && port !== HTTP) {
+			// Neither TLS nor HTTP has the server speak first.
+			this.open = true;
+			this.first = { kind: "other" };
+		}
 		this.spoken = true;
-		if (this.guard === undefined) return false;
+		if (this.guard === undefined) return this.open;
 		this.guard.answer(bytes);
 		return true;
 	}

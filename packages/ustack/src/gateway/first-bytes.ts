@@ -20,6 +20,7 @@ export const MAX_FIRST_BYTES = 32_768;
 
 const PREFACE = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const LONGEST_METHOD = 32;
+const LONGEST_LINE = 8_192;
 const CR = 13;
 const LF = 10;
 
@@ -37,10 +38,10 @@ export function readFirstBytes(bytes: Uint8Array, ended: boolean): FirstBytes | 
 	}
 	const head = startsWith(bytes, PREFACE);
 	if (head === true) return { kind: "http2" };
-	const line = methodAt(bytes);
-	if (line === "more") return ended ? { kind: "other" } : undefined;
-	if (line && head === undefined && !ended) return undefined;
-	return { kind: line ? "http" : "other" };
+	const line = requestLine(bytes);
+	if (line === "more" && !ended) return undefined;
+	if (line === true && head === undefined && !ended) return undefined;
+	return { kind: line === true ? "http" : "other" };
 }
 
 /** Whether it begins with `text`; undefined while it may still. */
@@ -50,15 +51,22 @@ function startsWith(bytes: Uint8Array, text: string): boolean | undefined {
 	return bytes.length >= text.length ? true : undefined;
 }
 
-/** A method and a space, behind empty lines that servers forgive (RFC 9112 2.2). */
-function methodAt(bytes: Uint8Array): boolean | "more" {
+/**
+ * A line that begins with a method and names HTTP, behind empty lines that servers forgive (RFC 9112 2.2). Other line
+ * protocols have words in front as well: the version tells them apart.
+ */
+function requestLine(bytes: Uint8Array): boolean | "more" {
 	let at = 0;
 	while (at < bytes.length && (bytes[at] === CR || bytes[at] === LF)) at++;
 	const from = at;
 	while (at < bytes.length && isToken(bytes[at]!)) at++;
 	if (at - from > LONGEST_METHOD) return false;
 	if (at === bytes.length) return "more";
-	return at > from && bytes[at] === 32;
+	if (at === from || (bytes[at] !== 32 && bytes[at] !== 9)) return false;
+	const end = bytes.indexOf(LF, at);
+	// A target this long is no other protocol's command.
+	if (end < 0) return bytes.length - from > LONGEST_LINE ? true : "more";
+	return / HTTP\//i.test(String.fromCharCode(...bytes.subarray(at, end)).replaceAll("\t", " "));
 }
 
 /** Letters only: registered methods and WebDAV's have nothing else but a dash. */

@@ -50,7 +50,7 @@ function textOf(rule: PolicyRuleInit): string {
 	}
 	const range = ports === undefined ? "" : typeof ports === "number" ? `:${ports}` : `:${ports[0]}-${ports[1]}`;
 	let target = name ?? network ?? "*";
-	if (name !== undefined && (parseCidr(name) !== undefined || name === "*"))
+	if (name !== undefined && (parseCidr(name) !== undefined || name === "*" || name.includes(":")))
 		throw new StackError("ERR_BAD_RULE", `rule has the name "${name}", which is none; use network for addresses`);
 	if (network !== undefined && parseCidr(network) === undefined)
 		throw new StackError("ERR_BAD_RULE", `rule has the network "${network}"; expected e.g. 192.0.2.0/24`);
