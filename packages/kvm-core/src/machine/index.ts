@@ -8,4 +8,10 @@ export { createEventLoopScheduler, type MachineScheduler } from "./scheduler.ts"
 export { type BlockBackend, MemoryBlockBackend, VirtioBlock, type VirtioBlockOptions } from "./virtio/block.ts";
 export { type ConsolePort, VirtioConsole } from "./virtio/console.ts";
 export type { VirtioDevice, VirtioTransport } from "./virtio/device.ts";
+export {
+	VirtioNet,
+	type VirtioNetOptions,
+	type VirtioNetState,
+	type VirtioNetStats,
+} from "./virtio/net/net.ts";
 export { VirtioRng } from "./virtio/rng.ts";
