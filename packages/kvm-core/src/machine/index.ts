@@ -28,4 +28,5 @@ export {
 	OverlayBlockBackend,
 	type OverlayOptions,
 } from "./virtio/overlay.ts";
+export { PagedBitmap } from "./virtio/paged-bitmap.ts";
 export { VirtioRng } from "./virtio/rng.ts";
