@@ -67,10 +67,13 @@ function integer(flag: string, text: string, least: number, most: number, unit =
 }
 
 function diskSpec(text: string): DiskSpec {
-	const readonly = text.endsWith(",ro");
-	const path = readonly ? text.slice(0, -3) : text;
-	if (path === "") throw usage("BAD_OPTION", `--disk ${JSON.stringify(text)}: expected FILE or FILE,ro`);
-	return { path, readonly };
+	const [, path, mode] = /^(.*?)(,ro|,overlay(?:=.+)?)?$/s.exec(text)!;
+	if (path === "" || path === undefined) {
+		throw usage("BAD_OPTION", `--disk ${JSON.stringify(text)}: expected FILE, FILE,ro or FILE,overlay[=FILE]`);
+	}
+	if (mode === undefined || mode === ",ro") return { path, readonly: mode !== undefined };
+	const file = mode.slice(",overlay=".length);
+	return { path, readonly: false, overlay: file === "" ? "memory" : { path: file } };
 }
 
 /** @throws CliError BAD_OPTION */

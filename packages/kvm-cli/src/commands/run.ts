@@ -30,7 +30,12 @@ export function addRunCommand(program: Command, io: CliIo, outcome: Outcome): vo
 		.option("--publish <host:guest>", "publish a guest's port (repeatable)", collect, [])
 		.option("--allow <rule>", "allow traffic (repeatable)", collect, [])
 		.option("--deny <rule>", "deny traffic (repeatable)", collect, [])
-		.option("--disk <file>", "a raw disk image, FILE or FILE,ro (repeatable)", collect, [])
+		.option(
+			"--disk <file>",
+			"a raw disk image; with ro it cannot be written, with overlay[=FILE] writes go to memory or FILE: FILE[,ro|,overlay[=FILE]] (repeatable)",
+			collect,
+			[],
+		)
 		.option("--share <dir:tag>", "share a folder (repeatable)", collect, [])
 		.option("--env <name=value>", "environment of the shell or command (repeatable)", collect, [])
 		.option("--timeout <seconds>", "stop the guest after so long")
