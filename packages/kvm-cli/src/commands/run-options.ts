@@ -21,6 +21,7 @@ export interface RunFlags {
 	timeout?: string;
 	device: string[];
 	boot?: string;
+	timings?: boolean;
 	json?: boolean;
 }
 
@@ -41,6 +42,8 @@ export interface RunRequest {
 	/** How to enter the kernel, when not the best way. */
 	readonly boot: string | undefined;
 	readonly command: readonly string[] | undefined;
+	/** Say where the time went. */
+	readonly timings: boolean;
 	readonly json: boolean;
 }
 
@@ -64,13 +67,17 @@ function integer(flag: string, text: string, least: number, most: number, unit =
 }
 
 function diskSpec(text: string): DiskSpec {
-	const readonly = text.endsWith(",ro");
-	const path = readonly ? text.slice(0, -3) : text;
-	if (path === "") throw usage("BAD_OPTION", `--disk ${JSON.stringify(text)}: expected FILE or FILE,ro`);
-	return { path, readonly };
+	const [, path, mode] = /^(.*?)(,ro|,overlay(?:=.+)?)?$/s.exec(text)!;
+	if (path === "" || path === undefined) {
+		throw usage("BAD_OPTION", `--disk ${JSON.stringify(text)}: expected FILE, FILE,ro or FILE,overlay[=FILE]`);
+	}
+	if (mode === undefined || mode === ",ro") return { path, readonly: mode !== undefined };
+	const file = mode.slice(",overlay=".length);
+	return { path, readonly: false, overlay: file === "" ? "memory" : { path: file } };
 }
 
-function environmentEntry(text: string): readonly [string, string] {
+/** @throws CliError BAD_OPTION */
+export function environmentEntry(text: string): readonly [string, string] {
 	const match = /^([A-Za-z_][A-Za-z0-9_]*)=([\s\S]*)$/.exec(text);
 	if (match === null || text.includes("\0"))
 		throw usage("BAD_OPTION", `--env ${JSON.stringify(text)}: expected NAME=VALUE`);
@@ -175,6 +182,7 @@ export function parseRunOptions(image: string | undefined, command: readonly str
 		...deviceSpecs(flags.device),
 		boot: flags.boot,
 		command: command.length > 0 ? command : undefined,
+		timings: flags.timings ?? false,
 		json: flags.json ?? false,
 	};
 }

@@ -10,7 +10,7 @@ import { type FileDisk, openDisk } from "./disk.ts";
 import { openEngine } from "./engines.ts";
 import { EscapeFilter } from "./escape.ts";
 import { jsonSink, type OutputSink, plainSink } from "./events.ts";
-import { type Guest, type GuestBoot, type PortName, startGuest } from "./guest.ts";
+import { type Guest, type GuestBoot, startGuest } from "./guest.ts";
 import { type InputPump, pumpInput } from "./input-pump.ts";
 import { IMAGE_COMMAND_LINE, overlayInitrd } from "./overlay.ts";
 import { kernelProtocol } from "./protocol.ts";
@@ -22,6 +22,10 @@ export interface GuestEnd {
 	/** A line for stderr. */
 	readonly message?: string;
 }
+
+/** Ports that xkvm's own init uses, by what they carry. */
+const PORTS = ["stdin", "stdout", "stderr", "control"] as const;
+type PortName = (typeof PORTS)[number];
 
 /** Longest a guest may take for its own shutdown after its command has ended. */
 const SHUTDOWN_GRACE_MS = 5000;
@@ -212,15 +216,16 @@ class Session {
 			onSerialDrained: () => this.#pump?.drained(),
 			...("firmware" in prepared.boot && { onDebug: (bytes: Uint8Array) => this.#sink.push("stderr", bytes) }),
 			...(prepared.ownInit && {
-				ports: {
-					onOutput: (port: PortName, bytes: Uint8Array) => this.#onPort(port, bytes),
-					onDrained: (port: PortName) => {
-						if (port === "stdin") this.#pump?.drained();
+				ports: PORTS.map((name) => ({
+					name,
+					onOutput: (bytes: Uint8Array) => this.#onPort(name, bytes),
+					onDrained: () => {
+						if (name === "stdin") this.#pump?.drained();
 					},
-					onOpen: (port: PortName) => {
-						if (port === "stdin") this.#startInput();
+					onOpen: () => {
+						if (name === "stdin") this.#startInput();
 					},
-				},
+				})),
 			}),
 		});
 		const kernel = "kernel" in prepared.boot ? prepared.boot.kernel : undefined;

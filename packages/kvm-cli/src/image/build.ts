@@ -9,7 +9,7 @@ import { runChild } from "./child.ts";
 import { type CpioEntry, characterDevice, directory, file, symlink, writeCpio } from "./cpio.ts";
 import { extractDeb } from "./deb.ts";
 import { BOOT_MODULES, EXTRA_MODULES, GUEST_INIT, MODULE_PATTERNS } from "./guest-init.ts";
-import { loadOrder, moduleDependencies, moduleName } from "./kernel-module.ts";
+import { loadOrder, moduleDependencies, moduleName, needsInReverse } from "./kernel-module.ts";
 import { packageTree } from "./package-tree.ts";
 import type { ImageManifest, ImageStore, StoredImage } from "./store.ts";
 
@@ -43,9 +43,12 @@ export interface BuildContext {
 	readonly progress: Progress;
 }
 
+/** Goes up when the same packages and lists make another initrd. */
+const LAYOUT = 2;
+
 /** Digest of everything in an image that is xkvm's own. */
 export function recipe(): string {
-	return digest([GUEST_INIT, BOOT_MODULES, EXTRA_MODULES, MODULE_PATTERNS]);
+	return digest([LAYOUT, GUEST_INIT, BOOT_MODULES, EXTRA_MODULES, MODULE_PATTERNS]);
 }
 
 function digest(value: unknown): string {
@@ -206,6 +209,8 @@ function initrdEntries(kernel: KernelContents, trees: readonly CpioEntry[]): Cpi
 	if (busybox?.data === undefined)
 		throw new CliError(EXIT.failed, "BAD_PACKAGE", "package busybox-static holds no busybox");
 	const pathOf = new Map(kernel.modules.map(({ name, path }) => [name, path]));
+	const needsOf = new Map(kernel.modules.map(({ name, needs }) => [name, needs]));
+	const graph = { dependencies: (name: string) => needsOf.get(name) };
 	const modulesFolder = `lib/modules/${kernel.release}`;
 	const withPrefix = (path: string): string => path.slice(modulesFolder.length + 1);
 	return [
@@ -225,10 +230,10 @@ function initrdEntries(kernel: KernelContents, trees: readonly CpioEntry[]): Cpi
 		file(
 			`${modulesFolder}/modules.dep`,
 			kernel.modules
-				.map(
-					({ path, needs }) =>
-						`${withPrefix(path)}:${needs.map((name) => ` ${withPrefix(pathOf.get(name)!)}`).join("")}\n`,
-				)
+				.map(({ name, path }) => {
+					const needs = needsInReverse(name, graph).map((needed) => ` ${withPrefix(pathOf.get(needed)!)}`);
+					return `${withPrefix(path)}:${needs.join("")}\n`;
+				})
 				.join(""),
 		),
 		file("lib/modules/xkvm.order", kernel.boot.map((name) => `/${pathOf.get(name)!}\n`).join("")),
