@@ -3,6 +3,7 @@ import { EXIT } from "../exit.ts";
 import { runGuest } from "../guest/session.ts";
 import { type CliIo, jsonDocument } from "../io.ts";
 import type { Outcome } from "../main.ts";
+import { packageList } from "./image.ts";
 import { DEFAULT_MEMORY_MIB, parseRunOptions, type RunFlags } from "./run-options.ts";
 
 const collect = (value: string, all: string[]): string[] => [...all, value];
@@ -28,6 +29,12 @@ export function addRunCommand(program: Command, io: CliIo, outcome: Outcome): vo
 		.option("--publish <host:guest>", "publish a guest's port (repeatable)", collect, [])
 		.option("--allow <rule>", "allow traffic (repeatable)", collect, [])
 		.option("--deny <rule>", "deny traffic (repeatable)", collect, [])
+		.option(
+			"--packages <list>",
+			"run an image with these Debian packages, made if there is none yet (python3,nodejs; repeatable)",
+			packageList,
+			[],
+		)
 		.option("--disk <file>", "a raw disk image, FILE or FILE,ro (repeatable)", collect, [])
 		.option("--share <dir:tag>", "share a folder (repeatable)", collect, [])
 		.option("--env <name=value>", "environment of the shell or command (repeatable)", collect, [])

@@ -8,10 +8,13 @@ const SECTOR = 512;
 export interface DiskSpec {
 	readonly path: string;
 	readonly readonly: boolean;
+	/** Its serial number in the guest. @default by its place among the disks */
+	readonly id?: string;
 }
 
 /** A file as a disk. */
 export interface FileDisk extends BlockBackend {
+	readonly id: string | undefined;
 	close(): void;
 }
 
@@ -20,7 +23,7 @@ export interface FileDisk extends BlockBackend {
  *
  * @throws CliError when it is no file whose size is a multiple of 512; Node's error when it cannot be opened
  */
-export function openDisk({ path, readonly }: DiskSpec): FileDisk {
+export function openDisk({ path, readonly, id }: DiskSpec): FileDisk {
 	const descriptor = openSync(path, readonly ? "r" : "r+");
 	const refuse = (message: string): never => {
 		closeSync(descriptor);
@@ -31,6 +34,7 @@ export function openDisk({ path, readonly }: DiskSpec): FileDisk {
 	const bytes = stats.size;
 	if (bytes === 0 || bytes % SECTOR !== 0) refuse(`expected a multiple of ${SECTOR} bytes, it has ${bytes}`);
 	return {
+		id,
 		bytes,
 		readonly,
 		read(offset, target) {
