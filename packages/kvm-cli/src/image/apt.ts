@@ -128,11 +128,7 @@ export async function openApt({ architecture, folder, signal, progress }: AptOpt
 		async show(names) {
 			const args = [...options, "show", "--no-all-versions", ...names];
 			const { stdout } = await runChild("apt-cache", args, { signal });
-			const found = new Map<string, DebianPackage>();
-			for (const stanza of stdout.toString().split("\n\n")) {
-				const described = parseStanza(stanza);
-				if (described !== undefined && !found.has(described.name)) found.set(described.name, described);
-			}
+			const found = parsePackages(stdout.toString());
 			return names.map((name) => {
 				const described = found.get(name);
 				if (described !== undefined) return described;
@@ -187,8 +183,17 @@ export function noSpace(folder: string): CliError {
 	);
 }
 
-/** Reads a stanza of `apt-cache show`, or gives undefined when it lacks what every real package has. */
-export function parseStanza(text: string): DebianPackage | undefined {
+/** Reads what `apt-cache show` prints: the first stanza of each name that has all that every real package has. */
+export function parsePackages(text: string): Map<string, DebianPackage> {
+	const found = new Map<string, DebianPackage>();
+	for (const stanza of text.split("\n\n")) {
+		const described = parseStanza(stanza);
+		if (described !== undefined && !found.has(described.name)) found.set(described.name, described);
+	}
+	return found;
+}
+
+function parseStanza(text: string): DebianPackage | undefined {
 	const fields = new Map<string, string>();
 	for (const line of text.split("\n")) {
 		const match = /^([A-Za-z0-9-]+): ?(.*)$/.exec(line);
