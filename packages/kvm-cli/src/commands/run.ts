@@ -4,7 +4,7 @@ import { type GuestEnd, runGuest } from "../guest/session.ts";
 import { type CliIo, jsonDocument } from "../io.ts";
 import type { Outcome } from "../main.ts";
 import { runSandbox } from "../run/run-sandbox.ts";
-import { imageFor } from "./image.ts";
+import { imageFor, imageWithPackages, packageList } from "./image.ts";
 import { DEFAULT_MEMORY_MIB, parseRunOptions, type RunFlags, type RunRequest } from "./run-options.ts";
 
 /** Gathers a repeatable option. */
@@ -34,6 +34,12 @@ export function addRunOptions(command: Command): Command {
 			"--disk <file>",
 			"a raw disk image; with ro it cannot be written, with overlay[=FILE] writes go to memory or FILE: FILE[,ro|,overlay[=FILE]] (repeatable)",
 			collect,
+			[],
+		)
+		.option(
+			"--packages <list>",
+			"run an image with these Debian packages, made if there is none yet (python3,nodejs; repeatable)",
+			packageList,
 			[],
 		)
 		.option("--share <dir:tag>", "share a folder (repeatable)", collect, [])
@@ -69,7 +75,10 @@ export function reportEnd(end: GuestEnd, json: boolean, io: CliIo, outcome: Outc
 async function run(request: RunRequest, io: CliIo): Promise<GuestEnd> {
 	const own = request.kernel === undefined && request.firmware === undefined && request.initrd === undefined;
 	if (own && request.boot === undefined && request.debugExitPort === undefined && !request.testDevice) {
-		const image = await imageFor(request.image, io);
+		const image =
+			request.packages.length > 0
+				? await imageWithPackages(request.packages, io)
+				: await imageFor(request.image, io);
 		if (image.architecture === "amd64") return runSandbox(request, image, io);
 	}
 	return runGuest(request, io);

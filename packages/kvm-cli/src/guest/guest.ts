@@ -100,7 +100,7 @@ export function startGuest(options: GuestOptions): Guest {
 	const virtio: VirtioDevice[] = [
 		...(virtioConsole ? [virtioConsole] : []),
 		new VirtioRng((bytes) => randomFillSync(bytes)),
-		...options.disks.map((backend, i) => new VirtioBlock({ backend, id: `xkvm-disk${i}` })),
+		...options.disks.map((backend, i) => new VirtioBlock({ backend, id: backend.id ?? `xkvm-disk${i}` })),
 		...(options.devices ?? []),
 	];
 	let machine: Machine;

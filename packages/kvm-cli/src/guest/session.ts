@@ -1,8 +1,9 @@
 import { readFile } from "node:fs/promises";
 import { BootError, type Kernel, type Kvm, loadKernel, type MachineExit, planFirmware } from "@x/kvm-core";
-import { imageFor } from "../commands/image.ts";
+import { imageFor, imageWithPackages } from "../commands/image.ts";
 import type { RunRequest } from "../commands/run-options.ts";
 import { CliError, EXIT } from "../exit.ts";
+import { ROOT_DISK_ID } from "../image/root-switch.ts";
 import type { CliIo } from "../io.ts";
 import { styleFor } from "../terminal/style.ts";
 import { ConsoleTail } from "./console-tail.ts";
@@ -96,6 +97,8 @@ interface Prepared {
 	readonly boot: GuestBoot;
 	/** The guest is an image's, with xkvm's own init. */
 	readonly ownInit: boolean;
+	/** A file that goes into the guest as its last disk, the one with its root. */
+	readonly rootFile?: string | undefined;
 }
 
 async function prepare(request: RunRequest, io: CliIo): Promise<Prepared> {
@@ -114,7 +117,8 @@ async function prepare(request: RunRequest, io: CliIo): Promise<Prepared> {
 			ownInit: false,
 		};
 	}
-	const image = await imageFor(request.image, io);
+	const image =
+		request.packages.length > 0 ? await imageWithPackages(request.packages, io) : await imageFor(request.image, io);
 	const kernel = await naming(image.kernel, async () => loadKernel(await readFile(image.kernel)));
 	const protocol = kernelProtocol(request.boot, kernel);
 	if (request.initrd !== undefined) {
@@ -124,7 +128,8 @@ async function prepare(request: RunRequest, io: CliIo): Promise<Prepared> {
 	const initrd = overlayInitrd(await readFile(image.initrd), request.environment, request.command);
 	const words = [...IMAGE_COMMAND_LINE, ...terminalWords(request, io)];
 	if (request.append !== undefined) words.push(request.append);
-	return { boot: { kernel, initrd, commandLine: words.join(" "), protocol }, ownInit: true };
+	const { rootFile } = image;
+	return { boot: { kernel, initrd, commandLine: words.join(" "), protocol }, ownInit: true, rootFile };
 }
 
 /** A multiboot kernel's command line starts with its own name; Linux without any gets a console one can see. */
@@ -160,6 +165,8 @@ export async function runGuest(request: RunRequest, io: CliIo, driver?: GuestDri
 	try {
 		for (const spec of request.disks) disks.push(openDisk(spec));
 		const prepared = await prepare(request, io);
+		const { rootFile } = prepared;
+		if (rootFile !== undefined) disks.push(openDisk({ path: rootFile, readonly: true, id: ROOT_DISK_ID }));
 		io.signal.throwIfAborted();
 		return await new Session(request, io, prepared, disks, await openEngine(request.engine), driver).run();
 	} finally {
