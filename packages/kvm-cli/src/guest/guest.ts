@@ -90,7 +90,8 @@ export function startGuest(options: GuestOptions): Guest {
 		return {
 			name: `xkvm.${port.name}`,
 			output: (bytes) => port.onOutput(bytes),
-			drained: () => port.onDrained(),
+			// The device says so in the middle of taking input: whoever sends must have been told first how much it took.
+			drained: () => queueMicrotask(() => port.onDrained()),
 			onOpen: (open) => {
 				if (open) port.onOpen();
 			},

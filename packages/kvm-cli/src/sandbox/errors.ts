@@ -24,7 +24,9 @@ export type SandboxErrorCode =
 	| "ERR_EXEC_TIMEOUT"
 	/** The command's signal was aborted. */
 	| "ERR_EXEC_ABORTED"
-	/** The sandbox was made without a network. */
+	/** The gateway could not be started, or a port not be published. */
+	| "ERR_SANDBOX_NETWORK"
+	/** The sandbox was made without a gateway. */
 	| "ERR_SANDBOX_NO_NETWORK";
 
 /** Options of {@link SandboxError}. */

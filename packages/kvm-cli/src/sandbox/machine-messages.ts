@@ -1,6 +1,7 @@
 import type { MachineExit } from "@x/kvm-core";
 import type { DiskSpec } from "../guest/disk.ts";
 import type { EngineChoice } from "../guest/engines.ts";
+import type { RingLinkHandle } from "../network/ring-link.ts";
 
 /** What the machine's thread is started with. */
 export interface MachineSetup {
@@ -10,6 +11,8 @@ export interface MachineSetup {
 	readonly memoryMiB: number;
 	readonly engine: EngineChoice;
 	readonly disks: readonly DiskSpec[];
+	/** The network card and what it is plugged into. */
+	readonly network: { readonly mac: Uint8Array; readonly cable: RingLinkHandle | string } | undefined;
 }
 
 /** Moments of the start, in milliseconds of `performance.timeOrigin + performance.now()`. */

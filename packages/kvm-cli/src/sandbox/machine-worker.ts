@@ -1,11 +1,14 @@
 /** The thread a sandbox's machine runs in. */
 import { readFile } from "node:fs/promises";
 import { parentPort, workerData } from "node:worker_threads";
-import { type Kvm, loadKernel } from "@x/kvm-core";
+import { type Kvm, loadKernel, VirtioNet } from "@x/kvm-core";
+import type { Link } from "@x/netchannel";
+import { openLink } from "@x/netchannel/node";
 import { type FileDisk, openDisk } from "../guest/disk.ts";
 import { openEngine } from "../guest/engines.ts";
 import { type Guest, startGuest } from "../guest/guest.ts";
-import { addAgent, readModules } from "./boot-archive.ts";
+import { RingLink } from "../network/ring-link.ts";
+import { addAgent, readInitrd } from "./boot-archive.ts";
 import type { FromMachine, MachineSetup, StartMoment, ToMachine } from "./machine-messages.ts";
 
 const AGENT_PORT = "agent";
@@ -46,19 +49,24 @@ async function run(): Promise<void> {
 	mark("thread");
 	const disks: FileDisk[] = [];
 	let kvm: Kvm | undefined;
+	let link: Link | undefined;
 	try {
 		for (const spec of setup.disks) disks.push(openDisk(spec));
 		kvm = await openEngine(setup.engine);
 		mark("engine");
 		const [kernelFile, base] = await Promise.all([readFile(setup.kernel), readFile(setup.initrd)]);
 		const kernel = await loadKernel(kernelFile);
-		const modules = readModules(base);
-		tell({ type: "modules", modules });
+		const contents = readInitrd(base);
+		tell({ type: "modules", modules: contents.modules });
 		mark("files");
+		if (setup.network !== undefined) {
+			const { cable } = setup.network;
+			link = typeof cable === "string" ? await openLink(cable) : new RingLink(cable);
+		}
 		const input = new AgentInput();
 		const guest = startGuest({
 			kvm,
-			boot: { kernel, initrd: addAgent(base, modules), commandLine: setup.commandLine, protocol: undefined },
+			boot: { kernel, initrd: addAgent(base, contents), commandLine: setup.commandLine, protocol: undefined },
 			memoryMib: setup.memoryMiB,
 			disks,
 			debugExitPort: undefined,
@@ -67,6 +75,7 @@ async function run(): Promise<void> {
 				tell({ type: "console", bytes: bytes.slice() });
 			},
 			onSerialDrained() {},
+			...(link !== undefined && { devices: [new VirtioNet({ link, mac: setup.network!.mac })] }),
 			ports: [
 				{
 					name: AGENT_PORT,
@@ -93,6 +102,7 @@ async function run(): Promise<void> {
 		}
 	} finally {
 		kvm?.close();
+		link?.close();
 		for (const disk of disks) disk.close();
 	}
 }

@@ -1,10 +1,14 @@
 import { PassThrough } from "node:stream";
+import type { PublishOptions } from "@x/ustack";
 import { AgentClient } from "../agent/client.ts";
 import { imageFor } from "../commands/image.ts";
 import { ConsoleTail } from "../guest/console-tail.ts";
 import type { DiskSpec } from "../guest/disk.ts";
 import type { EngineChoice } from "../guest/engines.ts";
 import type { CliIo } from "../io.ts";
+import { bringLoopbackUp } from "../network/guest-network.ts";
+import type { SandboxNetwork } from "../network/options.ts";
+import { type NetworkPlan, planNetwork } from "../network/plan.ts";
 import { type ModuleTable, modulePaths } from "./boot-archive.ts";
 import { kernelCommandLine } from "./command-line.ts";
 import { SandboxError } from "./errors.ts";
@@ -34,6 +38,8 @@ export interface SandboxOptions {
 	engine?: EngineChoice;
 	/** Raw disk images, /dev/vda and so on. @default none */
 	disks?: readonly DiskSpec[];
+	/** @default "none" */
+	network?: SandboxNetwork;
 	/** Environment of every command. */
 	env?: Readonly<Record<string, string>>;
 	/** Milliseconds of wall-clock time after which the machine is stopped. @default no limit */
@@ -56,8 +62,16 @@ const TAIL_LINES = 12;
 const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const HOME = "/root";
 const DEFAULT_SIZE = { rows: 24, columns: 80 };
+const NETWORK_MODULES = ["virtio_net", "af_packet"];
 /** What a disk's file system may need. */
 const DISK_MODULES = ["virtio_blk", "crc32c_generic", "ext4"];
+
+/** A port of a guest's that is reachable from outside. */
+export interface PublishedPort {
+	readonly port: number;
+	/** Takes it back; connections that are there stay. */
+	close(): Promise<void>;
+}
 
 /**
  * A disposable Linux machine in this process: its processor in one thread, its network in another. It ends with
@@ -75,7 +89,8 @@ export class Sandbox implements AsyncDisposable {
 	readonly #tail = new ConsoleTail();
 	readonly #thread: MachineThread;
 	readonly #ready: Promise<void>;
-	readonly #environment: Readonly<Record<string, string>>;
+	readonly #environment: Record<string, string>;
+	readonly #network: NetworkPlan | undefined;
 	#tellEnd: (error: SandboxError | undefined) => void = () => {};
 	#failReady: (error: SandboxError) => void = () => {};
 	#modules: ModuleTable = new Map();
@@ -93,6 +108,7 @@ export class Sandbox implements AsyncDisposable {
 		this.#options = options;
 		this.timings = timings;
 		this.#environment = { PATH: DEFAULT_PATH, HOME, ...options.env };
+		this.#network = planNetwork(options.network ?? "none");
 		this.ended = new Promise((resolve) => {
 			this.#tellEnd = resolve;
 		});
@@ -114,6 +130,7 @@ export class Sandbox implements AsyncDisposable {
 				memoryMiB: options.memoryMiB ?? 256,
 				engine: options.engine ?? "auto",
 				disks: options.disks ?? [],
+				network: this.#network && { mac: this.#network.mac, cable: this.#network.cable },
 			},
 			{
 				onMoment: (moment, at) => timings.mark(moment, at),
@@ -231,7 +248,7 @@ export class Sandbox implements AsyncDisposable {
 			this.#failReady(reason);
 			this.#client.close(reason);
 		}
-		const gone = this.#thread.terminate();
+		const gone = Promise.all([this.#thread.terminate(), this.#network?.gateway?.terminate()]).then(() => {});
 		gone.then(() => this.#tellEnd(reason.code === "ERR_SANDBOX_CLOSED" ? undefined : this.#end));
 		return gone;
 	}
@@ -266,8 +283,40 @@ export class Sandbox implements AsyncDisposable {
 		if ((this.#options.disks ?? []).length > 0) {
 			await this.#kernel.loadModules(modulePaths(this.#modules, DISK_MODULES));
 		}
-		this.#booted = true;
 		this.timings.mark("ready");
+		await this.#setUpNetwork();
+		this.#booted = true;
+	}
+
+	async #setUpNetwork(): Promise<void> {
+		await bringLoopbackUp(this.#kernel);
+		if (this.#network === undefined) return;
+		await this.#kernel.loadModules(modulePaths(this.#modules, NETWORK_MODULES));
+		Object.assign(this.#environment, await this.#network.setUp(this.#kernel), this.#options.env);
+		this.timings.mark("network");
+	}
+
+	/**
+	 * Makes a port of the guest's reachable from outside.
+	 *
+	 * @param port - the guest's, or everything there is to say
+	 * @returns the port outside
+	 * @throws SandboxError ERR_SANDBOX_NETWORK when it cannot be opened, ERR_SANDBOX_NO_NETWORK
+	 */
+	async publish(port: number | PublishOptions): Promise<PublishedPort> {
+		const gateway = this.#network?.gateway;
+		if (gateway === undefined) {
+			throw new SandboxError("ERR_SANDBOX_NO_NETWORK", 'a port can be published with network: "user" only');
+		}
+		await this.#ready;
+		const forward = await gateway.publish(typeof port === "number" ? { hostPort: 0, guestPort: port } : port);
+		return { port: forward.port, close: () => gateway.unpublish(forward) };
+	}
+
+	/** The ports outside of those that were to be published from the start, in order. */
+	async published(): Promise<number[]> {
+		const ready = await this.#network?.gateway?.ready;
+		return ready?.forwards.map(({ port }) => port) ?? [];
 	}
 
 	async #user(user: ExecOptions["user"]): Promise<{ uid: number; gid: number }> {

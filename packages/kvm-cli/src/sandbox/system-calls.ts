@@ -53,6 +53,9 @@ export const OPEN = {
 	CLOEXEC: 0o2000000,
 } as const;
 
+const CHUNK = 61_440;
+const MOST_TEXT = 2 ** 22;
+
 /** The guest's kernel, asked through the agent, as root. */
 export class GuestKernel {
 	readonly #client: AgentClient;
@@ -90,12 +93,32 @@ export class GuestKernel {
 		await this.attempt("close", [descriptor]);
 	}
 
-	/** Writes a whole small file. */
+	/** Reads a whole file of text. */
+	async readFile(path: string): Promise<string> {
+		const descriptor = await this.open(path, OPEN.RDONLY | OPEN.NONBLOCK);
+		try {
+			const chunks: Uint8Array[] = [];
+			for (let offset = 0; offset < MOST_TEXT; ) {
+				const { result, output } = await this.call("pread64", [descriptor, { output: CHUNK }, CHUNK, offset], path);
+				if (result === 0) break;
+				chunks.push(output.subarray(0, result));
+				offset += result;
+			}
+			return Buffer.concat(chunks).toString();
+		} finally {
+			await this.close(descriptor);
+		}
+	}
+
+	/** Writes a whole file of text. */
 	async writeFile(path: string, text: string): Promise<void> {
 		const descriptor = await this.open(path, OPEN.WRONLY | OPEN.CREAT | OPEN.TRUNC);
 		try {
 			const bytes = new TextEncoder().encode(text);
-			await this.call("pwrite64", [descriptor, bytes, bytes.length, 0], path);
+			for (let offset = 0; offset < bytes.length; ) {
+				const piece = bytes.subarray(offset, offset + CHUNK);
+				offset += (await this.call("pwrite64", [descriptor, piece, piece.length, offset], path)).result;
+			}
 		} finally {
 			await this.close(descriptor);
 		}
