@@ -113,7 +113,11 @@ export class SoftwareKvm extends KvmWithoutOptions implements Kvm {
 
 	close(): void {
 		this.closed = true;
-		for (const vm of this.vms) vm.close();
-		this.vms.clear();
+		for (const vm of [...this.vms]) vm.close();
+	}
+
+	/** A closed VM's memory is nobody's: the collector may have it. */
+	vmClosed(vm: SoftwareVm): void {
+		this.vms.delete(vm);
 	}
 }

@@ -401,6 +401,7 @@ export class SoftwareVm extends VmWithoutOptions implements Vm {
 		this.regions.clear();
 		this.physical.setSlots([]);
 		this.ioevents.length = 0;
+		this.kvm.vmClosed(this);
 	}
 
 	/** The VM's memory. @throws KvmError ENODEV once it is closed */

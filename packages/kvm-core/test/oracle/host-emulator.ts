@@ -25,6 +25,7 @@ export interface Difference {
 
 const DB = 1;
 const UD = 6;
+const SS = 12;
 const GP = 13;
 const PF = 14;
 
@@ -43,6 +44,32 @@ export const NOT_EMULATED: readonly (readonly [RegExp, string])[] = [
 	[/^cmpxchg(8|16)b$/, "the 16-byte form"],
 ];
 
+/** Rows that are not drawn, and why. */
+const LEFT_OUT: readonly (readonly [RegExp, string])[] = [
+	[/^movbe /, "not emulated: #UD, whose frame may have no room"],
+	[
+		/^push (06|0E|16|1E|0F A0|0F A8)$/,
+		"SDM, PUSH: the upper half of a 32-bit slot is zeroed or left alone, as the processor likes; the emulator leaves it",
+	],
+];
+
+/** Whether cases may be made of a row. */
+export function isDrawn(row: { name: string; opcode: string }): boolean {
+	return !LEFT_OUT.some(([pattern]) => pattern.test(`${row.name} ${row.opcode}`));
+}
+
+/** Rows that code at CPL 3 is not made of, and why: there the host's own control registers count. */
+const LEFT_OUT_NATIVE: readonly (readonly [RegExp, string])[] = [
+	[/^(int|into|int3)$/, "INT n is #UD"],
+	[/^(in|out|ins|outs|cli|sti)$/, "there is no IOPL"],
+	[/^(rdpkru|wrpkru)$/, "the host has protection keys on, and the guest's pages then have them too"],
+];
+
+/** Whether cases at CPL 3 may be made of a row. */
+export function isDrawnNative(row: { name: string }): boolean {
+	return !LEFT_OUT_NATIVE.some(([pattern]) => pattern.test(row.name));
+}
+
 /** Why the hardware's outcome says nothing, or undefined. */
 export function notEmulated(made: Generated, hardware: KernelOutcome): string | undefined {
 	if (hardware.end !== "failed" && hardware.end !== 6) return undefined;
@@ -50,12 +77,6 @@ export function notEmulated(made: Generated, hardware: KernelOutcome): string | 
 }
 
 export const HOST_CLASSES: readonly HostClass[] = [
-	{
-		name: "segment pushed into 32 bits",
-		why: "SDM, PUSH: the upper half of the slot is zeroed or left alone, as the processor likes",
-		applies: ({ made, words }) => only(words, "memory", "first") && uses(made, /^push/),
-		unconfirmed: true,
-	},
 	{
 		name: "POPF sets TF",
 		why: "no single-step trap behind the next instruction when that is emulated",
@@ -84,6 +105,21 @@ export const HOST_CLASSES: readonly HostClass[] = [
 			hardware.end === "failed" &&
 			uses(made, /^(call|jmp|ret|j[a-z]+|loop.*)$/),
 		unconfirmed: true,
+	},
+	{
+		name: "bit scan of zero",
+		why: "SDM, BSF and BSR: the destination is undefined; the processor leaves all of it alone, the emulator not its upper half",
+		applies: ({ made, words }) => uses(made, /^bs[fr]$/) && words.every((text) => /^r[a-z0-9]+ /.test(text)),
+	},
+	{
+		name: "LEAVE from a non-canonical RBP",
+		why: "SDM: #SS; the emulator pops by way of a truncated address",
+		applies: ({ made, words, software }) => uses(made, /^leave$/) && only(words, "end", "cr2") && software.end === SS,
+	},
+	{
+		name: "cache-line flush through SS",
+		why: "SDM: a non-canonical address in SS is #SS; the emulator says #GP",
+		applies: ({ made, words, software }) => uses(made, /^clflush/) && only(words, "end") && software.end === SS,
 	},
 	{
 		name: "AAM and AAD",
@@ -115,8 +151,12 @@ export const HOST_CLASSES: readonly HostClass[] = [
 ];
 
 /** Of code at CPL 3, which such a host runs natively: what is left to it are the faults. */
-export function hostFault(software: { trap: number }, hardware: { trap: number }): string | undefined {
-	return software.trap === GP && hardware.trap === UD
-		? "#GP at CPL 3: the host tries to emulate the instruction, and says #UD where it cannot"
-		: undefined;
+export function hostFault(
+	software: { trap: number },
+	hardware: { trap: number },
+	words: readonly string[],
+): string | undefined {
+	if (software.trap !== GP) return undefined;
+	if (hardware.trap === UD) return "#GP that the host answers by emulating, and with #UD where it cannot";
+	return hardware.trap === GP && only(words, "error") ? "#GP whose error code is lost on the way" : undefined;
 }
