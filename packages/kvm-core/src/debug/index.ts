@@ -5,6 +5,13 @@
  * @packageDocumentation
  */
 
+export {
+	type DisassembledInstruction,
+	type DisassembleOptions,
+	disassemble,
+	disassembleOne,
+	type Syntax,
+} from "../disasm/disassembler.ts";
 export { DebuggerTarget, type DebuggerTargetOptions } from "../gdb/debugger-target.ts";
 export { GdbServer, type GdbServerOptions } from "../gdb/server.ts";
 export type { GdbPoint, GdbResume, GdbStop, GdbTarget, StopCause } from "../gdb/target.ts";
