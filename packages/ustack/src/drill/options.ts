@@ -74,7 +74,7 @@ export function setOption(
 			return OK;
 		case "SO_RCVBUF":
 		case "SO_RCVBUFFORCE":
-			apply((c) => c.setReceiveBuffer(value * 2));
+			apply((c) => c.setReceiveBuffer(value));
 			socket.options.set("SO_RCVBUF", value * 2);
 			return OK;
 		case "SO_KEEPALIVE":
@@ -188,7 +188,7 @@ export function getOption(tcp: TcpLayer, socket: SocketFile, name: string): Outc
 		case "SO_SNDBUF":
 			return give(socket.sendBuffer.limit);
 		case "SO_RCVBUF":
-			return give(socket.options.get(name) ?? c?.receiveLimit ?? tcp.config.receiveBuffer);
+			return give(socket.options.get(name) ?? (c?.receiveLimit ?? tcp.config.receiveBuffer) * 2);
 		case "TCP_SYNCNT":
 			return give(c?.synRetries ?? socket.options.get(name) ?? tcp.config.synRetries);
 		case "TCP_KEEPIDLE":

@@ -21,7 +21,7 @@ import {
 } from "./script.ts";
 import { runShell } from "./shell.ts";
 import { Syscalls } from "./syscalls.ts";
-import type { DrillSettings } from "./sysctl.ts";
+import { applySysctl, type DrillSettings } from "./sysctl.ts";
 import {
 	buildIcmp,
 	buildSegment,
@@ -43,6 +43,8 @@ export interface DrillOptions {
 	config?: Partial<TcpConfig>;
 	/** IP version to run over, where the script does not say. @default 4 */
 	ipVersion?: 4 | 6;
+	/** Settings of the tested machine before the script, by sysctl's names. */
+	sysctls?: Readonly<Record<string, string>>;
 	/** Names put in for what scripts leave open (packetdrill's -D). */
 	defines?: Readonly<Record<string, string>>;
 }
@@ -56,7 +58,15 @@ export interface DrillResult {
 }
 
 const PROFILES: Record<DrillProfile, Partial<TcpConfig>> = {
-	linux: { answerUnsentAck: false, cubicStyle: "linux" },
+	// Half of a buffer is window, the rest overhead; the defaults are of 6.x.
+	linux: {
+		answerUnsentAck: false,
+		cubicStyle: "linux",
+		receiveBuffer: 65_536,
+		maxReceiveBuffer: 6_291_456,
+		sendBuffer: 16_384,
+		maxSendBuffer: 4_194_304,
+	},
 	freebsd: { delayedAckMs: 100, congestion: "reno", minRtoMs: 230, rack: false, tlp: false },
 };
 
@@ -86,9 +96,14 @@ const ICMP4_CODES: Record<string, number> = {
 	source_route_failed: 5,
 	net_unknown: 6,
 	host_unknown: 7,
+	source_host_isolated: 8,
 	net_prohibited: 9,
 	host_prohibited: 10,
+	net_unreachable_for_tos: 11,
+	host_unreachable_for_tos: 12,
 	packet_filtered: 13,
+	precedence_violation: 14,
+	precedence_cutoff: 15,
 };
 const ICMP6_CODES: Record<string, number> = {
 	no_route: 0,
@@ -128,15 +143,17 @@ export function runScript(text: string, options: DrillOptions = {}): DrillResult
 		const { message } = error as Error;
 		return { ok: false, line: Number(/^line (\d+)/.exec(message)?.[1] ?? 1), message };
 	}
-	const run = new Run(script, options);
+	let run: Run | undefined;
 	try {
+		run = new Run(script, options);
 		run.all();
 		return { ok: true };
 	} catch (error) {
 		if (error instanceof Failure) return { ok: false, line: error.line, message: error.message };
+		const line = run?.line ?? 1;
 		if (error instanceof StackError && error.code === "ERR_BAD_SCRIPT")
-			return { ok: false, line: run.line, message: error.message };
-		return { ok: false, line: run.line, message: `${(error as Error).name}: ${(error as Error).message}` };
+			return { ok: false, line, message: error.message };
+		return { ok: false, line, message: `${(error as Error).name}: ${(error as Error).message}` };
 	}
 }
 
@@ -217,6 +234,10 @@ class Run {
 			lowWater: () => this.settings.notSentLowWater,
 			fileLength: (name) => this.fileLengths.get(name),
 		});
+		for (const [name, value] of Object.entries(options.sysctls ?? {})) {
+			if (!applySysctl(this.tcp.config, this.settings, name, value))
+				throw new StackError("ERR_BAD_SCRIPT", `the setting ${name}=${value} has no meaning here`);
+		}
 		const tolerance = script.options.get("tolerance_usecs");
 		this.tolerance = tolerance === undefined ? DEFAULT_TOLERANCE_MS : Number(tolerance) / 1000;
 	}

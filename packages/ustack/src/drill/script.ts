@@ -105,7 +105,7 @@ class Parser {
 		for (;;) {
 			const option = this.take(/^--([a-z_0-9]+)(?:=(\S+))?/);
 			if (option === undefined) break;
-			options.set(option[1]!, option[2] ?? "");
+			options.set(option[1]!, (option[2] ?? "").replace(/^"(.*)"$/, "$1"));
 			this.skip();
 		}
 		while (this.at < this.text.length) {
@@ -150,6 +150,7 @@ class Parser {
 
 	private packet(line: number, time: EventTime, direction: "in" | "out"): ScriptEvent {
 		this.take(/^(?:ipv4|ipv6)\s+[^:]*:\s*/);
+		const quoted = this.take(/^\[(\d+):\d+\((\d+)\)\][ \t]*(?=icmp)/);
 		const icmp = this.take(
 			/^icmp(?:v6)?[ \t]+(\w+)(?:[ \t]+(?!mtu\b)(\w+))?(?:[ \t]+mtu[ \t]+(\d+))?(?:[ \t]+\[(\d+)(?::\d+)?\((\d+)\)\])?/,
 		);
@@ -162,8 +163,8 @@ class Parser {
 				type: icmp[1]!,
 				code: icmp[2] ?? "",
 				mtu: Number(icmp[3] ?? 0),
-				seq: Number(icmp[4] ?? 0),
-				length: Number(icmp[5] ?? 0),
+				seq: Number(icmp[4] ?? quoted?.[1] ?? 0),
+				length: Number(icmp[5] ?? quoted?.[2] ?? 0),
 			};
 		}
 		const ip = this.take(/^[[(]([^\])]*)[\])]\s*/);

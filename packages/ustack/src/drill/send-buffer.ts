@@ -19,6 +19,7 @@ export class SendBuffer {
 	noSpace = false;
 	/** TCP_NOTSENT_LOWAT. */
 	lowWater: number;
+	private started = false;
 	private readonly runs: { end: number; bytes: number }[] = [];
 
 	constructor(limit: number, lowWater: number) {
@@ -62,14 +63,25 @@ export class SendBuffer {
 		} else this.runs.push({ end, bytes });
 	}
 
+	/** The connection is established: room for its first window. */
+	opened(c: TcpConnection, most: number): void {
+		if (this.started) return;
+		this.started = true;
+		this.grow(c, most);
+	}
+
+	/** Two congestion windows of whole segments with their overhead. */
+	private grow(c: TcpConnection, most: number): void {
+		if (this.fixed) return;
+		const perSegment = 2 ** Math.ceil(Math.log2(c.peerMss + HEADER_SPACE)) + DESCRIPTOR;
+		const wanted = 2 * Math.max(10, c.cwnd, c.reordering + 1) * perSegment;
+		if (wanted > this.limit) this.limit = Math.min(wanted, most);
+	}
+
 	/** What was acknowledged makes room; the buffer follows the congestion window. True when a writer is to be woken. */
 	news(c: TcpConnection, most: number): boolean {
 		if (!this.noSpace) return false;
-		if (!this.fixed && c.inFlight() < c.cwnd) {
-			const perSegment = 2 ** Math.ceil(Math.log2(c.peerMss + HEADER_SPACE)) + DESCRIPTOR;
-			const wanted = 2 * Math.max(10, c.cwnd, c.reordering + 1) * perSegment;
-			if (wanted > this.limit) this.limit = Math.min(wanted, most);
-		}
+		if (c.inFlight() < c.cwnd) this.grow(c, most);
 		if (!this.writable(c)) return false;
 		this.noSpace = false;
 		return true;

@@ -68,6 +68,7 @@ export class Sender {
 		if (c.connecting && !(c.earlyOpen && c.state === SYN_RECEIVED))
 			return this.nonBlocking ? { value: -1, errno: "EAGAIN" } : "blocked";
 		if (c.finQueued || c.state > CLOSE_WAIT) return this.ended("EPIPE");
+		socket.sendBuffer.opened(c, this.host.tcp.config.maxSendBuffer);
 		if (this.bad && this.total > 0) return { value: -1, errno: "EFAULT" };
 		if (socket.sendBuffer.noSpace && !socket.sendBuffer.writable(c) && !this.nonBlocking && !fresh) return "blocked";
 		while (this.left > 0) {

@@ -25,7 +25,8 @@ export function applySysctl(config: TcpConfig, settings: DrillSettings, name: st
 	const first = numbers[0]!;
 	switch (key) {
 		case "net.ipv4.tcp_rmem":
-			config.receiveBuffer = numbers[1]!;
+			// Half of a buffer is window, the rest overhead.
+			config.receiveBuffer = numbers[1]! >> 1;
 			config.maxReceiveBuffer = numbers[2]!;
 			return true;
 		case "net.ipv4.tcp_wmem":

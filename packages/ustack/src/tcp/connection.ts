@@ -304,6 +304,10 @@ export class TcpConnection implements Timer, CongestionView {
 	tuneSeq = 0;
 	copiedSeq = 0;
 	receiveRtt = 0;
+	/** A window offered then, and where it ends; the last echo measured. */
+	receiveRttAt = -1;
+	receiveRttSeq = 0;
+	receiveEcho = 0;
 
 	// Bookkeeping.
 	orphan = false;

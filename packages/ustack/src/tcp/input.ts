@@ -7,7 +7,7 @@ import { EVENT_CONNECT, EVENT_WRITABLE } from "./connection.ts";
 import { syncMss } from "./mss.ts";
 import { markLost, removeSegment } from "./queue.ts";
 import { stampOf } from "./rack.ts";
-import { quickAck, receiveData, setDsack } from "./receive.ts";
+import { measureEcho, quickAck, receiveData, setDsack } from "./receive.ts";
 import { acknowledge, nonCongestionLoss } from "./recovery.ts";
 import { rttSample } from "./rtt.ts";
 import { after, before, distance } from "./seq.ts";
@@ -135,6 +135,10 @@ export function segmentArrives(c: TcpConnection, packet: Packet, s: SegmentIn): 
 		return;
 	}
 	if ((s.length > 0 || (flags & FIN) !== 0) && !c.finReceived) {
+		if (c.tsOk && options.hasTimestamp && options.tsEcr !== c.receiveEcho && s.length >= c.rcvMss) {
+			c.receiveEcho = options.tsEcr;
+			measureEcho(c, distance(stampOf(c, now), options.tsEcr));
+		}
 		const unit = packet.gsoSize > 0 ? Math.min(packet.gsoSize, s.length) : s.length;
 		if (unit >= c.rcvMss) c.rcvMss = Math.min(unit, c.advertisedMss);
 		receiveData(c, packet.bytes, s.at, seq, s.length, (flags & FIN) !== 0, now);

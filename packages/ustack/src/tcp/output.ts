@@ -74,7 +74,11 @@ function header(c: TcpConnection, seq: number, flags: number, now: number): numb
 	put32(tx, TX_L4 + 8, (flags & ACK) !== 0 ? c.rcvNxt : 0);
 	let window: number;
 	if ((flags & SYN) !== 0) {
-		window = Math.min(Math.max(0, c.receiveLimit - c.recvRing.length), 0xffff);
+		window = Math.max(0, c.receiveLimit - c.recvRing.length);
+		// Whole segments, where there is room for one.
+		const mss = c.advertisedMss - (c.tsOk ? 12 : 0);
+		if (window > mss) window -= window % mss;
+		window = Math.min(window, 0xffff);
 		c.rcvWnd = window;
 	} else {
 		const bytes = offeredWindow(c);

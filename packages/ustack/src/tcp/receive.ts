@@ -31,7 +31,26 @@ function dataArrived(c: TcpConnection, length: number, now: number): void {
 	}
 	c.lastDataAt = now;
 	c.ackPending = true;
+	measureWindow(c, now);
 	if (length >= 128) growWindow(c, length);
+}
+
+/** The time a whole offered window takes to arrive is a round trip at the most. */
+function measureWindow(c: TcpConnection, now: number): void {
+	if (c.receiveRttAt >= 0) {
+		if (before(c.rcvNxt, c.receiveRttSeq)) return;
+		const sample = Math.max(now - c.receiveRttAt, 1);
+		if (c.receiveRtt === 0 || sample < c.receiveRtt) c.receiveRtt = sample;
+	}
+	c.receiveRttSeq = (c.rcvNxt + c.rcvWnd) | 0;
+	c.receiveRttAt = now;
+}
+
+/** The echo of a timestamp of ours that comes with data: the receiver's round trip (RFC 7323 gives the sender its own). */
+export function measureEcho(c: TcpConnection, sample: number): void {
+	if (sample < 0) return;
+	const rtt = Math.max(sample, 1);
+	c.receiveRtt = c.receiveRtt === 0 ? rtt : c.receiveRtt + (rtt - c.receiveRtt) / 8;
 }
 
 /** What arrived in good order earns the peer more window, two segments for one. */
@@ -217,7 +236,12 @@ function finInOrder(c: TcpConnection, now: number): void {
 	c.finReceived = true;
 	c.finAhead = false;
 	c.rcvNxt = (c.rcvNxt + 1) | 0;
-	c.ackNow = Math.max(c.ackNow, 1);
+	// After data its acknowledgement may wait for ours to be finished too.
+	if (c.state > ESTABLISHED || c.ato === 0 || c.ahead.length > 0) c.ackNow = Math.max(c.ackNow, 1);
+	else {
+		c.ackPending = true;
+		c.pingPong = true;
+	}
 	c.ahead.length = 0;
 	c.sackBlocks.length = 0;
 	const { layer } = c;

@@ -68,6 +68,8 @@ export function acknowledge(
 	if (c.sackOk && options.sackCount > 0) readSack(c, options, ack);
 	if (o.advanced) cumulative(c, ack);
 	if (!hadPackets) {
+		// News of a retransmission that was not needed may come after everything is acknowledged.
+		if (o.dsack) undoByDsack(c);
 		if (o.advanced) afterAdvance(c);
 		return;
 	}
