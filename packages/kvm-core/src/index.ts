@@ -10,4 +10,5 @@ export { ERRNO, type KvmErrno, KvmError } from "./kvm/errors.ts";
 export { type OpenKvmOptions, openKvm } from "./kvm/open-kvm.ts";
 export type * from "./kvm/types.ts";
 export * from "./machine/index.ts";
+export * from "./share/index.ts";
 export type { TimeSource } from "./software/clock.ts";
