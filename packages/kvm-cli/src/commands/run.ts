@@ -51,9 +51,7 @@ export function addRunOptions(command: Command): Command {
 }
 
 export function addRunCommand(program: Command, io: CliIo, outcome: Outcome): void {
-	addRunOptions(
-		program.command("run").description("start a guest: a shell in it, or one command"),
-	)
+	addRunOptions(program.command("run").description("start a guest: a shell in it, or one command"))
 		.addHelpText("after", "\nOn a terminal: Ctrl-A x leaves, Ctrl-A Ctrl-A sends Ctrl-A.")
 		.action(async (first: string | undefined, rest: string[], flags: RunFlags, command: Command) => {
 			const { image, words } = splitArguments(first, rest, command);
@@ -76,9 +74,7 @@ async function run(request: RunRequest, io: CliIo): Promise<GuestEnd> {
 	const own = request.kernel === undefined && request.firmware === undefined && request.initrd === undefined;
 	if (own && request.boot === undefined && request.debugExitPort === undefined && !request.testDevice) {
 		const image =
-			request.packages.length > 0
-				? await imageWithPackages(request.packages, io)
-				: await imageFor(request.image, io);
+			request.packages.length > 0 ? await imageWithPackages(request.packages, io) : await imageFor(request.image, io);
 		if (image.architecture === "amd64") return runSandbox(request, image, io);
 	}
 	return runGuest(request, io);

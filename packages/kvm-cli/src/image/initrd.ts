@@ -50,7 +50,9 @@ function moduleTree({ modules, release }: KernelContents, folder: string): TreeE
 	const needsOf = new Map(modules.map(({ name, needs }) => [name, needs]));
 	const graph = { dependencies: (name: string) => needsOf.get(name) };
 	const line = (name: string, path: string): string =>
-		`${path}:${needsInReverse(name, graph).map((needed) => ` ${pathOf.get(needed)!}`).join("")}\n`;
+		`${path}:${needsInReverse(name, graph)
+			.map((needed) => ` ${pathOf.get(needed)!}`)
+			.join("")}\n`;
 	return [
 		...modules.map(({ path, bytes }) => file(`${folder}/${release}/${path}`, bytes)),
 		file(`${folder}/${release}/modules.dep`, modules.map(({ name, path }) => line(name, path)).join("")),

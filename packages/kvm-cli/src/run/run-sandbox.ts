@@ -27,7 +27,7 @@ export async function runSandbox(request: RunRequest, image: StoredImage, io: Cl
 	let left = false;
 	try {
 		sandbox = await createSandbox({
-			image: { kernel: image.kernel, initrd: image.initrd },
+			image,
 			memoryMiB: request.memoryMib,
 			engine: request.engine,
 			disks: request.disks,
