@@ -1,8 +1,9 @@
 import { AC_VECTOR, type Cpu, ExitRequest, GP, type LinearMemory, PF_VECTOR, SS_VECTOR } from "./cpu/cpu.ts";
-import { type Breakpoint, matchData } from "./cpu/debug.ts";
-import { DEBUG_TRAP } from "./cpu/events.ts";
+import { matchData } from "./cpu/debug.ts";
+import { DEBUG_TRAP, OUTSIDE_TRAP } from "./cpu/events.ts";
 import * as L from "./cpu/layout.ts";
 import { ACCESS_FETCH, ACCESS_IMPLICIT, ACCESS_USER, ACCESS_WRITE, Mmu, PAGE_GLOBAL, walk } from "./cpu/paging.ts";
+import type { DebugPoints } from "./debug-points.ts";
 import { markDirty, PAGE, type PhysicalMemory, type Slot } from "./memory.ts";
 
 /** Flags word of a TLB entry: it survives a load of CR3. */
@@ -34,6 +35,8 @@ export class Translator implements LinearMemory {
 	/** Vector of the fault the last failed access queued, and its error code. */
 	faultVector = 0;
 	faultCode = 0;
+	/** What a debugger outside the guest watches. */
+	debug: DebugPoints | undefined;
 	/** Low halves of the linear pages that data breakpoints touch. */
 	private watched: readonly number[] = [];
 	private readonly cpu: Cpu;
@@ -140,12 +143,14 @@ export class Translator implements LinearMemory {
 	}
 
 	/** Watches data breakpoints: pages that they touch stay out of the TLBs, so that each access comes by here. */
-	watch(breakpoints: readonly Breakpoint[]): void {
+	watch(breakpoints: readonly { readonly address: bigint; readonly length: number }[]): void {
 		if (breakpoints.length === 0 && this.watched.length === 0) return;
 		this.watched = breakpoints.flatMap(({ address, length }) => {
-			const first = Number(address & 0xffff_f000n);
-			const last = Number((address + BigInt(length - 1)) & 0xffff_f000n);
-			return first === last ? [first | 0] : [first | 0, last | 0];
+			const pages = [];
+			for (let page = address & -4096n; page < address + BigInt(length); page += 4096n) {
+				pages.push(Number(page & 0xffff_f000n) | 0);
+			}
+			return pages;
 		});
 		this.flush(false);
 	}
@@ -155,7 +160,8 @@ export class Translator implements LinearMemory {
 		if (this.watched.length === 0) return;
 		const linear = (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
 		const bits = matchData(this.cpu, linear, size, write);
-		if (bits !== 0) this.cpu.set32(DEBUG_TRAP, this.cpu.get32(DEBUG_TRAP) | bits);
+		const outside = this.debug?.touch(linear, size, write) === true ? OUTSIDE_TRAP : 0;
+		if ((bits | outside) !== 0) this.cpu.set32(DEBUG_TRAP, (this.cpu.get32(DEBUG_TRAP) | bits | outside) >>> 0);
 	}
 
 	/** Whether an address with this upper half is not canonical: #GP(0) or #SS(0). */

@@ -50,6 +50,8 @@ export class Decoder {
 	/** Row of the table, for the disassembler and fusion. */
 	row: Row | undefined;
 	operandSize: Size = 4;
+	/** For the disassembler: the encoding of the last instruction. Prefixes lie before `opcodeAt`; -1 = there is none. */
+	readonly encoding = { opcodeAt: 0, rex: 0, modrm: -1, sib: -1, addressBits: 64 as 16 | 32 | 64, mandatory: -1 };
 	readonly plan: HandlerPlan;
 	private readonly maps: OpcodeMaps;
 
@@ -96,6 +98,11 @@ export class Decoder {
 			// REX counts only right before the opcode.
 			rex = 0;
 		}
+		const { encoding } = this;
+		encoding.opcodeAt = p - 1;
+		encoding.rex = rex;
+		encoding.modrm = -1;
+		encoding.sib = -1;
 		let map = 0;
 		if (byte === 0x0f) {
 			if (p >= limit) return this.fail(short);
@@ -120,6 +127,8 @@ export class Decoder {
 		if (candidate === undefined) return this.fail("invalid");
 		const { row } = candidate;
 		const { insn } = row;
+		encoding.modrm = modrm;
+		encoding.mandatory = candidate.prefix;
 
 		let operandSize: Size;
 		if (long) {
@@ -129,6 +138,7 @@ export class Decoder {
 			else operandSize = row.default64 ? 8 : 4;
 		} else operandSize = (size === 1) !== operandPrefix ? 4 : 2;
 		const addressBits = long ? (addressPrefix ? 32 : 64) : (size === 1) !== addressPrefix ? 32 : 16;
+		encoding.addressBits = addressBits;
 		const addressCode = addressBits === 64 ? 2 : addressBits === 32 ? 1 : 0;
 
 		this.displacement = 0;
@@ -163,6 +173,7 @@ export class Decoder {
 				if (rmNumber === 4) {
 					if (p >= limit) return this.fail(short);
 					const sib = code[p++]!;
+					encoding.sib = sib;
 					const index = ((sib >> 3) & 7) | ((rex & 2) << 2);
 					if (index !== 4) {
 						this.index = index * 8;
