@@ -79,6 +79,11 @@ export class Machine {
 	readonly memoryMap: readonly MemoryMapEntry[];
 	/** vCPUs, by id, that `run` leaves alone: a debugger holds them. */
 	readonly held: Set<number> = new Set();
+	/**
+	 * vCPU, by id, that stops behind an instruction whose port or memory-mapped I/O was served here: KVM's single step
+	 * passes over those.
+	 */
+	stepping: number | undefined;
 	/** Sees every exit before it is served. The array in it is live during the call only. */
 	onExit: ((vcpu: Vcpu, exit: VcpuExit) => void) | undefined;
 	readonly #roms: readonly MachineRom[];
@@ -336,6 +341,11 @@ export class Machine {
 				this.#finishExit(vcpu);
 				return false;
 			}
+			if (this.stepping === vcpu.id) {
+				this.#finishExit(vcpu);
+				this.#end({ ...stepExit(vcpu), vcpu: vcpu.id });
+				return false;
+			}
 			if (exits % EXITS_PER_LOOK === 0 && this.#now() >= end) {
 				return false;
 			}
@@ -382,6 +392,19 @@ export class Machine {
 		await done;
 		this.#cancelSleep = undefined;
 	}
+}
+
+const DEBUG_VECTOR = 1;
+/** DR6.BS and the bits that always read as 1. */
+const DR6_STEPPED = 0xffff_4ff0n;
+const DR7_FIXED = 0x400n;
+
+/** The exit that a single step over the instruction just finished would have had. */
+export function stepExit(vcpu: Vcpu): Extract<VcpuExit, { reason: "debug" }> {
+	const { rip } = vcpu.getRegs();
+	const { cs } = vcpu.getSregs();
+	const pc = cs.l === 1 ? rip : (rip + cs.base) & 0xffff_ffffn;
+	return { reason: "debug", exception: DEBUG_VECTOR, pc, dr6: DR6_STEPPED, dr7: DR7_FIXED };
 }
 
 /**
