@@ -128,6 +128,9 @@ describe.each([true, false])("a ring (shared: %s)", (shared) => {
 		consumer.recv();
 		expect(await room).toBe(true);
 		expect(producer.send(filled(100, 2))).toBe(true);
+		expect(await producer.waitWritableAsync(100, { timeoutMs: 5 })).toBe(false);
+		const waiting = producer.waitWritableAsync(100, { signal: AbortSignal.timeout(5) });
+		await expect(waiting).rejects.toMatchObject({ name: "TimeoutError" });
 	});
 
 	test("a wake that is late, meant for a sleep that is over, ends no wait", async () => {

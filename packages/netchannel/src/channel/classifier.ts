@@ -131,6 +131,16 @@ export class Classifier {
 		return id;
 	}
 
+	/** The rule with exactly these patterns, data and mask, or -1. @throws ChannelError `EINVAL` */
+	idOf(match: FlowMatch | readonly FlowPattern[]): number {
+		const patterns = Array.isArray(match) ? match.map(requirePattern) : toPatterns(match as FlowMatch);
+		const ids = patterns.map(
+			({ family, mask, data }) => this.byMask.get(`${family},${mask.join()}`)?.table.find(data) ?? -1,
+		);
+		const [id = -1] = ids;
+		return ids.every((other) => other === id) && this.rules[id]?.patterns.length === patterns.length ? id : -1;
+	}
+
 	/** Removes a rule; false when there is none of that identifier. */
 	remove(id: number): boolean {
 		const rule = this.rules[id];
