@@ -72,6 +72,7 @@ export class Classifier {
 	private readonly seed: number;
 	private readonly fragments: FragmentCache;
 	private readonly tuples: { 0: Tuple[]; 4: Tuple[]; 6: Tuple[] } = { 0: [], 4: [], 6: [] };
+	private readonly tuples4: Tuple[] = this.tuples[4];
 	private readonly byMask = new Map<string, Tuple>();
 	private readonly rules: (Rule | undefined)[] = [];
 	private readonly free: number[] = [];
@@ -192,7 +193,7 @@ export class Classifier {
 	}
 
 	private lookup4(key: PacketKey): number {
-		const tuples = this.tuples[4];
+		const tuples = this.tuples4;
 		const k0 = key.address[0]!;
 		const k1 = key.address[1]!;
 		const k2 = key.ports;

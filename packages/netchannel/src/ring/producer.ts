@@ -170,7 +170,7 @@ export class RingProducer {
 		if (this.position === this.published) return;
 		const { words, floats, base, doorbell } = this.view;
 		this.published = this.position;
-		// The index comes last: once it is out, the consumer takes the cache line all of this lies in.
+		// The index comes last: whoever sees it sees the counts that belong to it.
 		const stat = base >> 1;
 		floats[stat + Stat.sent]! += (this.packets - this.publishedPackets) | 0;
 		floats[stat + Stat.sentBytes]! += this.pendingBytes;
