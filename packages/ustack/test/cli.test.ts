@@ -5,7 +5,8 @@ import { Readable } from "node:stream";
 import { expect, test } from "vitest";
 import { parsePublish } from "../src/cli/gateway.node.ts";
 import { main } from "../src/cli/main.node.ts";
-import { isClosed, parseRule } from "../src/gateway/policy.ts";
+import { isClosed } from "../src/gateway/ranges.ts";
+import { parseRule } from "../src/gateway/rule.ts";
 import { parseAddress } from "../src/wire/address.ts";
 
 async function ustack(...args: string[]): Promise<{ code: number; out: string; err: string }> {

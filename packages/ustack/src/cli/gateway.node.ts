@@ -1,6 +1,7 @@
 import { createWriteStream } from "node:fs";
 import { openLink } from "@x/netchannel/node";
-import { createGateway, type PublishOptions } from "../gateway/gateway.ts";
+import { createGateway } from "../gateway/gateway.ts";
+import type { PublishOptions } from "../gateway/options.ts";
 import { createNodeOutbound } from "../gateway/outbound.node.ts";
 import { type CommandIo, EXIT, UsageError } from "./io.ts";
 import { listOf, type OptionTable, parse, portOf, stringOf } from "./options.node.ts";
@@ -69,15 +70,15 @@ export async function gatewayCommand(args: readonly string[], io: CommandIo): Pr
 			else if (event.action === "deny")
 				io.stderr.write(`denied ${event.protocol} ${event.source} -> ${event.destination} (${event.reason})\n`);
 		},
-		onLease: (lease, active) =>
+		onLease: (lease) =>
 			io.stderr.write(
-				`${active ? "leased" : "released"} ${lease.address} ${lease.mac}${lease.hostName === undefined ? "" : ` ${lease.hostName}`}\n`,
+				`${lease.active ? "leased" : "released"} ${lease.address} ${lease.mac}${lease.hostName === undefined ? "" : ` ${lease.hostName}`}\n`,
 			),
 	});
 	try {
 		const link = await openLink(url, { signal: io.signal });
 		gateway.attach(link);
-		for (const { port, address, hostPort } of exposes) gateway.expose(port, address, hostPort);
+		for (const expose of exposes) gateway.expose(expose);
 		for (const publish of publishes) {
 			const forward = await gateway.publish(publish);
 			io.stderr.write(
