@@ -31,7 +31,19 @@ export { RouterAdvertiser, type RouterAdvertiserOptions } from "./gateway/ra-ser
 export type { EchoReply, EchoUser, IcmpErrorKind } from "./ip/icmp.ts";
 export type { Packet } from "./ip/packet.ts";
 export type { Route } from "./ip/route.ts";
-export { type CoreOptions, type ProtocolHandler, Stack, type StackEvent, type StackStats } from "./ip/stack.ts";
+export {
+	type CoreOptions,
+	type ProtocolHandler,
+	StackCore,
+	type StackEvent,
+	type StackModules,
+	type StackStats,
+} from "./ip/core.ts";
+export { Forwarder } from "./ip/forward.ts";
+export { Fragments } from "./ip/fragments.ts";
+export { GroupReporter } from "./ip/groups.ts";
+export { Ipv6 } from "./ip/ipv6.ts";
+export { Stack } from "./ip/stack.ts";
 export type { Interface, InterfaceAddress, InterfaceOptions, InterfaceStats } from "./link/interface.ts";
 export { type Clock, Driver, hostClock } from "./socket/driver.ts";
 export { type AttachOptions, createHost, Host, type HostOptions, type Lookup, literalLookup } from "./socket/host.ts";

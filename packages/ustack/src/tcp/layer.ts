@@ -2,7 +2,7 @@ import { type StackErrorCode, socketError } from "../errors.ts";
 import type { IcmpErrorKind } from "../ip/icmp.ts";
 import type { Packet } from "../ip/packet.ts";
 import type { Path } from "../ip/path.ts";
-import type { Pollable, ProtocolHandler, Stack } from "../ip/stack.ts";
+import type { Pollable, ProtocolHandler, StackCore } from "../ip/core.ts";
 import { TX_L4 } from "../ip/tx.ts";
 import type { Interface } from "../link/interface.ts";
 import { type AddressLike, ANY4, type IpAddress, toAddress } from "../wire/address.ts";
@@ -81,7 +81,7 @@ const MAX_ACCEPT_ROUNDS = 8;
 
 /** TCP over a stack: the demultiplexer, listeners, and what connections share. */
 export class TcpLayer implements ProtocolHandler, Pollable {
-	readonly stack: Stack;
+	readonly stack: StackCore;
 	readonly config: TcpConfig;
 	readonly buffers: BufferPool = new BufferPool();
 	readonly segments: SegmentPool = new SegmentPool();
@@ -117,7 +117,7 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 		synDropped: 0,
 	};
 
-	constructor(stack: Stack, config: Partial<TcpConfig> = {}) {
+	constructor(stack: StackCore, config: Partial<TcpConfig> = {}) {
 		this.stack = stack;
 		this.config = { ...DEFAULT_TCP_CONFIG, ...config };
 		this.secret = stack.randomBytes(16);
