@@ -28,9 +28,6 @@ export {
 	type Verdict,
 } from "./gateway/policy.ts";
 export { RouterAdvertiser, type RouterAdvertiserOptions } from "./gateway/ra-server.ts";
-export type { EchoReply, EchoUser, IcmpErrorKind } from "./ip/icmp.ts";
-export type { Packet } from "./ip/packet.ts";
-export type { Route } from "./ip/route.ts";
 export {
 	type CoreOptions,
 	type ProtocolHandler,
@@ -42,16 +39,23 @@ export {
 export { Forwarder } from "./ip/forward.ts";
 export { Fragments } from "./ip/fragments.ts";
 export { GroupReporter } from "./ip/groups.ts";
+export type { EchoReply, EchoUser, IcmpErrorKind } from "./ip/icmp.ts";
 export { Ipv6 } from "./ip/ipv6.ts";
+export type { Packet } from "./ip/packet.ts";
+export type { Route } from "./ip/route.ts";
 export { Stack } from "./ip/stack.ts";
 export type { Interface, InterfaceAddress, InterfaceOptions, InterfaceStats } from "./link/interface.ts";
 export { type Clock, Driver, hostClock } from "./socket/driver.ts";
 export { type AttachOptions, createHost, Host, type HostOptions, type Lookup, literalLookup } from "./socket/host.ts";
 export { type CongestionName, DEFAULT_TCP_CONFIG, type TcpConfig } from "./tcp/config.ts";
-export { TcpConnection, type TcpHandlers, type TcpInfo } from "./tcp/connection.ts";
-export { type ConnectOptions, TcpLayer } from "./tcp/layer.ts";
+export { TcpConnection, type TcpHandlers } from "./tcp/connection.ts";
+export { type ConnectOptions, TcpCore, type TcpModules } from "./tcp/core.ts";
+export { FastOpen } from "./tcp/fastopen.ts";
+export { type TcpInfo, tcpInfo } from "./tcp/info.ts";
+export { cubicOf, TcpLayer } from "./tcp/layer.ts";
 export { Listener, type ListenOptions } from "./tcp/listener.ts";
 export type { TcpState } from "./tcp/state.ts";
+export { SynCookies } from "./tcp/syncookie.ts";
 export { UdpLayer, type UdpOptions, UdpSocket, type UdpSource } from "./udp/layer.ts";
 export { connectStreams, type StreamSocket, streamsOf } from "./web/streams.ts";
 export {

@@ -1,6 +1,6 @@
+import type { StackCore } from "../ip/core.ts";
 import { ALL_NODES, ROUTER_SOLICITATION } from "../ip/nd.ts";
 import type { Packet } from "../ip/packet.ts";
-import type { StackCore } from "../ip/core.ts";
 import { CallbackTimer } from "../ip/timers.ts";
 import { TX_L4 } from "../ip/tx.ts";
 import type { Interface } from "../link/interface.ts";

@@ -2,7 +2,16 @@ import type { Link, Offload } from "@x/netchannel";
 import { StackError } from "../errors.ts";
 import { Interface, type InterfaceOptions } from "../link/interface.ts";
 import type { Neighbor } from "../link/neighbor.ts";
-import { type AddressLike, Cidr, IpAddress, type IpFamily, LOOPBACK4, LOOPBACK6, toAddress, toCidr } from "../wire/address.ts";
+import {
+	type AddressLike,
+	Cidr,
+	IpAddress,
+	type IpFamily,
+	LOOPBACK4,
+	LOOPBACK6,
+	toAddress,
+	toCidr,
+} from "../wire/address.ts";
 import { get16, put16 } from "../wire/bytes.ts";
 import { foldSum, sumBytes } from "../wire/checksum.ts";
 import {

@@ -3,8 +3,8 @@ import { ANY4, ANY6, IpAddress, ipv4FromNumber } from "../wire/address.ts";
 import { get16, put16, put32 } from "../wire/bytes.ts";
 import { foldSum, sumBytes } from "../wire/checksum.ts";
 import { PROTO_HOPOPTS, PROTO_ICMPV6, PROTO_IGMP } from "../wire/constants.ts";
-import type { Packet } from "./packet.ts";
 import type { StackCore } from "./core.ts";
+import type { Packet } from "./packet.ts";
 import { CallbackTimer } from "./timers.ts";
 import { TX_L4 } from "./tx.ts";
 

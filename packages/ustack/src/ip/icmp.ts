@@ -3,9 +3,9 @@ import type { IpFamily } from "../wire/address.ts";
 import { get16, get32, put16, put32 } from "../wire/bytes.ts";
 import { foldSum, sumBytes } from "../wire/checksum.ts";
 import { ICMP_HEADER, PROTO_ICMP } from "../wire/constants.ts";
+import type { ProtocolHandler, StackCore } from "./core.ts";
 import { IPV4 } from "./family.ts";
 import { Packet } from "./packet.ts";
-import type { ProtocolHandler, StackCore } from "./core.ts";
 import { TX_L4 } from "./tx.ts";
 
 /** What an ICMP error says, in both families' words. */

@@ -3,8 +3,8 @@ import type { Neighbor } from "../link/neighbor.ts";
 import { ANY6, Cidr, IpAddress, readAddress } from "../wire/address.ts";
 import { get16, get32, put32 } from "../wire/bytes.ts";
 import { PROTO_ICMPV6 } from "../wire/constants.ts";
-import type { Packet } from "./packet.ts";
 import type { StackCore } from "./core.ts";
+import type { Packet } from "./packet.ts";
 import { CallbackTimer } from "./timers.ts";
 import { TX_L4 } from "./tx.ts";
 

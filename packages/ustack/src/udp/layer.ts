@@ -1,8 +1,8 @@
 import { type StackError, type StackErrorCode, socketError } from "../errors.ts";
+import type { ProtocolHandler, StackCore } from "../ip/core.ts";
 import type { IcmpErrorKind } from "../ip/icmp.ts";
 import type { Packet } from "../ip/packet.ts";
 import type { Path } from "../ip/path.ts";
-import type { ProtocolHandler, StackCore } from "../ip/core.ts";
 import { TX_L4 } from "../ip/tx.ts";
 import type { Interface } from "../link/interface.ts";
 import { type AddressLike, type IpAddress, type IpFamily, toAddress } from "../wire/address.ts";
