@@ -99,6 +99,12 @@ export class TcpConnection implements Timer, CongestionView {
 	mssClamp = 0;
 	/** Upper bound of the path as probed (RFC 4821), 0 while not probing. */
 	probedMss = 0;
+	/** The search above it: the largest size not known to be lost, the size under way and its segment. */
+	probeHigh = 0;
+	probeSize = 0;
+	probeStart = 0;
+	probeEnd = 0;
+	probeEndedAt: number = Number.POSITIVE_INFINITY;
 	ttl = 0;
 	tos = 0;
 

@@ -81,6 +81,8 @@ export interface TcpModules {
 	fastOpen?: (config: TcpConfig, secret: Uint8Array) => FastOpen;
 	/** SYN cookies; without them a full backlog drops SYNs. */
 	cookies?: (key: Uint8Array) => SynCookies;
+	/** The search for a larger path MTU above a black hole's; without it the MSS stays at {@link TcpConfig.baseMss}. */
+	probe?: (connection: TcpConnection, now: number) => boolean;
 	/** What {@link TcpConnection.info} tells. */
 	info?: (connection: TcpConnection) => TcpInfo;
 }
@@ -594,6 +596,11 @@ export class TcpCore implements ProtocolHandler, Pollable {
 			c.closeDelivered = true;
 			c.handlers?.onClose?.(c, c.error);
 		}
+	}
+
+	/** Searches for a larger MTU (RFC 4821); true when a probe was sent. */
+	probe(c: TcpConnection, now: number): boolean {
+		return this.modules.probe?.(c, now) ?? false;
 	}
 
 	/** What {@link TcpConnection.info} tells; the module for it must be there. */

@@ -275,6 +275,10 @@ function startTransfer(c: TcpConnection, now: number): void {
 	syncMss(c);
 	// RFC 5681 3.1: after a lost SYN, start small.
 	c.cwnd = c.totalRetrans > 1 ? 1 : c.layer.config.initialWindowSegments;
+	if (c.layer.config.mtuProbing === "always" && c.probedMss === 0 && c.mss > c.layer.config.baseMss) {
+		c.probedMss = c.layer.config.baseMss;
+		syncMss(c);
+	}
 	c.lastSentAt = now;
 	c.lastAckAt = c.lastDataAt = now;
 	c.maxPacketsOut = 0;

@@ -6,6 +6,7 @@ import { Cubic } from "./cubic.ts";
 import { FastOpen } from "./fastopen.ts";
 import { HyStartClassic, HyStartPlusPlus } from "./hystart.ts";
 import { tcpInfo } from "./info.ts";
+import { probeMtu } from "./probe.ts";
 import { SynCookies } from "./syncookie.ts";
 
 /** CUBIC as a configuration wants it. */
@@ -24,6 +25,7 @@ export class TcpLayer extends TcpCore {
 			cubic: cubicOf,
 			fastOpen: (settings, secret) => new FastOpen(settings, secret),
 			cookies: (key) => new SynCookies(key),
+			probe: probeMtu,
 			info: tcpInfo,
 		});
 	}
