@@ -7,7 +7,7 @@ import type { Interface } from "../link/interface.ts";
 import { createHost, type Host } from "../socket/host.ts";
 import { Listener } from "../tcp/listener.ts";
 import { Cidr, IpAddress, parseAddress, toAddress, toCidr } from "../wire/address.ts";
-import { formatMac } from "../wire/mac.ts";
+import { formatMac, parseMac } from "../wire/mac.ts";
 import { type DhcpLease, DhcpServer } from "./dhcp-server.ts";
 import { DnsForwarder } from "./dns-forwarder.ts";
 import { endpoint, type Flow, type FlowContext, guestOf, requestOf } from "./flow.ts";
@@ -48,6 +48,7 @@ export class Gateway {
 	private readonly network: Cidr;
 	private readonly network6: Cidr | undefined;
 	private guestLink: { iface: Interface; dhcp: DhcpServer; ra: RouterAdvertiser | undefined } | undefined;
+	private readonly fixed: Record<string, IpAddress> = {};
 	private readonly names: NameBindings;
 	private readonly tcp: TcpNat;
 	private readonly udp: UdpNat;
@@ -75,6 +76,8 @@ export class Gateway {
 		}
 		this.address = this.network.address;
 		this.address6 = this.network6?.address;
+		for (const [mac, address] of Object.entries(options.fixed ?? {}))
+			this.fixed[formatMac(parseMac(mac))] = toAddress(address);
 		this.host = createHost(options.host);
 		const { tcp, udp, stack } = this.host;
 		this.rules = new EgressPolicy(options.policy);
@@ -155,12 +158,10 @@ export class Gateway {
 			...(options.mtu === undefined ? {} : { mtu: options.mtu }),
 		});
 		stack.addAddress(iface, this.network);
-		const fixed: Record<string, IpAddress> = {};
-		for (const [key, value] of Object.entries(options.fixed ?? {})) fixed[key] = toAddress(value);
 		const dhcp = new DhcpServer(udp, iface, {
 			network: this.network,
 			mtu: iface.mtu,
-			fixed,
+			fixed: this.fixed,
 			...(options.domain === undefined ? {} : { domain: options.domain }),
 			onLease: (lease, active) => options.onLease?.(plainLease(lease, active)),
 		});
