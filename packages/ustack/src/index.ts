@@ -5,6 +5,8 @@
  */
 
 export { DhcpClient, type DhcpClientOptions, type DhcpConfiguration } from "./dhcp/client.ts";
+export { Dhcp6Client, type Dhcp6ClientOptions, type Dhcp6Configuration } from "./dhcp/client6.ts";
+export { type Dhcp6Lease, Dhcp6Server, type Dhcp6ServerOptions } from "./dhcp/server6.ts";
 export { DnsClient, type DnsClientOptions } from "./dns/client.ts";
 export { type ZoneAnswer, type ZoneRecord, Zones } from "./dns/zone.ts";
 export { StackError, type StackErrorCode } from "./errors.ts";
