@@ -1,9 +1,10 @@
 import { CliError, EXIT } from "../exit.ts";
 import type { DiskSpec } from "../guest/disk.ts";
 import type { EngineChoice } from "../guest/engines.ts";
+import { type NetworkFlags, type NetworkRequest, parseNetworkOptions } from "./network-options.ts";
 
 /** Options of `xkvm run` as commander hands them over. */
-export interface RunFlags {
+export interface RunFlags extends NetworkFlags {
 	kernel?: string;
 	initrd?: string;
 	append?: string;
@@ -11,10 +12,6 @@ export interface RunFlags {
 	memory?: string;
 	cpus?: string;
 	engine?: string;
-	net?: string;
-	publish: string[];
-	allow: string[];
-	deny: string[];
 	disk: string[];
 	share: string[];
 	env: string[];
@@ -36,6 +33,7 @@ export interface RunRequest {
 	readonly memoryMib: number;
 	readonly disks: readonly DiskSpec[];
 	readonly environment: readonly (readonly [name: string, value: string])[];
+	readonly network: NetworkRequest;
 	readonly timeoutMs: number | undefined;
 	readonly debugExitPort: number | undefined;
 	readonly testDevice: boolean;
@@ -116,15 +114,6 @@ function engineChoice(engine: string): EngineChoice {
 function refuseWhatIsNotThere(flags: RunFlags): void {
 	if (integer("--cpus", flags.cpus ?? "1", 1, 255) !== 1)
 		throw unsupported("--cpus: this version gives a guest one vCPU");
-	if ((flags.net ?? "none") !== "none")
-		throw unsupported(`--net ${flags.net}: this version has no network; only none works`);
-	for (const [name, values] of [
-		["--publish", flags.publish],
-		["--allow", flags.allow],
-		["--deny", flags.deny],
-	] as const) {
-		if (values.length > 0) throw unsupported(`${name} ${values[0]}: this version has no network`);
-	}
 	if (flags.share.length > 0) throw unsupported(`--share ${flags.share[0]}: this version shares no folders`);
 }
 
@@ -133,7 +122,12 @@ function refuseWhatIsNotThere(flags: RunFlags): void {
  *
  * @throws CliError usage, or UNSUPPORTED for what a later version has
  */
-export function parseRunOptions(image: string | undefined, command: readonly string[], flags: RunFlags): RunRequest {
+export function parseRunOptions(
+	image: string | undefined,
+	command: readonly string[],
+	flags: RunFlags,
+	env: Readonly<Record<string, string | undefined>> = {},
+): RunRequest {
 	refuseWhatIsNotThere(flags);
 	const timeout = flags.timeout === undefined ? undefined : Number(flags.timeout);
 	if (timeout !== undefined && !(timeout > 0 && timeout <= 1e6)) {
@@ -161,6 +155,10 @@ export function parseRunOptions(image: string | undefined, command: readonly str
 	if (flags.env.length > 0 && !ownImage) {
 		throw usage("BAD_OPTION", "--env needs an image's guest: it cannot be given with --kernel, --initrd or --firmware");
 	}
+	const network = parseNetworkOptions(flags, ownImage ? "user" : "none", env);
+	if (!ownImage && network.kind !== "none") {
+		throw unsupported(`--net ${flags.net ?? "user"}: a network needs an image, not --kernel, --initrd or --firmware`);
+	}
 	if (command.some((word) => word.includes("\0"))) throw usage("BAD_OPTION", "the command holds a NUL character");
 	return {
 		image,
@@ -178,6 +176,7 @@ export function parseRunOptions(image: string | undefined, command: readonly str
 		),
 		disks: flags.disk.map(diskSpec),
 		environment: flags.env.map(environmentEntry),
+		network,
 		timeoutMs: timeout === undefined ? undefined : timeout * 1000,
 		...deviceSpecs(flags.device),
 		boot: flags.boot,
