@@ -168,8 +168,8 @@ describe.skipIf(typeof image === "string")(`a sandbox${because}`, () => {
 		shell.resize({ rows: 44, columns: 132 });
 		shell.stdin.write("stty size\n");
 		await until("44 132\r\n");
-		shell.stdin.write("sleep 1000\n");
-		await until("sleep 1000\r\n");
+		shell.stdin.write("sh -c 'echo star''ted; exec sleep 1000'\n");
+		await until("\nstarted\r\n");
 		shell.stdin.write("\x03");
 		shell.stdin.write("echo code $?; exit 9\n");
 		expect(await shell.exit).toEqual({ code: 9, signal: null });
@@ -275,8 +275,8 @@ describe.skipIf(typeof image === "string")(`xkvm run${because}`, () => {
 		terminal.type("iwritten in vi\x1b:wq\r");
 		terminal.type("echo; cat /tmp/note | tr a-z A-Z\r");
 		await terminal.until("WRITTEN IN VI\r\n");
-		terminal.type("sleep 1000\r");
-		await terminal.until("sleep 1000\r\n");
+		terminal.type("sh -c 'echo star''ted; exec sleep 1000'\r");
+		await terminal.until("\nstarted\r\n");
 		terminal.type("\x03");
 		terminal.type("echo code $?\r");
 		await terminal.until("code 130\r\n");

@@ -25,6 +25,7 @@ export type FromMachine =
 	| { readonly type: "modules"; readonly modules: ReadonlyMap<string, readonly string[]> }
 	| { readonly type: "agent"; readonly bytes: Uint8Array }
 	| { readonly type: "console"; readonly bytes: Uint8Array }
+	| { readonly type: "searched"; readonly found: boolean }
 	| { readonly type: "exit"; readonly exit: MachineExit }
 	| { readonly type: "failed"; readonly error: MachineFailure };
 
@@ -37,4 +38,6 @@ export interface MachineFailure {
 }
 
 /** What it is told. */
-export type ToMachine = { readonly type: "agent"; readonly bytes: Uint8Array } | { readonly type: "stop" };
+export type ToMachine =
+	| { readonly type: "agent"; readonly bytes: Uint8Array }
+	| { readonly type: "search"; readonly bytes: Uint8Array };

@@ -92,7 +92,7 @@ async function run(): Promise<void> {
 		input.guest = guest;
 		port.on("message", (message: ToMachine) => {
 			if (message.type === "agent") input.push(message.bytes);
-			else guest.stop();
+			else tell({ type: "searched", found: guest.memoryHolds(message.bytes) });
 		});
 		mark("powerOn");
 		try {

@@ -218,6 +218,11 @@ export class Sandbox implements AsyncDisposable {
 		return execution;
 	}
 
+	/** Whether these bytes are anywhere in the guest's memory: to be sure that a secret never got there. */
+	memoryHolds(bytes: Uint8Array): Promise<boolean> {
+		return this.#thread.search(bytes);
+	}
+
 	/**
 	 * Ends it and gives everything back. With disks, the guest is asked to write back what it holds and to switch itself
 	 * off; without, there is nothing to lose. Idempotent.
