@@ -32,8 +32,7 @@ const SCRIPT = `mount -t ext4 /dev/vda /mnt
 i=0
 while :; do
 	i=$((i + 1))
-	yes "file $i" | head -c $((i * 7919 % 90000 + 1)) >/mnt/f$i
-	fsync /mnt/f$i && echo "safe $i"
+	yes "file $i" | head -c $((i * 7919 % 90000 + 1)) | dd of=/mnt/f$i conv=fsync 2>/dev/null && echo "safe $i"
 	[ $((i % 5)) = 0 ] && mv /mnt/f$i /mnt/moved$i && sync && echo "moved $i"
 done`;
 

@@ -1,5 +1,6 @@
 import { Command, CommanderError } from "commander";
 import { addCompletionCommand } from "./commands/completion.ts";
+import { addDebugCommand } from "./commands/debug.ts";
 import { addDemoCommand } from "./commands/demo.ts";
 import { addDoctorCommand } from "./commands/doctor.ts";
 import { addImageCommand } from "./commands/image.ts";
@@ -31,6 +32,7 @@ export function makeProgram(io: CliIo, outcome: Outcome): Command {
 			getErrHasColors: () => false,
 		});
 	addRunCommand(program, io, outcome);
+	addDebugCommand(program, io, outcome);
 	addSandboxCommands(program, io, outcome);
 	addImageCommand(program, io, outcome);
 	addDoctorCommand(program, io, outcome);

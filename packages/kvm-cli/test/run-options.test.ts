@@ -9,6 +9,7 @@ function parse(flags: Partial<RunFlags>, command: string[] = [], image?: string)
 		deny: [],
 		secret: [],
 		disk: [],
+		packages: [],
 		share: [],
 		env: [],
 		device: [],

@@ -281,6 +281,75 @@ describe("refuses", () => {
 		);
 	});
 
+	test("a jump to the start that goes past what was published", () => {
+		const { handle, producer, consumer } = open({ shared: false, capacity: 256 });
+		producer.send(bytes(1));
+		expect(consumer.recv()).toEqual(bytes(1));
+		const words = new Int32Array(handle.memory as ArrayBuffer);
+		// What lies at the start would read as a record of a length below zero.
+		words[160] = -2000;
+		words[164] = -1;
+		words[32] = 24;
+		expect(code(() => consumer.next())).toBe("ERR_RING_CORRUPT");
+	});
+
+	test("an index that goes back behind what was read", () => {
+		const { handle, producer, consumer } = open({ shared: false, capacity: 256 });
+		producer.send(bytes(1));
+		producer.send(bytes(2));
+		expect([consumer.next(), consumer.next()]).toEqual([true, true]);
+		const words = new Int32Array(handle.memory as ArrayBuffer);
+		words[168] = -2000;
+		words[32] = 16;
+		expect(code(() => consumer.next())).toBe("ERR_RING_CORRUPT");
+	});
+
+	test("any words at all in the whole ring, before it is opened and after: typed errors, nothing outside, no end missed", () => {
+		const word = fc.oneof(fc.integer(), fc.constantFrom(-1, 0, 1, 7, 8, 256, 640, 2 ** 30, 2 ** 31 - 1, -(2 ** 31)));
+		const writes = fc.array(fc.tuple(fc.nat(640 / 4 + 256 / 4 - 1), word), { maxLength: 12 });
+		const typed = (run: () => void): void => {
+			try {
+				run();
+			} catch (error) {
+				expect(error).toBeInstanceOf(RingError);
+			}
+		};
+		fc.assert(
+			fc.property(writes, writes, fc.boolean(), (early, late, fanIn) => {
+				const [handle] = fanIn
+					? createFanIn(1, { shared: false, capacity: 256 })
+					: [createRing({ shared: false, capacity: 256 })];
+				const words = new Int32Array(handle!.memory as ArrayBuffer);
+				openProducer(handle!).send(filled(60, 1));
+				for (const [index, value] of early) words[index] = value;
+				typed(() => {
+					const consumer = fanIn ? openFanIn([handle!]).consumers[0]! : openConsumer(handle!);
+					const producer = openProducer(handle!, { overflow: "drop-newest" });
+					const round = (): void => {
+						for (let step = 0; step < 40 && consumer.next(); step++) {
+							expect(consumer.length).toBeGreaterThanOrEqual(0);
+							expect(consumer.offset).toBeGreaterThanOrEqual(648);
+							expect(consumer.offset + consumer.length).toBeLessThanOrEqual(640 + 256);
+						}
+						consumer.release();
+						producer.sendBurst([filled(30, 2), filled(90, 3)]);
+						producer.stats();
+					};
+					typed(round);
+					for (const [index, value] of late) words[index] = value;
+					typed(round);
+					typed(round);
+					typed(() => void consumer.drain(() => {}));
+					typed(() => producer.close());
+					typed(() => consumer.close());
+				});
+				// The page behind the ring belongs to somebody else.
+				expect(words.subarray(224).every((value) => value === 0)).toBe(true);
+			}),
+			{ seed: 8, numRuns: 3000 },
+		);
+	});
+
 	test("a full ring whose consumer is gone", () => {
 		const { producer, consumer } = open({ capacity: 256 });
 		consumer.close();

@@ -262,18 +262,18 @@ async function udp(report: Report, peer: string): Promise<void> {
 	]);
 }
 
-/** All comparisons of native links; says what is skipped and why. */
-export async function nativeLinks(report: Report, peer: string | undefined): Promise<void> {
-	const reason = peer === undefined ? "no C++ compiler" : whyNot();
-	if (reason !== undefined || peer === undefined) {
-		report.note(`skipped all native links: ${reason}`);
-		return;
-	}
-	for (const part of [udp, packetReceive, tapReceive, tapPing, tapForward]) {
-		try {
-			await part(report, peer);
-		} catch (error) {
-			report.note(`skipped ${part.name}: ${(error as Error).message}`);
-		}
-	}
+/** Runs a comparison where the host has what it needs, and says what is missing where not. */
+function withPeer(part: (report: Report, peer: string) => Promise<void>) {
+	return async (report: Report, peer: string | undefined): Promise<void> => {
+		const reason = peer === undefined ? "no C++ compiler" : whyNot();
+		if (peer !== undefined && reason === undefined) return part(report, peer);
+		report.note(`skipped ${part.name}: ${reason}`);
+	};
 }
+
+/** The comparisons of native links, by name. */
+export const nativeParts = {
+	tap: [withPeer(tapReceive), withPeer(tapPing), withPeer(tapForward)],
+	packet: [withPeer(packetReceive)],
+	udp: [withPeer(udp)],
+};

@@ -13,6 +13,7 @@ export interface RunFlags extends NetworkFlags {
 	cpus?: string;
 	engine?: string;
 	disk: string[];
+	packages: string[];
 	share: string[];
 	env: string[];
 	timeout?: string;
@@ -25,6 +26,8 @@ export interface RunFlags extends NetworkFlags {
 /** What `xkvm run` is to do, checked. */
 export interface RunRequest {
 	readonly image: string | undefined;
+	/** Debian packages that the guest has, instead of a named image. */
+	readonly packages: readonly string[];
 	readonly engine: EngineChoice;
 	readonly kernel: string | undefined;
 	readonly initrd: string | undefined;
@@ -136,6 +139,9 @@ export function parseRunOptions(
 	if (image !== undefined && (flags.kernel !== undefined || flags.firmware !== undefined)) {
 		throw usage("BAD_OPTION", `image ${image}: give an image or --kernel or --firmware, not both`);
 	}
+	if (flags.packages.length > 0 && (image ?? flags.kernel ?? flags.firmware ?? flags.initrd) !== undefined) {
+		throw usage("BAD_OPTION", "--packages makes an image of its own: give no image, --kernel, --initrd or --firmware");
+	}
 	if (flags.kernel !== undefined && flags.firmware !== undefined) {
 		throw usage("BAD_OPTION", "--kernel and --firmware exclude each other");
 	}
@@ -162,6 +168,7 @@ export function parseRunOptions(
 	if (command.some((word) => word.includes("\0"))) throw usage("BAD_OPTION", "the command holds a NUL character");
 	return {
 		image,
+		packages: flags.packages,
 		engine: engineChoice(flags.engine ?? "auto"),
 		kernel: flags.kernel,
 		initrd: flags.initrd,

@@ -62,6 +62,7 @@ export interface GuestOptions {
 
 /** A machine with something in it, ready to run. */
 export interface Guest {
+	readonly machine: Machine;
 	run(): Promise<MachineExit>;
 	/** @returns how many bytes there was room for */
 	serialInput(bytes: Uint8Array): number;
@@ -102,7 +103,7 @@ export function startGuest(options: GuestOptions): Guest {
 	const virtio: VirtioDevice[] = [
 		...(virtioConsole ? [virtioConsole] : []),
 		new VirtioRng((bytes) => randomFillSync(bytes)),
-		...options.disks.map((backend, i) => new VirtioBlock({ backend, id: `xkvm-disk${i}` })),
+		...options.disks.map((backend, i) => new VirtioBlock({ backend, id: backend.id ?? `xkvm-disk${i}` })),
 		...(options.devices ?? []),
 	];
 	let machine: Machine;
@@ -141,6 +142,7 @@ export function startGuest(options: GuestOptions): Guest {
 	}
 	const index = (name: string): number => ports?.findIndex((port) => port.name === name) ?? -1;
 	return {
+		machine,
 		run: () => machine.run(),
 		serialInput: (bytes) => machine.board.serial.input(bytes),
 		serialListening: () => (machine.board.serial.save().ier & RECEIVE_INTERRUPT) !== 0,

@@ -35,7 +35,7 @@ export async function runSandbox(request: RunRequest, image: StoredImage, io: Cl
 	try {
 		if (audit !== undefined) await once(audit, "open");
 		sandbox = await createSandbox({
-			image: { kernel: image.kernel, initrd: image.initrd },
+			image,
 			memoryMiB: request.memoryMib,
 			engine: request.engine,
 			disks: request.disks,

@@ -1,7 +1,8 @@
 import { gunzipSync } from "node:zlib";
 import { agentExecutable } from "../agent/executable.ts";
-import { file, symlink, writeCpio } from "../image/cpio.ts";
+import { writeCpio } from "../image/cpio.ts";
 import { moduleName } from "../image/kernel-module.ts";
+import { file, symlink } from "../image/tree.ts";
 
 /** Where the agent is in the guest, for `rdinit=`. */
 export const AGENT_PATH = "/xkvm/agent";

@@ -1,10 +1,11 @@
 import { PassThrough } from "node:stream";
 import type { PublishOptions } from "@x/ustack";
 import { AgentClient } from "../agent/client.ts";
-import { imageFor } from "../commands/image.ts";
+import { imageFor, imageWithPackages } from "../commands/image.ts";
 import { ConsoleTail } from "../guest/console-tail.ts";
 import type { DiskSpec } from "../guest/disk.ts";
 import type { EngineChoice } from "../guest/engines.ts";
+import { ROOT_DISK_ID } from "../image/root-switch.ts";
 import type { CliIo } from "../io.ts";
 import { bringLoopbackUp } from "../network/guest-network.ts";
 import type { SandboxNetwork } from "../network/options.ts";
@@ -17,6 +18,7 @@ import { GuestFiles } from "./files.ts";
 import { setUpGuest, shutDownGuest } from "./guest-setup.ts";
 import type { MachineFailure } from "./machine-messages.ts";
 import { type MachineThread, startMachineThread } from "./machine-thread.ts";
+import { enterRootDisk, INITRAMFS_PROGRAMS, ROOT_DISK_MODULES } from "./root-disk.ts";
 import { GuestKernel } from "./system-calls.ts";
 import { StartTimings } from "./timings.ts";
 
@@ -26,12 +28,18 @@ export interface SandboxImage {
 	readonly kernel: string;
 	/** An initramfs; the agent is put behind it. */
 	readonly initrd: string;
+	/** A file with the root file system, which goes into the guest as its last disk. @default the initramfs is the root */
+	readonly rootFile?: string;
+	/** What the root file system is, for mount(8). */
+	readonly root?: { readonly format: string };
 }
 
 /** Options of {@link createSandbox}. */
 export interface SandboxOptions {
 	/** An image's name or id, or its files. @default the default image, built when it is missing */
 	image?: string | SandboxImage;
+	/** Debian packages the guest has, instead of an image of your own; the image for them is built when it is missing. */
+	packages?: readonly string[];
 	/** Guest memory in MiB, 64 to 3072. @default 256 */
 	memoryMiB?: number;
 	/** @default "auto": /dev/kvm where it runs every kind of guest at full speed, else the software engine */
@@ -98,6 +106,8 @@ export class Sandbox implements AsyncDisposable {
 	#end: SandboxError | undefined;
 	#closing: Promise<void> | undefined;
 	#timer: NodeJS.Timeout | undefined;
+	readonly #root: SandboxImage["root"];
+	readonly #disks: readonly DiskSpec[];
 	readonly #abort = (): void => {
 		const cause = this.#options.signal?.reason;
 		this.#stop(new SandboxError("ERR_SANDBOX_ABORTED", "the sandbox was aborted", { cause }));
@@ -107,7 +117,13 @@ export class Sandbox implements AsyncDisposable {
 	constructor(options: SandboxOptions, image: SandboxImage, timings: StartTimings) {
 		this.#options = options;
 		this.timings = timings;
-		this.#environment = { PATH: DEFAULT_PATH, HOME, ...options.env };
+		this.#root = image.root;
+		this.#disks =
+			image.rootFile === undefined
+				? (options.disks ?? [])
+				: [...(options.disks ?? []), { path: image.rootFile, readonly: true, id: ROOT_DISK_ID }];
+		const path = image.root === undefined ? DEFAULT_PATH : `${DEFAULT_PATH}:${INITRAMFS_PROGRAMS}`;
+		this.#environment = { PATH: path, HOME, ...options.env };
 		this.#network = planNetwork(options.network ?? "none");
 		this.ended = new Promise((resolve) => {
 			this.#tellEnd = resolve;
@@ -129,7 +145,7 @@ export class Sandbox implements AsyncDisposable {
 				commandLine: kernelCommandLine(options.append),
 				memoryMiB: options.memoryMiB ?? 256,
 				engine: options.engine ?? "auto",
-				disks: options.disks ?? [],
+				disks: this.#disks,
 				network: this.#network && { mac: this.#network.mac, cable: this.#network.cable },
 			},
 			{
@@ -284,6 +300,10 @@ export class Sandbox implements AsyncDisposable {
 		await this.#client.ready;
 		if (this.#end !== undefined) throw this.#end;
 		this.timings.mark("agent");
+		if (this.#root !== undefined) {
+			await this.#kernel.loadModules(modulePaths(this.#modules, ROOT_DISK_MODULES));
+			await enterRootDisk(this.#kernel, this.#root.format, this.#disks.length);
+		}
 		await setUpGuest(this.#kernel);
 		if ((this.#options.disks ?? []).length > 0) {
 			await this.#kernel.loadModules(modulePaths(this.#modules, DISK_MODULES));
@@ -368,7 +388,19 @@ export async function createSandbox(options: SandboxOptions = {}): Promise<Sandb
 	}
 	const timings = new StartTimings();
 	const { image } = options;
-	const files = typeof image === "object" ? image : await imageFor(image, quietIo(options.signal));
+	const packages = options.packages ?? [];
+	if (image !== undefined && packages.length > 0) {
+		throw new SandboxError("ERR_SANDBOX_OPTION", "packages make an image of their own: give no image beside them", {
+			value: packages,
+		});
+	}
+	const io = quietIo(options.signal);
+	const files =
+		typeof image === "object"
+			? image
+			: packages.length > 0
+				? await imageWithPackages(packages, io)
+				: await imageFor(image, io);
 	timings.mark("image");
 	const sandbox = new Sandbox(options, files, timings);
 	try {

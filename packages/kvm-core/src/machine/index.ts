@@ -30,3 +30,4 @@ export {
 } from "./virtio/overlay.ts";
 export { PagedBitmap } from "./virtio/paged-bitmap.ts";
 export { VirtioRng } from "./virtio/rng.ts";
+export { VirtioFs, type VirtioFsOptions } from "./virtio/share/fs.ts";

@@ -1,5 +1,6 @@
+import type { DebugPoint } from "../kvm/types.ts";
 import { TSC_KHZ } from "./clock.ts";
-import { type Core, Cpu, DB, ExitRequest, GP, GuestFault, NM, SS_VECTOR, UD } from "./cpu/cpu.ts";
+import { BP, type Core, Cpu, DB, ExitRequest, GP, GuestFault, NM, SS_VECTOR, UD } from "./cpu/cpu.ts";
 import { breakpoints, DR6_BS, matchExecution, noteDebug } from "./cpu/debug.ts";
 import {
 	DEBUG_TRAP,
@@ -14,12 +15,14 @@ import {
 	NMI_INJECTED,
 	NMI_MASKED,
 	NMI_PENDING,
+	OUTSIDE_TRAP,
 } from "./cpu/events.ts";
 import { deliver, type EventKind } from "./cpu/interrupts.ts";
 import * as L from "./cpu/layout.ts";
 import { deriveMode } from "./cpu/mode.ts";
 import { linearAddress } from "./cpu/operand.ts";
 import { SHADOW_MOV_SS } from "./cpu/segment-load.ts";
+import type { ArmedPoint, DebugPoints } from "./debug-points.ts";
 import { type CodeArena, CodeCache, type CodePage } from "./decode/code-cache.ts";
 import { Decoder } from "./decode/decoder.ts";
 import { ALIGNED } from "./emit/emitter.ts";
@@ -28,6 +31,9 @@ import { UOP_BYTES, UOP_FLAGS, UOP_IMM, UOP_META } from "./emit/uop.ts";
 import type { PhysicalMemory } from "./memory.ts";
 import { SystemInsn } from "./system-insn.ts";
 import { type MmioHandler, Translator } from "./translate.ts";
+
+/** Opcode of the breakpoint instruction's row. */
+const INT3 = "CC";
 
 /** Why `ExecutionCore.run` came back. */
 export type CoreStop =
@@ -46,22 +52,14 @@ export type CoreStop =
 	/** Code is fetched from where there is no memory. */
 	| "no-memory";
 
+const PF = 14;
+
 /** Where external interrupts come from. */
 export interface InterruptSource {
 	/** Whether a maskable interrupt waits. */
 	pending(): boolean;
 	/** Acknowledges it and returns its vector, or -1 when it is gone. */
 	acknowledge(): number;
-}
-
-/** Debugging from outside, as KVM_SET_GUEST_DEBUG has it. */
-export interface DebugControl {
-	/** Steps one instruction at a time. */
-	singleStep: boolean;
-	/** INT3 stops the guest. */
-	software: boolean;
-	/** Linear addresses whose execution stops the guest. */
-	breakpoints: readonly bigint[];
 }
 
 /**
@@ -75,11 +73,13 @@ export class ExecutionCore implements Core {
 	/** The VM's cores, this one among them: what one writes, the others may have decoded. */
 	peers: readonly ExecutionCore[] = [this];
 	interrupts: InterruptSource | undefined;
-	debug: DebugControl | undefined;
+	private debug: DebugPoints | undefined;
 	/** Ran into by `debug`: what stopped it, DR6 bits. */
 	debugStatus = 0;
 	/** Exception vector that a debug stop is for: #DB or #BP. */
 	debugException: number = DB;
+	/** The point that a debug stop is for, if any. */
+	debugPoint: DebugPoint | undefined;
 	/** Instructions executed up to the last time generated code was left, and the budget then. */
 	private retired = 0;
 	private counted = 0;
@@ -88,6 +88,8 @@ export class ExecutionCore implements Core {
 	 * device twice.
 	 */
 	answered = -1;
+	/** By KVM's names: page faults of the guest's own, TLB flushes, pages flushed one by one. */
+	readonly counts = { pf_guest: 0, tlb_flush: 0, invlpg: 0 };
 	private readonly physical: PhysicalMemory;
 	private readonly plan: HandlerPlan;
 	private readonly insn: SystemInsn;
@@ -198,11 +200,13 @@ export class ExecutionCore implements Core {
 	// ---- Core: what instructions change beyond the state page --------------------------------------------------
 
 	flushTlb(keepGlobal: boolean): void {
+		this.counts.tlb_flush++;
 		this.translator.flush(keepGlobal);
 		this.refetch = true;
 	}
 
 	flushPage(linear: bigint): void {
+		this.counts.invlpg++;
 		this.translator.flushPage(Number(linear & 0xffff_ffffn));
 		this.refetch = true;
 	}
@@ -244,8 +248,39 @@ export class ExecutionCore implements Core {
 	debugChanged(): void {
 		const enabled = breakpoints(this.cpu);
 		this.watchesCode = enabled.some(({ kind }) => kind === "execute");
-		this.translator.watch(enabled.filter(({ kind }) => kind === "write" || kind === "access"));
+		const watched = enabled.filter(({ kind }) => kind === "write" || kind === "access");
+		this.translator.watch([...watched, ...(this.debug?.data ?? []).map(({ point }) => point)]);
 		this.leaveAsked = true;
+	}
+
+	/** Takes a debugger's wishes, or undefined when it is gone. */
+	setDebug(debug: DebugPoints | undefined): void {
+		this.settle(this.rip);
+		this.debug = debug;
+		this.translator.debug = debug;
+		this.cpu.set32(DEBUG_TRAP, this.cpu.get32(DEBUG_TRAP) & ~OUTSIDE_TRAP);
+		this.translator.flushCode();
+		this.debugChanged();
+	}
+
+	/** Linear address of the next instruction. */
+	get linearRip(): bigint {
+		return this.cutRip(this.rip + this.cpu.get64(L.SEG_BASE + L.CS * 8));
+	}
+
+	/** The data point that was touched, if any; it is told of once. */
+	private takeTouched(): ArmedPoint | undefined {
+		this.cpu.set32(DEBUG_TRAP, this.cpu.get32(DEBUG_TRAP) & ~OUTSIDE_TRAP);
+		const touched = this.debug?.touched;
+		if (touched !== undefined) this.debug!.touched = undefined;
+		return touched;
+	}
+
+	private stopForDebug(exception: number, armed: ArmedPoint | undefined, status: number): void {
+		this.debugException = exception;
+		this.debugPoint = armed?.status === 0 ? armed.point : undefined;
+		this.debugStatus = status;
+		this.stop = "debug";
 	}
 
 	writeTsc(value: bigint): void {
@@ -334,7 +369,8 @@ export class ExecutionCore implements Core {
 	/** One instruction at a time: debugging, TF, the shadow of STI with an interrupt waiting. */
 	private get steps(): boolean {
 		const { cpu } = this;
-		return this.debug !== undefined || (cpu.systemFlags & L.TF) !== 0 || this.watchesCode || cpu.get32(L.SHADOW) !== 0;
+		if ((cpu.systemFlags & L.TF) !== 0 || this.watchesCode || cpu.get32(L.SHADOW) !== 0) return true;
+		return this.debug !== undefined && (this.debug.singleStep || this.debug.stepsThrough(this.linearRip));
 	}
 
 	private wantsAttention(): boolean {
@@ -354,6 +390,13 @@ export class ExecutionCore implements Core {
 			cpu.set32(DEBUG_TRAP, 0);
 			this.enterHandler(cpu.get32(EXCEPTION_VECTOR), "exception", cpu.i32[EXCEPTION_ERROR >> 2]!);
 			return true;
+		}
+		if ((cpu.get32(DEBUG_TRAP) & OUTSIDE_TRAP) !== 0) {
+			const touched = this.takeTouched();
+			if (touched !== undefined) {
+				this.stopForDebug(DB, touched, touched.status);
+				return true;
+			}
 		}
 		if (this.answered === this.position) return false;
 		if (cpu.get32(INTERRUPT) !== 0) {
@@ -378,6 +421,7 @@ export class ExecutionCore implements Core {
 			return true;
 		}
 		if (cpu.get32(L.SHADOW) !== 0) return false;
+		if (this.debug?.singleStep === true && this.debug.blockInterrupts) return false;
 		if (cpu.get32(NMI_PENDING) !== 0 && cpu.get32(NMI_MASKED) === 0) {
 			cpu.set32(NMI_PENDING, 0);
 			cpu.set32(NMI_MASKED, 1);
@@ -434,7 +478,8 @@ export class ExecutionCore implements Core {
 			return 0;
 		}
 		const page = this.code.page(physical, cpu.get32(L.MODE));
-		translator.fillCode(lo, hi, page.table);
+		// Pages with execution points stay out of the code TLB, so that every way into them comes by here.
+		if (this.debug?.stepsThrough(linear) !== true) translator.fillCode(lo, hi, page.table);
 		const offset = lo & 0xfff;
 		const uop = this.code.entry(page, offset, host);
 		const budget = this.budget;
@@ -481,8 +526,8 @@ export class ExecutionCore implements Core {
 			cpu.set32(DEBUG_TRAP, cpu.get32(DEBUG_TRAP) | DR6_BS);
 		}
 		if (this.debug?.singleStep === true && finished) {
-			this.debugStatus = 0x4000;
-			this.stop ??= "debug";
+			const touched = this.takeTouched();
+			if (this.stop === undefined) this.stopForDebug(DB, touched, DR6_BS | (touched?.status ?? 0));
 		}
 	}
 
@@ -494,10 +539,9 @@ export class ExecutionCore implements Core {
 			return false;
 		}
 		const linear = this.cutRip(this.ripOf(pc) + cpu.get64(L.SEG_BASE + L.CS * 8));
-		const at = this.debug?.breakpoints.indexOf(linear) ?? -1;
-		if (at >= 0) {
-			this.debugStatus = 1 << at;
-			this.stop = "debug";
+		const point = this.debug?.executionAt(linear);
+		if (point !== undefined) {
+			this.stopForDebug(DB, point, point.status);
 			return true;
 		}
 		if (!this.watchesCode || this.debug !== undefined || cpu.get32(L.SHADOW) === SHADOW_MOV_SS) return false;
@@ -566,6 +610,7 @@ export class ExecutionCore implements Core {
 
 	private queueException(vector: number, errorCode: number): void {
 		const { cpu } = this;
+		if (vector === PF) this.counts.pf_guest++;
 		cpu.set32(EXCEPTION, 1);
 		cpu.set32(EXCEPTION_VECTOR, vector);
 		cpu.i32[EXCEPTION_ERROR >> 2] = errorCode;
@@ -668,6 +713,11 @@ export class ExecutionCore implements Core {
 		if (!code.hasRoom) return this.redirect(pc);
 		const rip = this.ripOf(pc);
 		const linear = this.cutRip(rip + cpu.get64(L.SEG_BASE + L.CS * 8));
+		const left = 0x1000n - (linear & 0xfffn);
+		if (cpu.get32(L.CODE_64) === 0 && rip + left > BigInt(cpu.segmentLimit(L.CS))) {
+			this.queueFault(GP, 0, pc);
+			return 0;
+		}
 		const page = this.fetchPage(linear, pc);
 		if (page === undefined) return 0;
 		const next = this.cutRip((linear & ~0xfffn) + 0x1000n);
@@ -706,6 +756,10 @@ export class ExecutionCore implements Core {
 		this.refetch = false;
 		this.leaveAsked = false;
 		this.insn.load(pc, handler);
+		if (this.debug?.software === true && handler.row.opcode === INT3) {
+			this.stopForDebug(BP, undefined, 0);
+			return this.abandon(pc);
+		}
 		try {
 			handler.row.system!(cpu, this.insn);
 		} catch (error) {

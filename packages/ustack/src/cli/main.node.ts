@@ -15,7 +15,7 @@ const HELP = `ustack: a TCP/IP stack in user space
   ustack serve DIR --link LINK … [--port N]
   ustack gateway --link LINK [--publish HOST:GUEST[/udp]] [--allow RULE] [--deny RULE]
                  [--network CIDR] [--network6 CIDR] [--audit FILE]
-  ustack drill [--profile linux|freebsd] FILE.pkt…
+  ustack drill [--profile linux|freebsd] [--sysctl NAME=VALUE]… FILE.pkt…
 
 Without --address the address comes by DHCP. LINK: tap:NAME, tun:NAME, packet:IFACE, qemu:unix:PATH,
 qemu-listen:unix:PATH, udp:…, ws://…. RULE: [tcp|udp|icmp:]NAME|*.SUFFIX|CIDR|*[:PORT[-PORT]].

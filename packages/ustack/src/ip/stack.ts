@@ -419,6 +419,12 @@ export class Stack {
 		return bounded;
 	}
 
+	/** Fixes the MTU towards a destination until it is set again, whatever routers say (`ip route … mtu lock`). */
+	lockMtu(destination: IpAddress, mtu: number): void {
+		this.pmtus.set(destination.toString(), { mtu, until: Number.POSITIVE_INFINITY });
+		this.routesChanged();
+	}
+
 	/**
 	 * A frame from a link. Nothing is sent from here: what it calls for leaves in the next {@link poll}, so links may
 	 * call each other without nesting.

@@ -10,8 +10,8 @@ import { get16, get32, put16, put32 } from "../wire/bytes.ts";
 import { foldSum, sumBytes } from "../wire/checksum.ts";
 import { PROTO_TCP } from "../wire/constants.ts";
 import { ACK, FIN, parseTcpOptions, putTimestamp, RST, SYN, TCP_HEADER, TcpOptions } from "../wire/tcp.ts";
-import { DEFAULT_TCP_CONFIG, type TcpConfig } from "./config.ts";
-import { type Congestion, createCongestion } from "./congestion.ts";
+import { type CongestionName, DEFAULT_TCP_CONFIG, type TcpConfig } from "./config.ts";
+import { type Congestion, NewReno } from "./congestion.ts";
 import {
 	EVENT_CLOSE,
 	EVENT_CONNECT,
@@ -21,14 +21,21 @@ import {
 	TcpConnection,
 	type TcpHandlers,
 } from "./connection.ts";
+import { Cubic } from "./cubic.ts";
+import { FastOpen } from "./fastopen.ts";
+import { HyStartClassic, HyStartPlusPlus } from "./hystart.ts";
 import { establish, readSegment, type SegmentIn, segmentArrives, takeSynOptions } from "./input.ts";
+import { BUFFER_LIMITED, stopLimit } from "./limits.ts";
 import { Listener, type ListenOptions } from "./listener.ts";
-import { offeredWindow, output, sendConnectionReset, sendSyn, syncMss } from "./output.ts";
+import { syncMss } from "./mss.ts";
+import { offeredWindow, output, sendConnectionReset, sendSyn } from "./output.ts";
 import { clearQueue, markLost, splitSegment } from "./queue.ts";
+import { receiveData } from "./receive.ts";
+import { nonCongestionLoss } from "./recovery.ts";
 import { BufferPool } from "./ring.ts";
 import { SegmentPool } from "./segment.ts";
 import { after, before, distance } from "./seq.ts";
-import { siphash, siphash64 } from "./siphash.ts";
+import { siphash } from "./siphash.ts";
 import {
 	CA_LOSS,
 	CLOSE_WAIT,
@@ -48,6 +55,7 @@ import { keepAliveDeadline, onTimer } from "./timeouts.ts";
 import { rearm } from "./timers.ts";
 import { type TimeWait, TimeWaitTable } from "./timewait.ts";
 import { tuneReceive } from "./tune.ts";
+import { enqueue } from "./write.ts";
 
 /** Options of {@link TcpLayer.connect}. */
 export interface ConnectOptions {
@@ -58,8 +66,12 @@ export interface ConnectOptions {
 	noDelay?: boolean;
 	/** Sets options before the SYN leaves. */
 	configure?: (connection: TcpConnection) => void;
-	/** Data that may ride on the SYN (RFC 7413), when a cookie is known. */
+	/** Data to send at once: on the SYN (RFC 7413) when a cookie is known, else when the handshake is over. */
 	fastOpen?: Uint8Array;
+	/** Data rides on the SYN without a cookie (TCP_FASTOPEN_NO_COOKIE). @default false */
+	fastOpenNoCookie?: boolean;
+	/** Queue what the SYN cannot carry as well; otherwise it is the caller's to write. @default true */
+	fastOpenWhole?: boolean;
 }
 
 const CHECKSUM_AT = 16;
@@ -93,8 +105,7 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 	};
 	/** Asked about a SYN for which nothing listens: a listener takes it, true swallows it, false refuses it. For gateways. */
 	onOrphanSyn: ((packet: Packet, localPort: number, remotePort: number) => Listener | boolean) | undefined = undefined;
-	/** Told of an answer to a Fast Open SYN. */
-	fastOpenCache: Map<string, { cookie: Uint8Array; mss: number; experimental: boolean }> = new Map();
+	readonly fastOpen: FastOpen;
 	/** Counters. */
 	readonly stats = {
 		activeOpens: 0,
@@ -111,6 +122,7 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 		this.config = { ...DEFAULT_TCP_CONFIG, ...config };
 		this.secret = stack.randomBytes(16);
 		this.cookies = new SynCookies(stack.randomBytes(16));
+		this.fastOpen = new FastOpen(this.config, this.secret);
 		this.table = new ConnectionTable(stack.randomInt());
 		this.timeWaits = new TimeWaitTable(stack.timers, this.config.maxTimeWait);
 		const [first, last] = this.config.ephemeralPorts;
@@ -119,8 +131,12 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 		stack.pollables.push(this);
 	}
 
-	createCongestion(): Congestion {
-		return createCongestion(this.config);
+	/** A controller for one connection, by name or as the configuration has it. */
+	createCongestion(name: CongestionName = this.config.congestion): Congestion {
+		if (name === "reno") return new NewReno();
+		const linux = this.config.cubicStyle === "linux";
+		if (!this.config.hystart) return new Cubic(undefined, linux);
+		return new Cubic(linux ? new HyStartClassic() : new HyStartPlusPlus(), linux);
 	}
 
 	/**
@@ -154,12 +170,25 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 		options.configure?.(c);
 		c.synEcn = this.config.ecn === "request";
 		this.offer(c);
-		if (options.fastOpen !== undefined && (this.config.fastOpen & 1) !== 0) this.offerFastOpen(c, options.fastOpen);
+		if (options.fastOpen !== undefined) this.openWith(c, options.fastOpen, options);
 		this.table.add(c);
 		this.stats.activeOpens++;
 		this.setState(c, SYN_SENT);
 		this.wantOutput(c);
 		return c;
+	}
+
+	/** Data that goes with the SYN as far as RFC 7413 lets it; the rest follows the handshake. */
+	private openWith(c: TcpConnection, data: Uint8Array, options: ConnectOptions): void {
+		const { remoteAddress, sendRing } = c;
+		const offer = this.fastOpen.offer(remoteAddress.toString(), options.fastOpenNoCookie ?? false, this.stack.now);
+		if (offer !== undefined) this.fastOpen.arm(c, offer, data.length);
+		const whole = options.fastOpenWhole ?? true;
+		const count = Math.min(whole ? data.length : c.synBytes, c.sendLimit);
+		if (count === 0) return;
+		enqueue(c, data, count, false, false);
+		sendRing.length = count;
+		if (count < data.length) c.wantsWritable = true;
 	}
 
 	private tupleFree(path: Path, localPort: number, remotePort: number): boolean {
@@ -206,6 +235,7 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 		}
 		c.sndUna = c.sndNxt = c.iss;
 		c.dataSeq = (c.iss + 1) | 0;
+		c.pushedSeq = c.tailStart = c.dataSeq;
 		c.smallEnd = c.iss;
 		c.highestSacked = c.iss;
 		c.cwndUsedEnd = c.iss;
@@ -220,36 +250,6 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 		const most = c.receiveFixed ? c.receiveLimit : Math.max(this.config.maxReceiveBuffer, c.receiveLimit);
 		while (scale < 14 && most / 2 ** scale > 65_535) scale++;
 		c.rcvWscale = scale;
-	}
-
-	private offerFastOpen(c: TcpConnection, data: Uint8Array): void {
-		const known = this.fastOpenCache.get(c.remoteAddress.toString());
-		c.fastOpenExperimental = known?.experimental ?? false;
-		const blind = (this.config.fastOpen & 4) !== 0;
-		if (known === undefined && blind) c.fastOpenCookie = undefined;
-		else c.fastOpenCookie = known?.cookie ?? new Uint8Array(0);
-		if (known === undefined && !blind) return;
-		c.synData = true;
-		c.fastOpenMss = Math.min(known?.mss ?? 1460, c.path.mtu - c.path.ops.headerLength - TCP_HEADER) - 40;
-		const taken = Math.min(data.length, c.fastOpenMss);
-		c.sendRing.write(0, data, 0, taken);
-		c.sendRing.length = taken;
-		c.pushEnd = (c.dataSeq + taken) | 0;
-	}
-
-	/** The server's word on Fast Open: a cookie to keep. */
-	fastOpenAnswered(c: TcpConnection, packet: Packet, s: SegmentIn, hadData: boolean, acknowledged: number): void {
-		const { options } = s;
-		if (c.fastOpenCookie !== undefined && options.cookieLength >= 4 && options.cookieLength <= 16) {
-			if (this.fastOpenCache.size >= 1024) this.fastOpenCache.delete(this.fastOpenCache.keys().next().value!);
-			this.fastOpenCache.set(c.remoteAddress.toString(), {
-				cookie: packet.bytes.slice(options.cookieAt, options.cookieAt + options.cookieLength),
-				mss: c.peerMss,
-				experimental: options.cookieExperimental,
-			});
-		}
-		c.synData = hadData && acknowledged > 0;
-		c.fastOpenCookie = undefined;
 	}
 
 	/**
@@ -291,7 +291,7 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 		else this.listeners.set(listener.port, others);
 		for (const c of listener.queue.splice(0)) this.abort(c);
 		for (const c of [...this.table.all()])
-			if (c.listener === listener && c.state === SYN_RECEIVED) this.finished(c, "silent");
+			if (c.listener === listener && c.state === SYN_RECEIVED && !c.earlyOpen) this.finished(c, "silent");
 	}
 
 	private listenerFor(packet: Packet, port: number): Listener | undefined {
@@ -408,52 +408,29 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 		listener.halfOpen++;
 		this.table.add(c);
 		this.stats.passiveOpens++;
-		if ((this.config.fastOpen & 2) !== 0) this.fastOpenIn(listener, c, packet, s);
+		if (this.fastOpen.accepts(listener, c, packet, s)) this.openEarly(listener, c, packet, s);
 		this.stack.trace("tcp-state", `${c.localPort}<-${c.remotePort} SYN-RECEIVED`);
 		this.wantOutput(c);
 	}
 
-	/** RFC 7413 section 4.2: data on a SYN with a good cookie is taken at once. */
-	private fastOpenIn(listener: Listener, c: TcpConnection, packet: Packet, s: SegmentIn): void {
-		const { options } = s;
-		const blind = (this.config.fastOpen & 0x200) !== 0 && s.length > 0;
-		if (options.cookieLength < 0 && !blind) return;
-		const most = listener.fastOpenQueue ?? ((this.config.fastOpen & 0x400) !== 0 ? listener.backlog : 0);
-		if (most === 0) return;
-		const cookie = this.fastOpenCookie(c.path);
-		let good = options.cookieLength === cookie.length;
-		for (let i = 0; good && i < cookie.length; i++) good = packet.bytes[options.cookieAt + i] === cookie[i];
-		c.fastOpenExperimental = options.cookieExperimental;
-		if (!(good || blind) || listener.fastOpenPending >= most) {
-			if (options.cookieLength >= 0) c.fastOpenCookie = cookie;
-			return;
-		}
-		c.synData = true;
+	/** A Fast Open's connection is its user's before the handshake is over, with the data that came on the SYN. */
+	private openEarly(listener: Listener, c: TcpConnection, packet: Packet, s: SegmentIn): void {
+		c.earlyOpen = true;
 		listener.fastOpenPending++;
+		c.rcvWnd = Math.min(c.receiveLimit, 65_535);
 		if (s.length > 0) {
+			c.synDataAcked = true;
 			c.recvRing.write(0, packet.bytes, s.at, s.at + s.length);
 			c.recvRing.length = s.length;
 			c.rcvNxt = (c.rcvNxt + s.length) | 0;
 			c.rcvWup = c.rcvNxt;
 			c.bytesReceived = s.length;
-			c.rcvWnd = 65_535;
+			c.dataSegsIn++;
 		}
+		const fin = (s.flags & FIN) !== 0;
+		if (fin) receiveData(c, packet.bytes, s.at, c.rcvNxt, 0, true, packet.now);
 		this.deliverAccepted(c, listener);
 		if (s.length > 0) this.notify(c, EVENT_READABLE);
-	}
-
-	/** The cookie a client gets: both addresses under a key, so that the server keeps nothing (RFC 7413 4.1.2). */
-	private fastOpenCookie(path: Path): Uint8Array {
-		const { source, destination } = path;
-		const words =
-			path.ops.family === 4
-				? [destination.d, source.d]
-				: [destination.a, destination.b, destination.c, destination.d, source.a, source.b, source.c, source.d];
-		const hash = siphash64(this.config.fastOpenKey ?? this.secret, words.map(swap));
-		const cookie = new Uint8Array(8);
-		put32(cookie, 0, swap(hash[0]));
-		put32(cookie, 4, swap(hash[1]));
-		return cookie;
 	}
 
 	private sendCookie(c: TcpConnection, packet: Packet): void {
@@ -596,8 +573,10 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 		}
 		const code = errorOf(kind);
 		if (code === undefined) return;
-		if (c.state === SYN_SENT || c.state === SYN_RECEIVED)
-			this.finished(c, c.state === SYN_RECEIVED && c.listener !== undefined ? "silent" : code);
+		const waits = c.listener !== undefined && !c.earlyOpen;
+		// An early connection its user has is like an established one.
+		const held = c.earlyOpen && c.owner !== c.listener;
+		if (c.state === SYN_SENT || (c.state === SYN_RECEIVED && !held)) this.finished(c, waits ? "silent" : code);
 		else c.softError = code;
 	}
 
@@ -609,6 +588,16 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 		this.refresh(c);
 		const oldMss = c.mss;
 		syncMss(c);
+		if (c.state === SYN_SENT) {
+			const { path } = c;
+			c.advertisedMss = Math.min(c.advertisedMss, path.mtu - path.ops.headerLength - TCP_HEADER);
+			if (!c.synData) return;
+			// The SYN goes again at once, without the data that was too large.
+			for (let segment = c.firstSegment; segment !== undefined; segment = segment.next) markLost(c, segment);
+			c.ackNow = 1;
+			this.wantOutput(c);
+			return;
+		}
 		if (c.mss >= oldMss || c.packetsOut === 0) return;
 		for (let segment = c.firstSegment; segment !== undefined; segment = segment.next) {
 			if (distance(segment.end, segment.seq) <= c.mss || segment.sacked) continue;
@@ -617,11 +606,7 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 			markLost(c, segment.next!);
 		}
 		if (c.lostOut > 0 && c.caState !== CA_LOSS) {
-			// Not congestion: the window stays (RFC 8201 section 5.4).
-			c.highSeq = c.sndNxt;
-			c.undoActive = false;
-			c.caState = CA_LOSS;
-			c.ssthresh = Math.min(c.ssthresh, Math.max(c.cwnd, 2));
+			nonCongestionLoss(c);
 		}
 		this.wantOutput(c);
 	}
@@ -646,10 +631,10 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 			this.notify(c, EVENT_CONNECT | EVENT_WRITABLE);
 			return;
 		}
-		if (c.synData) {
+		if (c.earlyOpen) {
 			listener.fastOpenPending--;
+			c.earlyOpen = false;
 			c.listener = undefined;
-			c.synData = true;
 			return;
 		}
 		c.listener = undefined;
@@ -732,7 +717,7 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 			this.finished(c, "silent");
 			return;
 		}
-		if ((unread && (c.state !== SYN_RECEIVED || c.synData)) || c.lingerMs === 0) {
+		if ((unread && (c.state !== SYN_RECEIVED || c.earlyOpen)) || c.lingerMs === 0) {
 			this.reset(c);
 			return;
 		}
@@ -762,8 +747,9 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 	}
 
 	/** Data for a connection whose user has gone (RFC 9293 3.6.1). */
-	resetOrphan(c: TcpConnection, _now: number): void {
-		this.reset(c);
+	resetOrphan(c: TcpConnection, packet: Packet, s: SegmentIn): void {
+		this.sendReset(packet, s);
+		this.finished(c, "silent");
 	}
 
 	private refreshIfStale(c: TcpConnection): void {
@@ -869,6 +855,7 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 		if ((events & EVENT_END) !== 0) c.handlers?.onEnd?.(c);
 		if ((events & EVENT_WRITABLE) !== 0 && c.wantsWritable && c.sendRing.length < c.sendLimit) {
 			c.wantsWritable = false;
+			stopLimit(c, BUFFER_LIMITED, this.stack.now);
 			c.handlers?.onWritable?.(c);
 		}
 		if ((events & EVENT_CLOSE) !== 0 && !c.closeDelivered) {
@@ -881,11 +868,6 @@ export class TcpLayer implements ProtocolHandler, Pollable {
 	connections(): Iterable<TcpConnection> {
 		return this.table.all();
 	}
-}
-
-/** The same bytes in the other order: SipHash reads its input little-endian. */
-function swap(word: number): number {
-	return (word << 24) | ((word & 0xff00) << 8) | ((word >>> 8) & 0xff00) | (word >>> 24);
 }
 
 function overlap(x: Listener, y: Listener): boolean {

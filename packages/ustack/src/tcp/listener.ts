@@ -35,6 +35,10 @@ export class Listener {
 	fastOpenPending = 0;
 	/** Fast Open connections that may be pending; undefined leaves it to the configuration. */
 	fastOpenQueue: number | undefined;
+	/** Cookies' keys of 16 bytes, the present one first; undefined leaves them to the configuration. */
+	fastOpenKeys: readonly Uint8Array[] | undefined = undefined;
+	/** Data is taken without a cookie. */
+	fastOpenNoCookie = false;
 	/** When the backlog last overflowed: cookies are believed for a while after. */
 	overflowedAt: number = Number.NEGATIVE_INFINITY;
 	readonly queue: TcpConnection[] = [];
