@@ -82,11 +82,20 @@ describe("parseRunOptions", () => {
 	it.each<[string, Partial<RunFlags>]>([
 		["--net user for another kernel", { kernel: "k", net: "user" }],
 		["--publish for another kernel", { kernel: "k", publish: ["8080:80"] }],
-		["--share", { share: ["/x:t"] }],
+		["--share for another kernel", { kernel: "k", share: ["/x:t"] }],
 		["--cpus 2", { cpus: "2" }],
 		["--device e1000", { device: ["e1000"] }],
 	])("says that %s is not supported", (_, flags) => {
 		expect(() => parse(flags)).toThrow(expect.objectContaining({ name: "CliError", exitCode: 3, code: "UNSUPPORTED" }));
+	});
+
+	it("reads shared folders", () => {
+		expect(parse({ share: ["/a:b", "c:d:/e:ro"] }).mounts).toEqual([
+			{ host: "/a", guest: "/mnt/b", readonly: false },
+			{ host: "c:d", guest: "/e", readonly: true },
+		]);
+		expect(() => parse({ share: ["/a"] })).toThrow(/expected DIR:TAG/);
+		expect(() => parse({ share: ["/a:../b"] })).toThrow(/expected DIR:TAG/);
 	});
 
 	it("reads a network", () => {

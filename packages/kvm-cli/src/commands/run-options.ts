@@ -1,6 +1,7 @@
 import { CliError, EXIT } from "../exit.ts";
 import type { DiskSpec } from "../guest/disk.ts";
 import type { EngineChoice } from "../guest/engines.ts";
+import type { SandboxMount } from "../sandbox/guest-setup.ts";
 import { type NetworkFlags, type NetworkRequest, parseNetworkOptions } from "./network-options.ts";
 
 /** Options of `xkvm run` as commander hands them over. */
@@ -37,6 +38,7 @@ export interface RunRequest {
 	readonly disks: readonly DiskSpec[];
 	readonly environment: readonly (readonly [name: string, value: string])[];
 	readonly network: NetworkRequest;
+	readonly mounts: readonly SandboxMount[];
 	readonly timeoutMs: number | undefined;
 	readonly debugExitPort: number | undefined;
 	readonly testDevice: boolean;
@@ -75,6 +77,16 @@ function diskSpec(text: string): DiskSpec {
 	if (mode === undefined || mode === ",ro") return { path, readonly: mode !== undefined };
 	const file = mode.slice(",overlay=".length);
 	return { path, readonly: false, overlay: file === "" ? "memory" : { path: file } };
+}
+
+/** `DIR:TAG[:ro]`: at /mnt/TAG, or, when TAG is a path, there. */
+function mountSpec(text: string): SandboxMount {
+	const match = /^(.+?):([^:]+?)(:ro)?$/s.exec(text);
+	const [, host, tag, readonly] = match ?? [];
+	if (host === undefined || tag === undefined || text.includes("\0") || tag.split("/").includes("..")) {
+		throw usage("BAD_OPTION", `--share ${JSON.stringify(text)}: expected DIR:TAG or DIR:TAG:ro`);
+	}
+	return { host, guest: tag.startsWith("/") ? tag : `/mnt/${tag}`, readonly: readonly !== undefined };
 }
 
 /** @throws CliError BAD_OPTION */
@@ -117,7 +129,6 @@ function engineChoice(engine: string): EngineChoice {
 function refuseWhatIsNotThere(flags: RunFlags): void {
 	if (integer("--cpus", flags.cpus ?? "1", 1, 255) !== 1)
 		throw unsupported("--cpus: this version gives a guest one vCPU");
-	if (flags.share.length > 0) throw unsupported(`--share ${flags.share[0]}: this version shares no folders`);
 }
 
 /**
@@ -165,6 +176,11 @@ export function parseRunOptions(
 	if (!ownImage && network.kind !== "none") {
 		throw unsupported(`--net ${flags.net ?? "user"}: a network needs an image, not --kernel, --initrd or --firmware`);
 	}
+	if (flags.share.length > 0 && !ownImage) {
+		throw unsupported(
+			`--share ${flags.share[0]}: a shared folder needs an image, not --kernel, --initrd or --firmware`,
+		);
+	}
 	if (command.some((word) => word.includes("\0"))) throw usage("BAD_OPTION", "the command holds a NUL character");
 	return {
 		image,
@@ -184,6 +200,7 @@ export function parseRunOptions(
 		disks: flags.disk.map(diskSpec),
 		environment: flags.env.map(environmentEntry),
 		network,
+		mounts: flags.share.map(mountSpec),
 		timeoutMs: timeout === undefined ? undefined : timeout * 1000,
 		...deviceSpecs(flags.device),
 		boot: flags.boot,

@@ -53,7 +53,12 @@ export function addRunOptions(command: Command): Command {
 			packageList,
 			[],
 		)
-		.option("--share <dir:tag>", "share a folder (repeatable)", collect, [])
+		.option(
+			"--share <dir:tag>",
+			"share a folder, at /mnt/TAG or the path TAG is: DIR:TAG[:ro] (repeatable)",
+			collect,
+			[],
+		)
 		.option("--env <name=value>", "environment of the shell or command (repeatable)", collect, [])
 		.option("--timeout <seconds>", "stop the guest after so long")
 		.option("--device <spec>", "isa-debug-exit,iobase=0xf4 or pc-testdev (repeatable)", collect, [])

@@ -39,6 +39,7 @@ export async function runSandbox(request: RunRequest, image: StoredImage, io: Cl
 			memoryMiB: request.memoryMib,
 			engine: request.engine,
 			disks: request.disks,
+			mounts: request.mounts,
 			env: Object.fromEntries(request.environment),
 			network: networkOf(request.network, audit),
 			signal: io.signal,

@@ -11,6 +11,7 @@ export interface MachineSetup {
 	readonly memoryMiB: number;
 	readonly engine: EngineChoice;
 	readonly disks: readonly DiskSpec[];
+	readonly shares: readonly { readonly path: string; readonly tag: string; readonly readonly: boolean }[];
 	/** The network card and what it is plugged into. */
 	readonly network: { readonly mac: Uint8Array; readonly cable: RingLinkHandle | string } | undefined;
 }
