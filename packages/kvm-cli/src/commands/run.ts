@@ -26,10 +26,21 @@ export function addRunOptions(command: Command): Command {
 		.option("--memory <mib>", "guest memory in MiB", String(DEFAULT_MEMORY_MIB))
 		.option("--cpus <n>", "processors")
 		.option("--engine <engine>", "auto, software or hardware")
-		.option("--net <link>", "network: user, none or a link")
-		.option("--publish <host:guest>", "publish a guest's port (repeatable)", collect, [])
-		.option("--allow <rule>", "allow traffic (repeatable)", collect, [])
-		.option("--deny <rule>", "deny traffic (repeatable)", collect, [])
+		.option("--net <link>", "network: user (the default with an image), none, or a link such as tap:NAME")
+		.option("--publish <host:guest>", "publish a guest's port: [ADDRESS:]HOST:GUEST[/udp] (repeatable)", collect, [])
+		.option("--expose <port>", "let the guest reach a port of this host at gateway.internal (repeatable)", collect, [])
+		.option("--allow <rule>", "allow [tcp|udp|icmp:]TARGET[:PORT], and nothing else (repeatable)", collect, [])
+		.option("--deny <rule>", "deny the same (repeatable)", collect, [])
+		.option(
+			"--secret <name=value@host>",
+			"a placeholder for the guest, the value for that host (repeatable)",
+			collect,
+			[],
+		)
+		.option("--audit <file>", "append every connection to this file, as JSON lines")
+		.option("--net-rate <kib>", "KiB a second in each direction")
+		.option("--address <cidr>", "the guest's address at a link")
+		.option("--gateway <ip>", "the guest's router at a link")
 		.option(
 			"--disk <file>",
 			"a raw disk image; with ro it cannot be written, with overlay[=FILE] writes go to memory or FILE: FILE[,ro|,overlay[=FILE]] (repeatable)",
@@ -42,7 +53,12 @@ export function addRunOptions(command: Command): Command {
 			packageList,
 			[],
 		)
-		.option("--share <dir:tag>", "share a folder (repeatable)", collect, [])
+		.option(
+			"--share <dir:tag>",
+			"share a folder, at /mnt/TAG or the path TAG is: DIR:TAG[:ro] (repeatable)",
+			collect,
+			[],
+		)
 		.option("--env <name=value>", "environment of the shell or command (repeatable)", collect, [])
 		.option("--timeout <seconds>", "stop the guest after so long")
 		.option("--device <spec>", "isa-debug-exit,iobase=0xf4 or pc-testdev (repeatable)", collect, [])
@@ -55,7 +71,7 @@ export function addRunCommand(program: Command, io: CliIo, outcome: Outcome): vo
 		.addHelpText("after", "\nOn a terminal: Ctrl-A x leaves, Ctrl-A Ctrl-A sends Ctrl-A.")
 		.action(async (first: string | undefined, rest: string[], flags: RunFlags, command: Command) => {
 			const { image, words } = splitArguments(first, rest, command);
-			const request = parseRunOptions(image, words, flags);
+			const request = parseRunOptions(image, words, flags, io.env);
 			reportEnd(await run(request, io), request.json, io, outcome);
 		});
 }

@@ -1,9 +1,14 @@
+import { once } from "node:events";
+import { createWriteStream } from "node:fs";
+import type { Writable } from "node:stream";
+import type { NetworkRequest } from "../commands/network-options.ts";
 import type { RunRequest } from "../commands/run-options.ts";
 import { CliError, EXIT } from "../exit.ts";
 import type { GuestEnd } from "../guest/session.ts";
 import type { StoredImage } from "../image/store.ts";
 import type { CliIo } from "../io.ts";
 import { jsonDocument } from "../io.ts";
+import type { SandboxNetwork } from "../network/options.ts";
 import { SandboxError } from "../sandbox/errors.ts";
 import { createSandbox, type Sandbox } from "../sandbox/sandbox.ts";
 import { signalNumber } from "../sandbox/signals.ts";
@@ -25,13 +30,18 @@ export async function runSandbox(request: RunRequest, image: StoredImage, io: Cl
 	const line = terminal ? elapsedLine(io, `Starting Linux ${image.kernelRelease}`) : undefined;
 	let sandbox: Sandbox | undefined;
 	let left = false;
+	const auditFile = request.network.kind === "user" ? request.network.audit : undefined;
+	const audit = auditFile === undefined ? undefined : createWriteStream(auditFile, { flags: "a" });
 	try {
+		if (audit !== undefined) await once(audit, "open");
 		sandbox = await createSandbox({
 			image,
 			memoryMiB: request.memoryMib,
 			engine: request.engine,
 			disks: request.disks,
+			mounts: request.mounts,
 			env: Object.fromEntries(request.environment),
+			network: networkOf(request.network, audit),
 			signal: io.signal,
 			...(request.timeoutMs !== undefined && { timeoutMs: request.timeoutMs }),
 			...(request.append !== undefined && { append: request.append }),
@@ -70,9 +80,20 @@ export async function runSandbox(request: RunRequest, image: StoredImage, io: Cl
 	} finally {
 		line?.end();
 		await sandbox?.close();
+		audit?.end();
 		sandbox?.timings.mark("closed");
 		if (request.timings && sandbox !== undefined) reportTimings(sandbox.timings, request, io);
 	}
+}
+
+function networkOf(request: NetworkRequest, audit: Writable | undefined): SandboxNetwork {
+	if (request.kind === "none") return "none";
+	if (request.kind === "link" || audit === undefined) return request.network;
+	return {
+		...request.network,
+		onAudit: (event) =>
+			audit.write(`${JSON.stringify({ schemaVersion: 1, at: new Date().toISOString(), ...event })}\n`),
+	};
 }
 
 /** The best shell there is. */
@@ -103,6 +124,10 @@ function endOf(error: unknown, request: RunRequest, sandbox: Sandbox | undefined
 				return { exitCode: EXIT.ok, reason: error.value };
 			}
 			break;
+		case "ERR_SANDBOX_OPTION":
+			throw new CliError(EXIT.usage, "BAD_OPTION", error.message);
+		case "ERR_SANDBOX_NETWORK":
+			throw new CliError(EXIT.io, String(error.value ?? error.code), error.message);
 		case "ERR_SANDBOX_BOOT": {
 			const cause = error.cause as { exitCode?: number; code?: string } | undefined;
 			if (cause?.exitCode !== undefined) throw new CliError(cause.exitCode, cause.code ?? "FAILED", error.message);
