@@ -136,6 +136,8 @@ export class FuseServer {
 		}
 		this.#nodes.clear();
 		this.#ids.clear();
+		this.#nextId = ROOT_ID + 1;
+		this.#nextHandle = 1;
 		this.#addRoot();
 	}
 
