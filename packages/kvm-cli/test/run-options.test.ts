@@ -7,6 +7,7 @@ function parse(flags: Partial<RunFlags>, command: string[] = [], image?: string)
 		allow: [],
 		deny: [],
 		disk: [],
+		packages: [],
 		share: [],
 		env: [],
 		device: [],

@@ -6,6 +6,8 @@ const SECTOR = 512;
 
 /** A disk with something open behind it. */
 export interface FileDisk extends SyncBlockBackend {
+	/** Its serial number in the guest. @default by its place among the disks */
+	readonly id?: string;
 	close(): void;
 }
 

@@ -12,6 +12,8 @@ export interface DiskSpec {
 	readonly overlay?: "memory" | { readonly path: string };
 	/** Bytes an overlay may hold. @default 1 GiB in memory, the disk's size in a file */
 	readonly overlayLimitBytes?: number;
+	/** Its serial number in the guest. @default by its place among the disks */
+	readonly id?: string;
 }
 
 const MEMORY_LIMIT = 2 ** 30;
@@ -22,9 +24,9 @@ const MEMORY_LIMIT = 2 ** 30;
  * @throws CliError when it is no file whose size is a multiple of 512, or the overlay belongs to another disk; Node's
  * error when it cannot be opened
  */
-export function openDisk({ path, readonly, overlay, overlayLimitBytes }: DiskSpec): FileDisk {
+export function openDisk({ path, readonly, overlay, overlayLimitBytes, id }: DiskSpec): FileDisk {
 	const raw = openRawDisk(path, readonly || overlay !== undefined);
-	if (overlay === undefined) return raw;
+	if (overlay === undefined) return id === undefined ? raw : { ...raw, id };
 	try {
 		const file = overlay === "memory" ? undefined : OverlayFile.open(overlay.path, raw);
 		const limit = overlayLimitBytes ?? (file === undefined ? MEMORY_LIMIT : undefined);
