@@ -1,6 +1,6 @@
 import { CliError, EXIT } from "../exit.ts";
 import type { DiskSpec } from "../guest/disk.ts";
-import type { EngineChoice } from "../guest/engines.ts";
+import type { EngineChoice, FallbackChoice } from "../guest/engines.ts";
 
 /** Options of `xkvm run` as commander hands them over. */
 export interface RunFlags {
@@ -11,6 +11,7 @@ export interface RunFlags {
 	memory?: string;
 	cpus?: string;
 	engine?: string;
+	fallback?: string;
 	net?: string;
 	publish: string[];
 	allow: string[];
@@ -28,6 +29,7 @@ export interface RunFlags {
 export interface RunRequest {
 	readonly image: string | undefined;
 	readonly engine: EngineChoice;
+	readonly fallback: FallbackChoice;
 	readonly kernel: string | undefined;
 	readonly initrd: string | undefined;
 	readonly append: string | undefined;
@@ -106,6 +108,11 @@ function engineChoice(engine: string): EngineChoice {
 	throw usage("BAD_OPTION", `--engine ${engine}: expected auto, software or hardware`);
 }
 
+function fallbackChoice(fallback: string): FallbackChoice {
+	if (fallback === "none" || fallback === "emulate") return fallback;
+	throw usage("BAD_OPTION", `--fallback ${fallback}: expected none or emulate`);
+}
+
 function refuseWhatIsNotThere(flags: RunFlags): void {
 	if (integer("--cpus", flags.cpus ?? "1", 1, 255) !== 1)
 		throw unsupported("--cpus: this version gives a guest one vCPU");
@@ -158,6 +165,7 @@ export function parseRunOptions(image: string | undefined, command: readonly str
 	return {
 		image,
 		engine: engineChoice(flags.engine ?? "auto"),
+		fallback: fallbackChoice(flags.fallback ?? "none"),
 		kernel: flags.kernel,
 		initrd: flags.initrd,
 		append: flags.append,

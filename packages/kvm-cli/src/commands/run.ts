@@ -24,6 +24,7 @@ export function addRunCommand(program: Command, io: CliIo, outcome: Outcome): vo
 		.option("--memory <mib>", "guest memory in MiB", String(DEFAULT_MEMORY_MIB))
 		.option("--cpus <n>", "processors")
 		.option("--engine <engine>", "auto, software or hardware")
+		.option("--fallback <how>", "with --engine hardware, for what KVM cannot emulate: none or emulate", "none")
 		.option("--net <link>", "network: user, none or a link")
 		.option("--publish <host:guest>", "publish a guest's port (repeatable)", collect, [])
 		.option("--allow <rule>", "allow traffic (repeatable)", collect, [])

@@ -141,7 +141,7 @@ export async function runGuest(request: RunRequest, io: CliIo): Promise<GuestEnd
 		for (const spec of request.disks) disks.push(openDisk(spec));
 		const prepared = await prepare(request, io);
 		io.signal.throwIfAborted();
-		return await new Session(request, io, prepared, disks, await openEngine(request.engine)).run();
+		return await new Session(request, io, prepared, disks, await openEngine(request.engine, request.fallback)).run();
 	} finally {
 		for (const disk of disks) disk.close();
 	}
