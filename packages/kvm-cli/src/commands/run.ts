@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { parseTrace, traceDriver } from "../debug/trace-driver.ts";
 import { EXIT } from "../exit.ts";
 import { type GuestEnd, runGuest } from "../guest/session.ts";
 import { type CliIo, jsonDocument } from "../io.ts";
@@ -40,12 +41,16 @@ export function addRunCommand(program: Command, io: CliIo, outcome: Outcome): vo
 	addRunOptions(
 		program.command("run").description("start a guest: a shell on its serial console, or one command in it"),
 	)
+		.option("--trace <kinds>", "trace the guest: a list of exits, irq and insn")
 		.addHelpText("after", "\nOn a terminal: Ctrl-A x leaves, Ctrl-A Ctrl-A sends Ctrl-A.")
-		.action(async (first: string | undefined, rest: string[], flags: RunFlags, command: Command) => {
-			const { image, words } = splitArguments(first, rest, command);
-			const request = parseRunOptions(image, words, flags);
-			reportEnd(await runGuest(request, io), request.json, io, outcome);
-		});
+		.action(
+			async (first: string | undefined, rest: string[], flags: RunFlags & { trace?: string }, command: Command) => {
+				const { image, words } = splitArguments(first, rest, command);
+				const request = parseRunOptions(image, words, flags);
+				const driver = flags.trace === undefined ? undefined : traceDriver(parseTrace(flags.trace), request.json, io);
+				reportEnd(await runGuest(request, io, driver), request.json, io, outcome);
+			},
+		);
 }
 
 /** Tells how a guest ended, and makes its exit code the command's. */

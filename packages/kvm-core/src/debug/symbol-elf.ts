@@ -104,7 +104,7 @@ function layOut(sorted: readonly GuestSymbol[]): Section[] {
 	for (const [i, [low, high]] of code.entries()) {
 		if (at < low) sections.push({ name: `.data${i === 0 ? ".low" : ""}`, start: at, end: low, code: false });
 		if (high <= at) continue;
-		at = at < low ? low : at;
+		if (at < low) at = low;
 		sections.push({ name: i === 0 ? ".text" : ".init.text", start: at, end: high, code: true });
 		at = high;
 	}

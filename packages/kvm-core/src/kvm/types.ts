@@ -328,6 +328,29 @@ export interface Ioevent {
 	datamatch?: number;
 }
 
+/** What a vCPU of the software engine did out of its embedder's sight. */
+export interface VcpuCounters {
+	/** Page faults delivered to the guest. */
+	pageFaults: number;
+	/** Translations looked up in the guest's page tables. */
+	pageWalks: number;
+	/** Flushes of all translations, and of single pages. */
+	tlbFlushes: number;
+	pageFlushes: number;
+	/** External interrupts delivered. */
+	interrupts: number;
+}
+
+/** An interrupt or exception about to be delivered. */
+export interface VcpuEvent {
+	readonly kind: "external" | "nmi" | "exception" | "software";
+	readonly vector: number;
+	/** -1 where the vector has none. */
+	readonly errorCode: number;
+	/** RIP it interrupts. */
+	readonly rip: bigint;
+}
+
 /** A virtual processor. */
 export interface Vcpu {
 	readonly id: number;
@@ -373,6 +396,10 @@ export interface Vcpu {
 	nmi(): void;
 	translateGva(linear: bigint): Translation;
 	setGuestDebug(debug: GuestDebug): void;
+	/** Counters of the engine, where it counts (software engine). */
+	readonly counters?: VcpuCounters;
+	/** Told of every interrupt, NMI and exception before it is delivered (software engine). */
+	onEvent?: ((event: VcpuEvent) => void) | undefined;
 	/** Instructions executed since the vCPU was made (software engine), or undefined. */
 	readonly instructionsRetired: number | undefined;
 }

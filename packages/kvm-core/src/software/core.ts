@@ -1,6 +1,6 @@
-import type { DebugPoint } from "../kvm/types.ts";
+import type { DebugPoint, VcpuCounters, VcpuEvent } from "../kvm/types.ts";
 import { TSC_KHZ } from "./clock.ts";
-import { BP, type Core, Cpu, DB, ExitRequest, GP, GuestFault, NM, SS_VECTOR, UD } from "./cpu/cpu.ts";
+import { BP, type Core, Cpu, DB, ExitRequest, GP, GuestFault, NM, PF_VECTOR, SS_VECTOR, UD } from "./cpu/cpu.ts";
 import { breakpoints, DR6_BS, matchExecution, noteDebug } from "./cpu/debug.ts";
 import {
 	DEBUG_TRAP,
@@ -34,6 +34,10 @@ import { type MmioHandler, Translator } from "./translate.ts";
 
 /** Opcode of the breakpoint instruction's row. */
 const INT3 = "CC";
+
+function eventName(kind: EventKind): VcpuEvent["kind"] {
+	return kind === "icebp" ? "exception" : kind;
+}
 
 /** Why `ExecutionCore.run` came back. */
 export type CoreStop =
@@ -78,6 +82,9 @@ export class ExecutionCore implements Core {
 	debugException: number = DB;
 	/** The point that a debug stop is for, if any. */
 	debugPoint: DebugPoint | undefined;
+	readonly counters: VcpuCounters = { pageFaults: 0, pageWalks: 0, tlbFlushes: 0, pageFlushes: 0, interrupts: 0 };
+	/** Told of every event before its delivery. */
+	onEvent: ((event: VcpuEvent) => void) | undefined;
 	/** Instructions executed up to the last time generated code was left, and the budget then. */
 	private retired = 0;
 	private counted = 0;
@@ -112,7 +119,7 @@ export class ExecutionCore implements Core {
 		this.insn = new SystemInsn(this.cpu, buffer);
 		this.u16 = new Uint16Array(buffer);
 		this.i32 = new Int32Array(buffer);
-		this.translator = new Translator(this.cpu, physical, mmio, this);
+		this.translator = new Translator(this.cpu, physical, mmio, this, this.counters);
 		this.code = new CodeCache(buffer, arena, new Decoder(plan), (page) => this.codeAppeared(page));
 		this.cpu.memory = this.translator;
 		this.cpu.core = this;
@@ -196,11 +203,13 @@ export class ExecutionCore implements Core {
 	// ---- Core: what instructions change beyond the state page --------------------------------------------------
 
 	flushTlb(keepGlobal: boolean): void {
+		this.counters.tlbFlushes++;
 		this.translator.flush(keepGlobal);
 		this.refetch = true;
 	}
 
 	flushPage(linear: bigint): void {
+		this.counters.pageFlushes++;
 		this.translator.flushPage(Number(linear & 0xffff_ffffn));
 		this.refetch = true;
 	}
@@ -443,6 +452,9 @@ export class ExecutionCore implements Core {
 		cpu.rip = rip;
 		cpu.nextRip = rip;
 		cpu.jumped = false;
+		if (kind === "external") this.counters.interrupts++;
+		else if (kind === "exception" && vector === PF_VECTOR) this.counters.pageFaults++;
+		if (this.onEvent !== undefined) this.onEvent({ kind: eventName(kind), vector, errorCode, rip });
 		// An event takes its share of the budget, so that a handler that faults at once cannot go on for ever.
 		this.setBudget(this.budget - 1);
 		deliver(cpu, { vector, kind, errorCode, returnRip: rip });

@@ -43,6 +43,7 @@ export class Translator implements LinearMemory {
 	private readonly physical: PhysicalMemory;
 	private readonly mmio: MmioHandler;
 	private readonly watcher: CodeWatcher;
+	private readonly counters: { pageWalks: number };
 	private readonly tlbWords: Int32Array;
 	private readonly bounce: Uint8Array;
 	private readonly bounceAddress: number;
@@ -54,7 +55,14 @@ export class Translator implements LinearMemory {
 	private readonly scratchBytes: Uint8Array;
 	private readonly view: DataView;
 
-	constructor(cpu: Cpu, physical: PhysicalMemory, mmio: MmioHandler, watcher: CodeWatcher) {
+	constructor(
+		cpu: Cpu,
+		physical: PhysicalMemory,
+		mmio: MmioHandler,
+		watcher: CodeWatcher,
+		counters: { pageWalks: number },
+	) {
+		this.counters = counters;
 		this.cpu = cpu;
 		this.physical = physical;
 		this.mmio = mmio;
@@ -130,6 +138,7 @@ export class Translator implements LinearMemory {
 	 */
 	translate(lo: number, hi: number, access: number, stack: boolean): number {
 		if (this.refuses(hi, stack)) return -1;
+		this.counters.pageWalks++;
 		if (walk(this.mmu, lo, hi, access)) return this.mmu.physical;
 		this.faultVector = PF_VECTOR;
 		this.faultCode = this.mmu.errorCode;

@@ -12,6 +12,8 @@ import type {
 	Sregs,
 	Translation,
 	Vcpu,
+	VcpuCounters,
+	VcpuEvent,
 	VcpuEvents,
 	VcpuExit,
 } from "../kvm/types.ts";
@@ -131,6 +133,18 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 
 	get element(): number {
 		return this.core.cpu.gpr32(L.RCX);
+	}
+
+	get counters(): VcpuCounters {
+		return this.core.counters;
+	}
+
+	get onEvent(): ((event: VcpuEvent) => void) | undefined {
+		return this.core.onEvent;
+	}
+
+	set onEvent(listener: ((event: VcpuEvent) => void) | undefined) {
+		this.core.onEvent = listener;
 	}
 
 	get instructionsRetired(): number {
