@@ -5,6 +5,7 @@ import { addDemoCommand } from "./commands/demo.ts";
 import { addDoctorCommand } from "./commands/doctor.ts";
 import { addImageCommand } from "./commands/image.ts";
 import { addRunCommand } from "./commands/run.ts";
+import { addSandboxCommands } from "./commands/sandboxes.ts";
 import { EXIT, toCliError } from "./exit.ts";
 import { type CliIo, jsonDocument } from "./io.ts";
 import { styleFor } from "./terminal/style.ts";
@@ -32,6 +33,7 @@ export function makeProgram(io: CliIo, outcome: Outcome): Command {
 		});
 	addRunCommand(program, io, outcome);
 	addDebugCommand(program, io, outcome);
+	addSandboxCommands(program, io, outcome);
 	addImageCommand(program, io, outcome);
 	addDoctorCommand(program, io, outcome);
 	addDemoCommand(program, io);

@@ -1,8 +1,9 @@
 import { readFile } from "node:fs/promises";
 import { BootError, type Kernel, type Kvm, loadKernel, type MachineExit, planFirmware } from "@x/kvm-core";
-import { imageFor } from "../commands/image.ts";
+import { imageFor, imageWithPackages } from "../commands/image.ts";
 import type { RunRequest } from "../commands/run-options.ts";
 import { CliError, EXIT } from "../exit.ts";
+import { ROOT_DISK_ID } from "../image/root-switch.ts";
 import type { CliIo } from "../io.ts";
 import { styleFor } from "../terminal/style.ts";
 import { ConsoleTail } from "./console-tail.ts";
@@ -10,7 +11,7 @@ import { type FileDisk, openDisk } from "./disk.ts";
 import { openEngine } from "./engines.ts";
 import { EscapeFilter } from "./escape.ts";
 import { jsonSink, type OutputSink, plainSink } from "./events.ts";
-import { type Guest, type GuestBoot, type PortName, startGuest } from "./guest.ts";
+import { type Guest, type GuestBoot, startGuest } from "./guest.ts";
 import { type InputPump, pumpInput } from "./input-pump.ts";
 import { IMAGE_COMMAND_LINE, overlayInitrd } from "./overlay.ts";
 import { kernelProtocol } from "./protocol.ts";
@@ -22,6 +23,10 @@ export interface GuestEnd {
 	/** A line for stderr. */
 	readonly message?: string;
 }
+
+/** Ports that xkvm's own init uses, by what they carry. */
+const PORTS = ["stdin", "stdout", "stderr", "control"] as const;
+type PortName = (typeof PORTS)[number];
 
 /** Longest a guest may take for its own shutdown after its command has ended. */
 const SHUTDOWN_GRACE_MS = 5000;
@@ -92,6 +97,8 @@ interface Prepared {
 	readonly boot: GuestBoot;
 	/** The guest is an image's, with xkvm's own init. */
 	readonly ownInit: boolean;
+	/** A file that goes into the guest as its last disk, the one with its root. */
+	readonly rootFile?: string | undefined;
 }
 
 async function prepare(request: RunRequest, io: CliIo): Promise<Prepared> {
@@ -110,7 +117,8 @@ async function prepare(request: RunRequest, io: CliIo): Promise<Prepared> {
 			ownInit: false,
 		};
 	}
-	const image = await imageFor(request.image, io);
+	const image =
+		request.packages.length > 0 ? await imageWithPackages(request.packages, io) : await imageFor(request.image, io);
 	const kernel = await naming(image.kernel, async () => loadKernel(await readFile(image.kernel)));
 	const protocol = kernelProtocol(request.boot, kernel);
 	if (request.initrd !== undefined) {
@@ -120,7 +128,8 @@ async function prepare(request: RunRequest, io: CliIo): Promise<Prepared> {
 	const initrd = overlayInitrd(await readFile(image.initrd), request.environment, request.command);
 	const words = [...IMAGE_COMMAND_LINE, ...terminalWords(request, io)];
 	if (request.append !== undefined) words.push(request.append);
-	return { boot: { kernel, initrd, commandLine: words.join(" "), protocol }, ownInit: true };
+	const { rootFile } = image;
+	return { boot: { kernel, initrd, commandLine: words.join(" "), protocol }, ownInit: true, rootFile };
 }
 
 /** A multiboot kernel's command line starts with its own name; Linux without any gets a console one can see. */
@@ -156,6 +165,8 @@ export async function runGuest(request: RunRequest, io: CliIo, driver?: GuestDri
 	try {
 		for (const spec of request.disks) disks.push(openDisk(spec));
 		const prepared = await prepare(request, io);
+		const { rootFile } = prepared;
+		if (rootFile !== undefined) disks.push(openDisk({ path: rootFile, readonly: true, id: ROOT_DISK_ID }));
 		io.signal.throwIfAborted();
 		return await new Session(request, io, prepared, disks, await openEngine(request.engine), driver).run();
 	} finally {
@@ -212,15 +223,16 @@ class Session {
 			onSerialDrained: () => this.#pump?.drained(),
 			...("firmware" in prepared.boot && { onDebug: (bytes: Uint8Array) => this.#sink.push("stderr", bytes) }),
 			...(prepared.ownInit && {
-				ports: {
-					onOutput: (port: PortName, bytes: Uint8Array) => this.#onPort(port, bytes),
-					onDrained: (port: PortName) => {
-						if (port === "stdin") this.#pump?.drained();
+				ports: PORTS.map((name) => ({
+					name,
+					onOutput: (bytes: Uint8Array) => this.#onPort(name, bytes),
+					onDrained: () => {
+						if (name === "stdin") this.#pump?.drained();
 					},
-					onOpen: (port: PortName) => {
-						if (port === "stdin") this.#startInput();
+					onOpen: () => {
+						if (name === "stdin") this.#startInput();
 					},
-				},
+				})),
 			}),
 		});
 		const kernel = "kernel" in prepared.boot ? prepared.boot.kernel : undefined;

@@ -33,21 +33,19 @@ export class ExitCounter {
 
 	/** The counters, with what the vCPUs' engine counts itself; 0 where it does not. */
 	read(vcpus: readonly Vcpu[]): ExitStatistics {
-		const sum = (name: keyof NonNullable<Vcpu["counters"]>): number =>
-			vcpus.reduce((total, { counters }) => total + (counters?.[name] ?? 0), 0);
+		const stats = vcpus.map((vcpu) => vcpu.getStats());
+		const sum = (name: string): number => stats.reduce((total, one) => total + Number(one[name] ?? 0n), 0);
 		const { exits, io, mmio, signal, window } = this.#counts;
-		const walks = sum("pageWalks");
-		const faults = sum("pageFaults");
 		return {
-			pf_fixed: Math.max(0, walks - faults),
-			pf_guest: faults,
-			tlb_flush: sum("tlbFlushes"),
-			invlpg: sum("pageFlushes"),
+			pf_fixed: sum("pf_fixed"),
+			pf_guest: sum("pf_guest"),
+			tlb_flush: sum("tlb_flush"),
+			invlpg: sum("invlpg"),
 			exits,
 			io_exits: io,
 			mmio_exits: mmio,
 			signal_exits: signal,
-			irq_exits: sum("interrupts"),
+			irq_exits: sum("irq_exits"),
 			irq_window: window,
 		};
 	}
