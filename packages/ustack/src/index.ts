@@ -54,6 +54,7 @@ export { FastOpen } from "./tcp/fastopen.ts";
 export { type TcpInfo, tcpInfo } from "./tcp/info.ts";
 export { cubicOf, TcpLayer } from "./tcp/layer.ts";
 export { Listener, type ListenOptions } from "./tcp/listener.ts";
+export { probeMtu } from "./tcp/probe.ts";
 export type { TcpState } from "./tcp/state.ts";
 export { SynCookies } from "./tcp/syncookie.ts";
 export { UdpLayer, type UdpOptions, UdpSocket, type UdpSource } from "./udp/layer.ts";
