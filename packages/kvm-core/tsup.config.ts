@@ -3,7 +3,12 @@ import { defineConfig } from "tsup";
 import { FIRST_VCPU, interpreterBytes } from "./src/software/interpreter.ts";
 
 export default defineConfig({
-	entry: { index: "src/index.ts", "hardware/index.node": "src/hardware/index.node.ts" },
+	entry: {
+		index: "src/index.ts",
+		"debug/index": "src/debug/index.ts",
+		"classic/index": "src/classic/index.ts",
+		"hardware/index.node": "src/hardware/index.node.ts",
+	},
 	format: "esm",
 	target: "es2022",
 	platform: "neutral",

@@ -7,6 +7,7 @@ function parse(flags: Partial<RunFlags>, command: string[] = [], image?: string)
 		allow: [],
 		deny: [],
 		disk: [],
+		packages: [],
 		share: [],
 		env: [],
 		device: [],
@@ -20,7 +21,7 @@ describe("parseRunOptions", () => {
 			parse({
 				kernel: "F",
 				memory: "512",
-				disk: ["a.img", "b,c.img,ro"],
+				disk: ["a.img", "b,c.img,ro", "d.img,overlay", "e.img,overlay=f,g"],
 				timeout: "1.5",
 				device: ["isa-debug-exit,iobase=0xf4,iosize=0x04", "pc-testdev"],
 			}),
@@ -30,6 +31,8 @@ describe("parseRunOptions", () => {
 			disks: [
 				{ path: "a.img", readonly: false },
 				{ path: "b,c.img", readonly: true },
+				{ path: "d.img", readonly: false, overlay: "memory" },
+				{ path: "e.img", readonly: false, overlay: { path: "f,g" } },
 			],
 			timeoutMs: 1500,
 			debugExitPort: 0xf4,

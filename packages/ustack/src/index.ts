@@ -5,29 +5,38 @@
  */
 
 export { DhcpClient, type DhcpClientOptions, type DhcpConfiguration } from "./dhcp/client.ts";
+export { Dhcp6Client, type Dhcp6ClientOptions, type Dhcp6Configuration } from "./dhcp/client6.ts";
+export { type Dhcp6Lease, Dhcp6Server, type Dhcp6ServerOptions } from "./dhcp/server6.ts";
 export { DnsClient, type DnsClientOptions } from "./dns/client.ts";
+export { type ZoneAnswer, type ZoneRecord, Zones } from "./dns/zone.ts";
 export { StackError, type StackErrorCode } from "./errors.ts";
 export { type DhcpLease, DhcpServer, type DhcpServerOptions } from "./gateway/dhcp-server.ts";
 export { DnsForwarder, type DnsForwarderOptions } from "./gateway/dns-forwarder.ts";
-export {
-	type AuditEvent,
-	createGateway,
-	type Forward,
-	Gateway,
-	type GatewayOptions,
-	type PublishOptions,
-} from "./gateway/gateway.ts";
+export type { FirstBytes } from "./gateway/first-bytes.ts";
+export { createGateway, Gateway } from "./gateway/gateway.ts";
+export type { InterceptedConnection, Interceptor } from "./gateway/interceptor.ts";
+export type { GatewayLimits } from "./gateway/limits.ts";
+export type {
+	AuditEvent,
+	EgressRequest,
+	ExposeOptions,
+	Forward,
+	GatewayCallbacks,
+	GatewayConfig,
+	GatewayOptions,
+	GuestLease,
+	PublishOptions,
+} from "./gateway/options.ts";
 export type { Outbound, OutboundDatagrams, OutboundListener, OutboundStream } from "./gateway/outbound.ts";
+export { type EgressFlow, EgressPolicy, type PolicyOptions, type Verdict } from "./gateway/policy.ts";
+export { RouterAdvertiser, type RouterAdvertiserOptions } from "./gateway/ra-server.ts";
 export {
-	EgressPolicy,
-	type EgressRequest,
-	type PolicyOptions,
 	type PolicyProtocol,
 	type PolicyRule,
+	type PolicyRuleInit,
+	type PolicyRuleLike,
 	parseRule,
-	type Verdict,
-} from "./gateway/policy.ts";
-export { RouterAdvertiser, type RouterAdvertiserOptions } from "./gateway/ra-server.ts";
+} from "./gateway/rule.ts";
 export {
 	type CoreOptions,
 	type ProtocolHandler,

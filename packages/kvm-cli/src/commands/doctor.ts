@@ -37,7 +37,7 @@ async function cacheCheck(io: CliIo): Promise<Check> {
 }
 
 function engineLine(name: string, engine: EngineReport): readonly [string, Check] {
-	return [name, { ok: engine.available, detail: engine.available ? engine.guestModes.join(", ") : engine.reason }];
+	return [name, { ok: engine.available, detail: engine.available ? engine.detail : engine.reason }];
 }
 
 export function addDoctorCommand(program: Command, io: CliIo, outcome: Outcome): void {

@@ -16,17 +16,21 @@ export interface RunFlags {
 	allow: string[];
 	deny: string[];
 	disk: string[];
+	packages: string[];
 	share: string[];
 	env: string[];
 	timeout?: string;
 	device: string[];
 	boot?: string;
+	timings?: boolean;
 	json?: boolean;
 }
 
 /** What `xkvm run` is to do, checked. */
 export interface RunRequest {
 	readonly image: string | undefined;
+	/** Debian packages that the guest has, instead of a named image. */
+	readonly packages: readonly string[];
 	readonly engine: EngineChoice;
 	readonly kernel: string | undefined;
 	readonly initrd: string | undefined;
@@ -41,6 +45,8 @@ export interface RunRequest {
 	/** How to enter the kernel, when not the best way. */
 	readonly boot: string | undefined;
 	readonly command: readonly string[] | undefined;
+	/** Say where the time went. */
+	readonly timings: boolean;
 	readonly json: boolean;
 }
 
@@ -64,13 +70,17 @@ function integer(flag: string, text: string, least: number, most: number, unit =
 }
 
 function diskSpec(text: string): DiskSpec {
-	const readonly = text.endsWith(",ro");
-	const path = readonly ? text.slice(0, -3) : text;
-	if (path === "") throw usage("BAD_OPTION", `--disk ${JSON.stringify(text)}: expected FILE or FILE,ro`);
-	return { path, readonly };
+	const [, path, mode] = /^(.*?)(,ro|,overlay(?:=.+)?)?$/s.exec(text)!;
+	if (path === "" || path === undefined) {
+		throw usage("BAD_OPTION", `--disk ${JSON.stringify(text)}: expected FILE, FILE,ro or FILE,overlay[=FILE]`);
+	}
+	if (mode === undefined || mode === ",ro") return { path, readonly: mode !== undefined };
+	const file = mode.slice(",overlay=".length);
+	return { path, readonly: false, overlay: file === "" ? "memory" : { path: file } };
 }
 
-function environmentEntry(text: string): readonly [string, string] {
+/** @throws CliError BAD_OPTION */
+export function environmentEntry(text: string): readonly [string, string] {
 	const match = /^([A-Za-z_][A-Za-z0-9_]*)=([\s\S]*)$/.exec(text);
 	if (match === null || text.includes("\0"))
 		throw usage("BAD_OPTION", `--env ${JSON.stringify(text)}: expected NAME=VALUE`);
@@ -135,6 +145,9 @@ export function parseRunOptions(image: string | undefined, command: readonly str
 	if (image !== undefined && (flags.kernel !== undefined || flags.firmware !== undefined)) {
 		throw usage("BAD_OPTION", `image ${image}: give an image or --kernel or --firmware, not both`);
 	}
+	if (flags.packages.length > 0 && (image ?? flags.kernel ?? flags.firmware ?? flags.initrd) !== undefined) {
+		throw usage("BAD_OPTION", "--packages makes an image of its own: give no image, --kernel, --initrd or --firmware");
+	}
 	if (flags.kernel !== undefined && flags.firmware !== undefined) {
 		throw usage("BAD_OPTION", "--kernel and --firmware exclude each other");
 	}
@@ -157,6 +170,7 @@ export function parseRunOptions(image: string | undefined, command: readonly str
 	if (command.some((word) => word.includes("\0"))) throw usage("BAD_OPTION", "the command holds a NUL character");
 	return {
 		image,
+		packages: flags.packages,
 		engine: engineChoice(flags.engine ?? "auto"),
 		kernel: flags.kernel,
 		initrd: flags.initrd,
@@ -175,6 +189,7 @@ export function parseRunOptions(image: string | undefined, command: readonly str
 		...deviceSpecs(flags.device),
 		boot: flags.boot,
 		command: command.length > 0 ? command : undefined,
+		timings: flags.timings ?? false,
 		json: flags.json ?? false,
 	};
 }

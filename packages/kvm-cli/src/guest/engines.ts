@@ -1,10 +1,10 @@
 import { type Kvm, openKvm } from "@x/kvm-core";
-import { HardwareUnavailableError, openHardwareKvm, probeGuestModes } from "@x/kvm-core/node";
+import { GUEST_MODES, HardwareUnavailableError, inspectHardware, openHardwareKvm, suits } from "@x/kvm-core/node";
 import { CliError, EXIT } from "../exit.ts";
 
 /** What one engine can do here. */
 export type EngineReport =
-	| { readonly available: true; readonly guestModes: readonly string[] }
+	| { readonly available: true; readonly guestModes: readonly string[]; readonly detail: string }
 	| { readonly available: false; readonly reason: string; readonly guestModes: readonly string[] };
 
 /** Both engines, and which one `--engine auto` takes. */
@@ -15,14 +15,6 @@ export interface EngineProbe {
 
 /** What `--engine` takes. */
 export type EngineChoice = "auto" | "software" | "hardware";
-
-const MODES = ["real", "protected", "paging", "long", "sse", "user", "syscall"] as const;
-/** A KVM that runs kernel code slower than this emulates it; the software engine is faster. */
-const LEAST_SPEED = 500e6;
-
-function now(): number {
-	return performance.now() * 1e6;
-}
 
 function firstLine(error: unknown): string {
 	return (error instanceof Error ? error.message : String(error)).split("\n")[0]!;
@@ -36,30 +28,21 @@ function probeSoftware(): EngineReport {
 		} finally {
 			kvm.close();
 		}
-		return { available: true, guestModes: MODES };
+		return { available: true, guestModes: GUEST_MODES, detail: "runs every kind of guest" };
 	} catch (error) {
 		return { available: false, reason: firstLine(error), guestModes: [] };
 	}
 }
 
-/** Whether the hardware runs any guest at full speed. */
+/** The hardware's report, and whether it runs any guest at full speed. */
 async function probeHardware(): Promise<{ report: EngineReport; complete: boolean }> {
-	let kvm: Kvm;
-	try {
-		kvm = await openHardwareKvm();
-	} catch (error) {
-		return { report: { available: false, reason: firstLine(error), guestModes: [] }, complete: false };
+	const found = await inspectHardware();
+	if (!found.available) {
+		return { report: { available: false, reason: found.sentence, guestModes: [] }, complete: false };
 	}
-	try {
-		const modes = probeGuestModes(kvm, now);
-		const guestModes = MODES.filter((mode) => modes[mode]);
-		const complete = guestModes.length === MODES.length && modes.kernelInstructionsPerSecond >= LEAST_SPEED;
-		return { report: { available: true, guestModes }, complete };
-	} catch (error) {
-		return { report: { available: false, reason: firstLine(error), guestModes: [] }, complete: false };
-	} finally {
-		kvm.close();
-	}
+	const { modes, sentence } = found;
+	const guestModes = GUEST_MODES.filter((mode) => modes[mode]);
+	return { report: { available: true, guestModes, detail: sentence }, complete: suits(modes) };
 }
 
 /** Tries both engines. */

@@ -1,10 +1,11 @@
-import { closeSync, openSync } from "node:fs";
+import { closeSync } from "node:fs";
 import { KvmError } from "../kvm/errors.ts";
-import type { CapabilityName, CpuidEntry, CreateVmOptions, Kvm, Vm } from "../kvm/types.ts";
+import type { CapabilityName, CpuidEntry, CreateVmOptions, Kvm, MsrEntry, Vm } from "../kvm/types.ts";
 import { HardwareUnavailableError } from "./errors.ts";
+import { type KvmHost, thisHost } from "./host.node.ts";
 import { KVM } from "./ioctls.ts";
-import { type Libc, loadLibc } from "./libc.node.ts";
-import { readCpuidList } from "./vcpu.node.ts";
+import type { Libc } from "./libc.node.ts";
+import { readCpuidList, readMsrs } from "./vcpu.node.ts";
 import { checkExtension, HardwareVm } from "./vm.node.ts";
 
 const API_VERSION = 12;
@@ -23,53 +24,74 @@ export interface HardwareOptions {
  * @throws HardwareUnavailableError that names the reason and what to do about it
  */
 export async function openHardwareKvm(options: HardwareOptions = {}): Promise<Kvm> {
+	return openOn(thisHost, options);
+}
+
+/** {@link openHardwareKvm} on a host of the caller's: the tests' way to hosts that cannot be had. */
+export async function openOn(host: KvmHost, options: HardwareOptions = {}): Promise<Kvm> {
 	const path = options.path ?? "/dev/kvm";
-	if (process.platform !== "linux" || process.arch !== "x64") {
+	if (host.platform !== "linux" || host.arch !== "x64") {
 		throw new HardwareUnavailableError(
 			"platform",
-			`KVM is a Linux device; this is ${process.platform} on ${process.arch}`,
+			`KVM is a Linux device; this is ${host.platform} on ${host.arch}: use the software engine`,
 		);
 	}
-	const fd = openDevice(path);
+	const fd = openDevice(host, path);
 	try {
-		const libc = await loadLibc();
-		const kvm = new HardwareKvm(libc, fd);
+		const kvm = new HardwareKvm(await host.loadLibc(), fd);
 		const version = kvm.getApiVersion();
 		if (version !== API_VERSION) {
-			throw new HardwareUnavailableError("api-version", `${path} speaks API ${version}; ${API_VERSION} is needed`);
+			throw new HardwareUnavailableError(
+				"api-version",
+				`${path} speaks API ${version}, and ${API_VERSION} is needed: run a kernel of 2.6.22 or later, without a KVM module from elsewhere`,
+			);
 		}
 		const missing = NEEDED.filter((capability) => kvm.checkExtension(capability) === 0);
 		if (missing.length > 0) {
-			throw new HardwareUnavailableError("capability", `${path} lacks ${missing.join(", ")}: its kernel is too old`);
+			throw new HardwareUnavailableError(
+				"capability",
+				`${path} lacks ${missing.join(", ")}: run a kernel of 4.11 or later`,
+			);
 		}
+		// Modules load with or without the processor's extensions in use: what counts is that a VM can be made.
+		kvm.createVm().close();
 		return kvm;
 	} catch (error) {
-		closeSync(fd);
+		host.close(fd);
 		if (error instanceof KvmError) {
-			throw new HardwareUnavailableError("busy", `${path} is no working KVM: ${error.message}`, { cause: error });
+			const busy = error.code === "EBUSY";
+			throw new HardwareUnavailableError(
+				"busy",
+				busy
+					? `${path} is busy: another hypervisor (VirtualBox, VMware) has the processor's virtualisation; stop its machines, then try again`
+					: `${path} is no working KVM (${error.message}): look for its module's complaint in dmesg`,
+				{ cause: error },
+			);
 		}
 		throw error;
 	}
 }
 
-function openDevice(path: string): number {
+function openDevice(host: KvmHost, path: string): number {
 	try {
-		return openSync(path, "r+");
+		return host.open(path);
 	} catch (cause) {
 		const { code } = cause as NodeJS.ErrnoException;
 		if (code === "ENOENT" || code === "ENODEV" || code === "ENXIO") {
 			throw new HardwareUnavailableError(
 				"device",
-				`there is no ${path}: the processor's virtualisation is off in the firmware, or this is a virtual machine without it`,
+				`there is no ${path}: load the module kvm_intel or kvm_amd; where that fails, turn on virtualisation in the firmware, or nested virtualisation of the machine this one runs in`,
 				{ cause },
 			);
 		}
 		if (code === "EACCES" || code === "EPERM") {
-			throw new HardwareUnavailableError("permission", `no access to ${path}: join the group kvm and log in again`, {
-				cause,
-			});
+			throw new HardwareUnavailableError("permission", `no access to ${path}: ${host.accessHint(path)}`, { cause });
 		}
-		throw new HardwareUnavailableError("busy", `${path} cannot be opened: ${(cause as Error).message}`, { cause });
+		throw new HardwareUnavailableError(
+			"busy",
+			`${path} cannot be opened (${(cause as Error).message}): close what holds it, then try again`,
+			{ cause },
+		);
 	}
 }
 
@@ -118,15 +140,23 @@ class HardwareKvm implements Kvm {
 	}
 
 	getMsrIndexList(): number[] {
-		const room = 1024;
-		const list = new Uint32Array(1 + room);
-		list[0] = room;
-		this.#libc.ioctlBuffer(this.#open(), KVM.GET_MSR_INDEX_LIST, new Uint8Array(list.buffer), "KVM_GET_MSR_INDEX_LIST");
-		return [...list.subarray(1, 1 + list[0])];
+		return this.#indices(KVM.GET_MSR_INDEX_LIST, "KVM_GET_MSR_INDEX_LIST");
 	}
 
-	createVm(_options?: CreateVmOptions): Vm {
-		const fd = this.#libc.ioctl(this.#open(), KVM.CREATE_VM, 0, "KVM_CREATE_VM");
+	getEmulatedCpuid(): CpuidEntry[] {
+		return readCpuidList(this.#libc, this.#open(), KVM.GET_EMULATED_CPUID, "KVM_GET_EMULATED_CPUID");
+	}
+
+	getMsrFeatureIndexList(): number[] {
+		return this.#indices(KVM.GET_MSR_FEATURE_INDEX_LIST, "KVM_GET_MSR_FEATURE_INDEX_LIST");
+	}
+
+	getMsrs(indices: readonly number[]): MsrEntry[] {
+		return readMsrs(this.#libc, this.#open(), indices);
+	}
+
+	createVm(options: CreateVmOptions = {}): Vm {
+		const fd = this.#libc.ioctl(this.#open(), KVM.CREATE_VM, options.type ?? 0, "KVM_CREATE_VM");
 		const vm = new HardwareVm(this.#libc, fd, this.getVcpuMmapSize(), (closed) => this.#vms.delete(closed));
 		this.#vms.add(vm);
 		return vm;
@@ -137,6 +167,14 @@ class HardwareKvm implements Kvm {
 		for (const vm of [...this.#vms]) vm.close();
 		this.#closed = true;
 		closeSync(this.#fd);
+	}
+
+	#indices(request: number, name: string): number[] {
+		const room = 1024;
+		const list = new Uint32Array(1 + room);
+		list[0] = room;
+		this.#libc.ioctlBuffer(this.#open(), request, new Uint8Array(list.buffer), name);
+		return [...list.subarray(1, 1 + list[0])];
 	}
 
 	#open(): number {

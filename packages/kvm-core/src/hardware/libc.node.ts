@@ -21,6 +21,11 @@ export interface Libc {
 	release(address: bigint, length: number, views: readonly ArrayBuffer[]): void;
 	/** The memory itself, at most 4 GiB; reading it after `munmap` is a crash. */
 	view(address: bigint, length: number): ArrayBuffer;
+	/** Where the bytes of a view lie that the garbage collector does not move. */
+	addressOf(view: Uint8Array): bigint;
+	eventfd(): number;
+	/** Calls back from the event loop while `fd` is readable, without keeping the process alive. Returns the end of it. */
+	watch(fd: number, callback: () => void): () => void;
 	/** The calling thread, as the kernel numbers it. */
 	gettid(): number;
 	/** Sends {@link KICK_SIGNAL} to a thread of this process; false when there is none of that number. */
@@ -56,6 +61,8 @@ const SIGACTION_BYTES = 152;
 const SIGACTION_FLAGS = 136;
 const SA_RESTART = 0x10000000;
 const EINTR = 4;
+const EFD_CLOEXEC = 0o2000000;
+const EFD_NONBLOCK = 0o4000;
 
 const byNumber = new Map<number, KvmErrno>(Object.entries(ERRNO).map(([name, number]) => [number, name as KvmErrno]));
 
@@ -86,6 +93,7 @@ function bind(koffi: Koffi): Libc {
 	const munmap = libc.func("munmap", "int", ["void *", "size_t"]);
 	const tgkill = libc.func("syscall", "long", ["long", "long", "long", "long"]);
 	const syscall = libc.func("syscall", "long", ["long", "long", "void *", "void *", "void *"]);
+	const eventfd = libc.func("eventfd", "int", ["uint", "int"]);
 	const sigaction = libc.func("sigaction", "int", ["int", "void *", "void *"]);
 
 	const errnoName = (): KvmErrno => byNumber.get(koffi.errno()) ?? "EIO";
@@ -133,6 +141,14 @@ function bind(koffi: Koffi): Libc {
 			for (const view of views) collected.register(view, mapping);
 		},
 		view: (address, length) => koffi.view(address, length),
+		addressOf: (view) => BigInt(koffi.address(view)),
+		eventfd: () => check(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd", "refused"),
+		watch(fd, callback) {
+			const handle = koffi.node.poll(fd, { readable: true }, callback);
+			handle.unref();
+			// Never stop() as well: behind close() it is a crash.
+			return () => handle.close();
+		},
 		gettid,
 		kick: (thread) => Number(tgkill(SYS_TGKILL, process.pid, thread, KICK_SIGNAL)) === 0,
 		timerCreate() {

@@ -1,4 +1,15 @@
+import { KvmError } from "../kvm/errors.ts";
 import type { Libc } from "./libc.node.ts";
+
+/** No run is longer: a thread inside KVM_RUN cannot be ended, by `worker.terminate()` or `process.exit()`. */
+const LONGEST_MILLISECONDS = 200;
+
+/** @throws KvmError EINVAL for what is no positive duration */
+function nanoseconds(milliseconds: number): number {
+	if (!(milliseconds > 0))
+		throw new KvmError("EINVAL", "setSlice", `${milliseconds} ms; a positive duration is wanted`);
+	return Math.max(1000, Math.round(Math.min(milliseconds, LONGEST_MILLISECONDS) * 1e6));
+}
 
 /**
  * Bounds how long KVM_RUN keeps the thread: a POSIX timer signals it. One timer serves a thread's vCPU through many
@@ -17,11 +28,11 @@ export class SliceTimer {
 	constructor(libc: Libc, milliseconds: number) {
 		this.#libc = libc;
 		this.#timer = libc.timerCreate();
-		this.#nanoseconds = Math.max(1, Math.round(milliseconds * 1e6));
+		this.#nanoseconds = nanoseconds(milliseconds);
 	}
 
 	setLength(milliseconds: number): void {
-		this.#nanoseconds = Math.max(1, Math.round(milliseconds * 1e6));
+		this.#nanoseconds = nanoseconds(milliseconds);
 		this.disarm();
 	}
 

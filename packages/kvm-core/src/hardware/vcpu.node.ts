@@ -1,5 +1,7 @@
 import { closeSync } from "node:fs";
 import { KvmError } from "../kvm/errors.ts";
+import type { CoalescedWrite, EnableCap, KvmStats, Sregs2 } from "../kvm/optional.ts";
+import * as S from "../kvm/structs.ts";
 import type {
 	CpuidEntry,
 	DebugRegs,
@@ -15,14 +17,33 @@ import type {
 	VcpuExit,
 } from "../kvm/types.ts";
 import { readExit } from "./exits.ts";
-import { KVM, RUN } from "./ioctls.ts";
+import { CAPABILITIES, KVM, RUN } from "./ioctls.ts";
 import { isInterrupted, type Libc, runError } from "./libc.node.ts";
 import { SliceTimer } from "./slice-timer.node.ts";
-import * as S from "./structs.ts";
+import { readStats } from "./stats.node.ts";
 
 /** How long a run goes on when the embedder has not said: long enough to cost nothing, short enough to stay in charge. */
 const DEFAULT_SLICE_MILLISECONDS = 10;
 const CPUID_MAX = 256;
+const XSAVE_BYTES = 4096;
+const PAGE = 4096;
+/** KVM_SYNC_X86_*. */
+const SYNC_REGS = 1n;
+const SYNC_SREGS = 2n;
+/** struct kvm_coalesced_mmio_ring, whose entries fill the rest of its page. */
+const RING = { first: 0, last: 4, entries: 8, entryBytes: 24, length: 8, pio: 12, data: 16, count: 170 } as const;
+
+/** What the VM knows that its vCPUs need. */
+export interface VcpuTraits {
+	/** Of the run page and what is mapped behind it. */
+	pageBytes: number;
+	/** Which register sets KVM puts on the run page when asked. */
+	syncRegs: number;
+	/** Of the XSAVE area; 0 without KVM_CAP_XSAVE2. */
+	xsaveBytes: number;
+	/** The page of the ring of coalesced writes, in pages from the run page; 0 without. */
+	ringPage: number;
+}
 
 /** Sees an exit before the embedder does; true when it has dealt with it. */
 export type ExitFilter = (exit: VcpuExit) => boolean;
@@ -39,17 +60,25 @@ export class HardwareVcpu implements Vcpu {
 	readonly #view: DataView;
 	readonly #timer: SliceTimer;
 	readonly #filter: ExitFilter;
-	readonly #scratch = new Uint8Array(4096);
-	readonly #scratchView = new DataView(this.#scratch.buffer);
+	readonly #traits: VcpuTraits;
+	readonly #scratch: Uint8Array;
+	readonly #scratchView: DataView;
+	/** Register sets that the run page shows as they are: those asked for once, since the last run. */
+	#onPage = 0n;
+	/** Asked for: KVM then puts them there at every exit. */
+	#wanted = 0n;
 	#closed = false;
 
-	constructor(libc: Libc, vmFd: number, id: number, pageBytes: number, filter: ExitFilter) {
+	constructor(libc: Libc, vmFd: number, id: number, traits: VcpuTraits, filter: ExitFilter) {
 		this.id = id;
 		this.#libc = libc;
 		this.#filter = filter;
+		this.#traits = traits;
+		this.#scratch = new Uint8Array(Math.max(PAGE, traits.xsaveBytes));
+		this.#scratchView = new DataView(this.#scratch.buffer);
 		this.#fd = libc.ioctl(vmFd, KVM.CREATE_VCPU, id, "KVM_CREATE_VCPU");
-		this.#pageAddress = libc.mmapShared(this.#fd, pageBytes);
-		this.#page = new Uint8Array(libc.view(this.#pageAddress, pageBytes));
+		this.#pageAddress = libc.mmapShared(this.#fd, traits.pageBytes);
+		this.#page = new Uint8Array(libc.view(this.#pageAddress, traits.pageBytes));
 		this.#view = new DataView(this.#page.buffer);
 		this.#timer = new SliceTimer(libc, DEFAULT_SLICE_MILLISECONDS);
 	}
@@ -62,12 +91,14 @@ export class HardwareVcpu implements Vcpu {
 		if (this.#closed) throw new KvmError("ENODEV", "KVM_RUN", "the virtual machine is closed");
 		for (;;) {
 			this.#timer.arm();
+			this.#onPage = 0n;
 			const errno = this.#libc.run(this.#fd);
 			if (errno !== 0) {
 				this.#timer.disarm();
 				if (isInterrupted(errno)) return { reason: "intr" };
 				throw runError(errno);
 			}
+			this.#onPage = this.#wanted;
 			const exit = readExit(this.#view, this.#page);
 			if (exit.reason === "io" || exit.reason === "mmio") {
 				if (this.#filter(exit)) continue;
@@ -92,38 +123,69 @@ export class HardwareVcpu implements Vcpu {
 		this.#live()[RUN.requestInterruptWindow] = on ? 1 : 0;
 	}
 
+	get ifFlag(): boolean {
+		return this.#live()[RUN.ifFlag] !== 0;
+	}
+
+	get cr8(): bigint {
+		this.#open();
+		return this.#view.getBigUint64(RUN.cr8, true);
+	}
+
+	get apicBase(): bigint {
+		this.#open();
+		return this.#view.getBigUint64(RUN.apicBase, true);
+	}
+
+	/** From the run page where it has them: an ioctl costs as much as an exit. */
 	getRegs(): Regs {
+		if (this.#synced(SYNC_REGS)) return S.readRegs(this.#view, RUN.syncRegs);
 		return S.readRegs(this.#get(KVM.GET_REGS, "KVM_GET_REGS"));
 	}
 
 	setRegs(regs: Readonly<Regs>): void {
 		S.writeRegs(this.#scratchView, regs);
 		this.#set(KVM.SET_REGS, "KVM_SET_REGS");
+		if ((this.#onPage & SYNC_REGS) !== 0n) S.writeRegs(this.#view, regs, RUN.syncRegs);
 	}
 
 	getSregs(): Sregs {
+		if (this.#synced(SYNC_SREGS)) return S.readSregs(this.#view, RUN.syncSregs);
 		return S.readSregs(this.#get(KVM.GET_SREGS, "KVM_GET_SREGS"));
 	}
 
 	setSregs(sregs: Readonly<Sregs>): void {
+		this.#onPage = 0n;
 		this.#scratch.fill(0, 0, S.SREGS_BYTES);
 		S.writeSregs(this.#scratchView, sregs);
 		this.#set(KVM.SET_SREGS, "KVM_SET_SREGS");
 	}
 
+	getSregs2(): Sregs2 {
+		return S.readSregs2(this.#get(KVM.GET_SREGS2, "KVM_GET_SREGS2"));
+	}
+
+	setSregs2(sregs: Readonly<Sregs2>): void {
+		this.#onPage = 0n;
+		this.#scratch.fill(0, 0, S.SREGS2_BYTES);
+		S.writeSregs2(this.#scratchView, sregs);
+		this.#set(KVM.SET_SREGS2, "KVM_SET_SREGS2");
+	}
+
 	/** Through the XSAVE area, because KVM_GET_FPU and KVM_SET_FPU leave MXCSR and the bits of components in use alone. */
 	getFpu(): Fpu {
-		return S.readFpu(this.#get(KVM.GET_XSAVE, "KVM_GET_XSAVE"));
+		return S.readFpu(this.#readXsave());
 	}
 
 	setFpu(fpu: Readonly<Fpu>): void {
-		S.writeFpu(this.#get(KVM.GET_XSAVE, "KVM_GET_XSAVE"), fpu);
+		S.writeFpu(this.#readXsave(), fpu);
 		this.#set(KVM.SET_XSAVE, "KVM_SET_XSAVE");
 	}
 
+	/** Through KVM_GET_XSAVE2 where the area is larger than a page. */
 	getXsave(): Uint8Array {
-		this.#get(KVM.GET_XSAVE, "KVM_GET_XSAVE");
-		return this.#scratch.slice();
+		this.#readXsave();
+		return this.#scratch.slice(0, Math.max(XSAVE_BYTES, this.#traits.xsaveBytes));
 	}
 
 	setXsave(area: Uint8Array): void {
@@ -155,15 +217,12 @@ export class HardwareVcpu implements Vcpu {
 	}
 
 	getMsrs(indices: readonly number[]): MsrEntry[] {
-		const { list, view } = this.#msrs(indices.map((index) => ({ index, data: 0n })));
-		const got = this.#libc.ioctlBuffer(this.#open(), KVM.GET_MSRS, list, "KVM_GET_MSRS");
-		return indices
-			.slice(0, got)
-			.map((index, i) => ({ index, data: view.getBigUint64(16 + i * S.MSR_ENTRY_BYTES, true) }));
+		return readMsrs(this.#libc, this.#open(), indices);
 	}
 
 	setMsrs(entries: readonly MsrEntry[]): number {
-		const { list } = this.#msrs(entries);
+		this.#onPage = 0n;
+		const { list } = msrList(entries);
 		return this.#libc.ioctlBuffer(this.#open(), KVM.SET_MSRS, list, "KVM_SET_MSRS");
 	}
 
@@ -187,6 +246,7 @@ export class HardwareVcpu implements Vcpu {
 	}
 
 	setLapic(page: Uint8Array): void {
+		this.#onPage = 0n;
 		if (page.length !== 1024) throw new KvmError("EINVAL", "KVM_SET_LAPIC", `${page.length} bytes; the page has 1024`);
 		this.#scratch.set(page);
 		this.#set(KVM.SET_LAPIC, "KVM_SET_LAPIC");
@@ -200,6 +260,7 @@ export class HardwareVcpu implements Vcpu {
 	}
 
 	setMpState(state: MpState): void {
+		this.#onPage = 0n;
 		this.#scratchView.setUint32(0, S.MP_STATES.indexOf(state), true);
 		this.#set(KVM.SET_MP_STATE, "KVM_SET_MP_STATE");
 	}
@@ -209,6 +270,7 @@ export class HardwareVcpu implements Vcpu {
 	}
 
 	setVcpuEvents(events: Readonly<VcpuEvents>): void {
+		this.#onPage = 0n;
 		S.writeEvents(this.#scratchView, events);
 		this.#set(KVM.SET_VCPU_EVENTS, "KVM_SET_VCPU_EVENTS");
 	}
@@ -231,6 +293,7 @@ export class HardwareVcpu implements Vcpu {
 	}
 
 	interrupt(vector: number): void {
+		this.#onPage = 0n;
 		this.#scratchView.setUint32(0, vector, true);
 		this.#set(KVM.INTERRUPT, "KVM_INTERRUPT");
 	}
@@ -253,6 +316,7 @@ export class HardwareVcpu implements Vcpu {
 	}
 
 	setGuestDebug(debug: GuestDebug): void {
+		this.#onPage = 0n;
 		const breakpoints = debug.hardwareBreakpoints ?? [];
 		if (breakpoints.length > 4) {
 			throw new KvmError("EINVAL", "KVM_SET_GUEST_DEBUG", `${breakpoints.length} hardware breakpoints; 4 at most`);
@@ -275,13 +339,90 @@ export class HardwareVcpu implements Vcpu {
 		this.#set(KVM.SET_GUEST_DEBUG, "KVM_SET_GUEST_DEBUG");
 	}
 
+	enableCap(cap: EnableCap): void {
+		const number = CAPABILITIES[cap.capability];
+		if (number === undefined) throw new KvmError("EINVAL", "KVM_ENABLE_CAP", `nobody knows ${cap.capability}`);
+		this.#libc.ioctlBuffer(this.#open(), KVM.ENABLE_CAP, S.enableCapBytes(number, cap), "KVM_ENABLE_CAP");
+	}
+
+	getOneReg(id: bigint, bytes: number): Uint8Array {
+		const value = new Uint8Array(bytes);
+		this.#oneReg(KVM.GET_ONE_REG, "KVM_GET_ONE_REG", id, value);
+		return value;
+	}
+
+	setOneReg(id: bigint, value: Uint8Array): void {
+		this.#onPage = 0n;
+		this.#oneReg(KVM.SET_ONE_REG, "KVM_SET_ONE_REG", id, value);
+	}
+
+	getRegList(): bigint[] {
+		const room = 1024;
+		const list = new BigUint64Array(1 + room);
+		list[0] = BigInt(room);
+		this.#libc.ioctlBuffer(this.#open(), KVM.GET_REG_LIST, new Uint8Array(list.buffer), "KVM_GET_REG_LIST");
+		return [...list.subarray(1, 1 + Number(list[0]))];
+	}
+
+	kvmclockCtrl(): void {
+		this.#libc.ioctl(this.#open(), KVM.KVMCLOCK_CTRL, 0, "KVM_KVMCLOCK_CTRL");
+	}
+
+	smi(): void {
+		this.#libc.ioctl(this.#open(), KVM.SMI, 0, "KVM_SMI");
+	}
+
+	readCoalescedMmio(): CoalescedWrite | undefined {
+		const { ringPage } = this.#traits;
+		if (ringPage === 0) throw new KvmError("ENOTTY", "KVM_REGISTER_COALESCED_MMIO", "this kernel coalesces nothing");
+		this.#open();
+		const ring = ringPage * PAGE;
+		const first = this.#view.getUint32(ring + RING.first, true);
+		if (first >= RING.count || first === this.#view.getUint32(ring + RING.last, true)) return undefined;
+		const at = ring + RING.entries + first * RING.entryBytes;
+		const length = Math.min(8, this.#view.getUint32(at + RING.length, true));
+		const write: CoalescedWrite = {
+			address: Number(this.#view.getBigUint64(at, true)),
+			space: this.#view.getUint32(at + RING.pio, true) !== 0 ? "pio" : "mmio",
+			data: this.#page.slice(at + RING.data, at + RING.data + length),
+		};
+		this.#view.setUint32(ring + RING.first, (first + 1) % RING.count, true);
+		return write;
+	}
+
+	getStats(): KvmStats {
+		return readStats(this.#libc, this.#open());
+	}
+
 	/** @internal The VM calls it. */
-	close(pageBytes: number): void {
+	close(): void {
 		if (this.#closed) return;
 		this.#closed = true;
 		this.#timer.close();
-		this.#libc.release(this.#pageAddress, pageBytes, [this.#page.buffer as ArrayBuffer]);
+		this.#libc.release(this.#pageAddress, this.#traits.pageBytes, [this.#page.buffer as ArrayBuffer]);
 		closeSync(this.#fd);
+	}
+
+	/** Whether a register set stands on the run page. Whoever asks once gets it there from the next exit on. */
+	#synced(set: bigint): boolean {
+		this.#open();
+		if ((this.#onPage & set) !== 0n) return true;
+		if ((BigInt(this.#traits.syncRegs) & set) !== 0n && (this.#wanted & set) === 0n) {
+			this.#wanted |= set;
+			this.#view.setBigUint64(RUN.validRegs, this.#wanted, true);
+		}
+		return false;
+	}
+
+	#readXsave(): DataView {
+		return this.#traits.xsaveBytes > XSAVE_BYTES
+			? this.#get(KVM.GET_XSAVE2, "KVM_GET_XSAVE2")
+			: this.#get(KVM.GET_XSAVE, "KVM_GET_XSAVE");
+	}
+
+	#oneReg(request: number, name: string, id: bigint, value: Uint8Array): void {
+		const bytes = new Uint8Array(new BigUint64Array([id, this.#libc.addressOf(value)]).buffer);
+		this.#libc.ioctlBuffer(this.#open(), request, bytes, name);
 	}
 
 	#live(): Uint8Array {
@@ -302,17 +443,27 @@ export class HardwareVcpu implements Vcpu {
 	#set(request: number, name: string): void {
 		this.#libc.ioctlBuffer(this.#open(), request, this.#scratch, name);
 	}
+}
 
-	#msrs(entries: readonly MsrEntry[]): { list: Uint8Array; view: DataView } {
-		const list = new Uint8Array(8 + entries.length * S.MSR_ENTRY_BYTES);
-		const view = new DataView(list.buffer);
-		view.setUint32(0, entries.length, true);
-		entries.forEach(({ index, data }, i) => {
-			view.setUint32(8 + i * S.MSR_ENTRY_BYTES, index, true);
-			view.setBigUint64(16 + i * S.MSR_ENTRY_BYTES, data, true);
-		});
-		return { list, view };
-	}
+/** struct kvm_msrs. */
+function msrList(entries: readonly MsrEntry[]): { list: Uint8Array; view: DataView } {
+	const list = new Uint8Array(8 + entries.length * S.MSR_ENTRY_BYTES);
+	const view = new DataView(list.buffer);
+	view.setUint32(0, entries.length, true);
+	entries.forEach(({ index, data }, i) => {
+		view.setUint32(8 + i * S.MSR_ENTRY_BYTES, index, true);
+		view.setBigUint64(16 + i * S.MSR_ENTRY_BYTES, data, true);
+	});
+	return { list, view };
+}
+
+/** KVM_GET_MSRS, of a vCPU or of the system. */
+export function readMsrs(libc: Libc, fd: number, indices: readonly number[]): MsrEntry[] {
+	const { list, view } = msrList(indices.map((index) => ({ index, data: 0n })));
+	const got = libc.ioctlBuffer(fd, KVM.GET_MSRS, list, "KVM_GET_MSRS");
+	return indices
+		.slice(0, got)
+		.map((index, i) => ({ index, data: view.getBigUint64(16 + i * S.MSR_ENTRY_BYTES, true) }));
 }
 
 /** KVM_GET_SUPPORTED_CPUID and KVM_GET_CPUID2. */

@@ -1,3 +1,5 @@
+import type { OptionalKvmOperations, OptionalVcpuOperations, OptionalVmOperations } from "./optional.ts";
+
 /**
  * The objects of KVM API 12 under the names rust-vmm's kvm-ioctls gives them, camel-cased. Both engines implement these
  * interfaces. 64-bit registers are bigint; guest-physical addresses are numbers (they have 52 bits at most).
@@ -32,6 +34,8 @@ export type VcpuExit =
 			readonly pc: bigint;
 			readonly dr6: bigint;
 			readonly dr7: bigint;
+			/** What stopped the guest, when it is one of {@link GuestDebug.points}. */
+			readonly point?: DebugPoint;
 	  }
 	/** A triple fault. */
 	| { readonly reason: "shutdown" }
@@ -184,6 +188,21 @@ export interface GuestDebug {
 	softwareBreakpoints?: boolean;
 	/** Up to four; they take the place of the guest's debug registers. */
 	hardwareBreakpoints?: readonly HardwareBreakpoint[];
+	/** Delivers no external interrupt and no NMI while it steps (KVM_GUESTDBG_BLOCKIRQ). */
+	blockInterrupts?: boolean;
+	/**
+	 * Stops beyond the four registers, where the capability `debug-points` says so (the software engine): any number, at
+	 * full speed, and nothing of them shows in the guest's memory or registers.
+	 */
+	points?: readonly DebugPoint[];
+}
+
+/** A linear address whose execution, or bytes whose access, stops the guest. */
+export interface DebugPoint {
+	readonly address: bigint;
+	readonly kind: "execute" | "read" | "write" | "access";
+	/** Bytes watched; of no meaning for `execute`. */
+	readonly length: number;
 }
 
 /** One of the four debug registers as `setGuestDebug` takes it. */
@@ -237,7 +256,7 @@ export type IrqRoute =
 export type CapabilityName = string;
 
 /** /dev/kvm itself. */
-export interface Kvm {
+export interface Kvm extends OptionalKvmOperations {
 	readonly engine: "hardware" | "software";
 	getApiVersion(): number;
 	/** What KVM_CHECK_EXTENSION answers: 0 when absent. */
@@ -264,10 +283,12 @@ export interface CreateVmOptions {
 	memoryBytes?: number;
 	/** vCPUs that will be made. @default 1 */
 	vcpus?: number;
+	/** KVM_CREATE_VM's machine type; EINVAL where the engine has none but 0. @default 0 */
+	type?: number;
 }
 
 /** A virtual machine. */
-export interface Vm {
+export interface Vm extends OptionalVmOperations {
 	/** Host memory for slots. It lives until the VM is closed. */
 	createMemory(size: number): GuestMemory;
 	setUserMemoryRegion(region: MemoryRegion): void;
@@ -290,8 +311,8 @@ export interface Vm {
 	setIrqLine(gsi: number, level: boolean): void;
 	signalMsi(msi: Msi): number;
 	setGsiRouting(routes: readonly IrqRoute[]): void;
-	/** A function that pulses `gsi` when called: irqfd without the descriptor. */
-	registerIrqfd(gsi: number): () => void;
+	/** A function that pulses `gsi` when called. On the hardware engine it writes to an eventfd that KVM watches. */
+	registerIrqfd(gsi: number, options?: IrqfdOptions): Irqfd;
 	/** Guest writes to the address call `notify` instead of leaving `run`. Returns its removal. */
 	registerIoevent(event: Ioevent, notify: (value: number) => void): () => void;
 	/** When the engine's own timers want `advanceTo`, in nanoseconds of the engine's clock; Infinity when never. */
@@ -299,6 +320,23 @@ export interface Vm {
 	createVcpu(id: number): Vcpu;
 	checkExtension(capability: CapabilityName): number;
 	close(): void;
+}
+
+/** What `registerIrqfd` returns. */
+export interface Irqfd {
+	(): void;
+	/** Of the eventfd, on the hardware engine: other threads and processes may write to it. */
+	readonly fd?: number;
+	close(): void;
+}
+
+/** Options of `registerIrqfd`. */
+export interface IrqfdOptions {
+	/**
+	 * Makes the line a level: a call raises it, the guest's end of interrupt lowers it and calls this, from the event
+	 * loop. EINVAL where the engine lacks `irqfd-resample`.
+	 */
+	resample?: () => void;
 }
 
 /** What `registerIoevent` watches. */
@@ -309,18 +347,31 @@ export interface Ioevent {
 	length: 0 | 1 | 2 | 4 | 8;
 	/** Only this value, when given. */
 	datamatch?: number;
+	/**
+	 * `notify` may come later, from the event loop, once for several writes, with `datamatch` or 0 as its value. The
+	 * hardware engine then watches with an eventfd, and the guest does not even leave KVM_RUN: for vCPUs that run in
+	 * workers. @default false
+	 */
+	deferred?: boolean;
 }
 
 /** A virtual processor. */
-export interface Vcpu {
+export interface Vcpu extends OptionalVcpuOperations {
 	readonly id: number;
-	/** How long `run` may go on before it returns `intr`. */
+	/**
+	 * How long `run` may go on before it returns `intr`. On the hardware engine 200 ms are the most, because the thread
+	 * cannot be ended meanwhile.
+	 */
 	setSlice(slice: { milliseconds?: number; instructions?: number }): void;
 	run(): VcpuExit;
 	/** Makes the current or next `run` return `intr`. */
 	setImmediateExit(on: boolean): void;
 	/** Whether `interrupt` would be delivered at once (kvm_run's ready_for_interrupt_injection). */
 	readonly readyForInterruptInjection: boolean;
+	/** kvm_run's if_flag, cr8 and apic_base: as they were when `run` last returned. */
+	readonly ifFlag: boolean;
+	readonly cr8: bigint;
+	readonly apicBase: bigint;
 	/** Asks for `irq-window-open`. */
 	requestInterruptWindow: boolean;
 	getRegs(): Regs;

@@ -77,6 +77,16 @@ export class Machine {
 	readonly board: Board;
 	/** The memory map to give to a guest booted without firmware. */
 	readonly memoryMap: readonly MemoryMapEntry[];
+	/** vCPUs, by id, that `run` leaves alone: a debugger holds them. */
+	readonly held: Set<number> = new Set();
+	/**
+	 * vCPU, by id, that stops behind an instruction whose port or memory-mapped I/O was served here: KVM's single step
+	 * passes over those.
+	 */
+	stepping: number | undefined;
+	/** Sees every exit before it is served. The array in it is live during the call only. */
+	onExit: ((vcpu: Vcpu, exit: VcpuExit) => void) | undefined;
+	readonly #roms: readonly MachineRom[];
 	readonly #memory: GuestMemory;
 	readonly #now: () => number;
 	readonly #start: number;
@@ -102,6 +112,7 @@ export class Machine {
 		this.#scheduler = options.scheduler;
 		this.memoryMap = makeMemoryMap(memoryBytes);
 		const roms = options.roms ?? [];
+		this.#roms = roms;
 		this.vm = kvm.createVm({
 			memoryBytes: roms.reduce((sum, { bytes }) => sum + bytes.length, memoryBytes),
 			vcpus: cpus,
@@ -163,6 +174,22 @@ export class Machine {
 	 */
 	write(physAddr: number, bytes: Uint8Array): void {
 		this.ram.load(physAddr, bytes);
+	}
+
+	/**
+	 * Copies out of what the guest sees as memory: RAM and ROMs.
+	 *
+	 * @returns false where there is neither, with the rest of `target` untouched
+	 */
+	read(physAddr: number, target: Uint8Array): boolean {
+		if (this.ram.read(physAddr, target)) return true;
+		for (const rom of this.#roms) {
+			const at = physAddr - rom.physAddr;
+			if (at < 0 || at + target.length > rom.bytes.length) continue;
+			target.set(rom.bytes.subarray(at, at + target.length));
+			return true;
+		}
+		return false;
 	}
 
 	/**
@@ -271,6 +298,7 @@ export class Machine {
 			this.#woken = false;
 			let halted = true;
 			for (const vcpu of vcpus) {
+				if (this.held.has(vcpu.id)) continue;
 				if (!this.#runVcpu(vcpu, end)) halted = false;
 				if (this.#ending !== undefined) return false;
 			}
@@ -289,6 +317,7 @@ export class Machine {
 		const { bus } = this.board;
 		for (let exits = 1; ; exits++) {
 			const exit = vcpu.run();
+			this.onExit?.(vcpu, exit);
 			switch (exit.reason) {
 				case "io":
 					bus.handleIo(exit);
@@ -310,6 +339,11 @@ export class Machine {
 			}
 			if (this.#ending !== undefined) {
 				this.#finishExit(vcpu);
+				return false;
+			}
+			if (this.stepping === vcpu.id) {
+				this.#finishExit(vcpu);
+				this.#end({ ...stepExit(vcpu), vcpu: vcpu.id });
 				return false;
 			}
 			if (exits % EXITS_PER_LOOK === 0 && this.#now() >= end) {
@@ -358,6 +392,19 @@ export class Machine {
 		await done;
 		this.#cancelSleep = undefined;
 	}
+}
+
+const DEBUG_VECTOR = 1;
+/** DR6.BS and the bits that always read as 1. */
+const DR6_STEPPED = 0xffff_4ff0n;
+const DR7_FIXED = 0x400n;
+
+/** The exit that a single step over the instruction just finished would have had. */
+export function stepExit(vcpu: Vcpu): Extract<VcpuExit, { reason: "debug" }> {
+	const { rip } = vcpu.getRegs();
+	const { cs } = vcpu.getSregs();
+	const pc = cs.l === 1 ? rip : (rip + cs.base) & 0xffff_ffffn;
+	return { reason: "debug", exception: DEBUG_VECTOR, pc, dr6: DR6_STEPPED, dr7: DR7_FIXED };
 }
 
 /**

@@ -1,4 +1,5 @@
 import { KvmError } from "../kvm/errors.ts";
+import { KvmWithoutOptions } from "../kvm/optional.ts";
 import type { CpuidEntry, CreateVmOptions, Kvm, Vm } from "../kvm/types.ts";
 import { type TimeSource, TSC_KHZ } from "./clock.ts";
 import { defaultCpuid } from "./cpu/cpuid.ts";
@@ -33,6 +34,7 @@ const CAPABILITIES: Readonly<Record<string, number>> = {
 	irqfd: 1,
 	ioeventfd: 1,
 	"set-guest-debug": 1,
+	"debug-points": 1,
 	"vcpu-events": 1,
 	debugregs: 1,
 	xsave: 1,
@@ -50,13 +52,14 @@ const CAPABILITIES: Readonly<Record<string, number>> = {
 };
 
 /** /dev/kvm's software twin. */
-export class SoftwareKvm implements Kvm {
+export class SoftwareKvm extends KvmWithoutOptions implements Kvm {
 	readonly engine = "software";
 	private readonly options: SoftwareKvmOptions;
 	private readonly vms = new Set<SoftwareVm>();
 	private closed = false;
 
 	constructor(options: SoftwareKvmOptions) {
+		super();
 		this.options = options;
 	}
 
@@ -98,6 +101,7 @@ export class SoftwareKvm implements Kvm {
 
 	createVm(options: CreateVmOptions = {}): Vm {
 		if (this.closed) throw new KvmError("ENODEV", "KVM_CREATE_VM", "this handle is closed");
+		if ((options.type ?? 0) !== 0) throw new KvmError("EINVAL", "KVM_CREATE_VM", `there is no type ${options.type}`);
 		const vcpus = options.vcpus ?? 1;
 		if (!Number.isInteger(vcpus) || vcpus < 1 || vcpus > MAX_VCPUS) {
 			throw new KvmError("EINVAL", "KVM_CREATE_VM", `${vcpus} vCPUs; 1 to ${MAX_VCPUS} can be had`);
@@ -109,7 +113,11 @@ export class SoftwareKvm implements Kvm {
 
 	close(): void {
 		this.closed = true;
-		for (const vm of this.vms) vm.close();
-		this.vms.clear();
+		for (const vm of [...this.vms]) vm.close();
+	}
+
+	/** A closed VM's memory is nobody's: the collector may have it. */
+	vmClosed(vm: SoftwareVm): void {
+		this.vms.delete(vm);
 	}
 }

@@ -1,6 +1,7 @@
 import type { IrqChip } from "../chips/irqchip.ts";
 import type { LocalApic } from "../chips/local-apic.ts";
 import { KvmError } from "../kvm/errors.ts";
+import { type KvmStats, VcpuWithoutOptions } from "../kvm/optional.ts";
 import type {
 	CpuidEntry,
 	DebugRegs,
@@ -17,6 +18,7 @@ import type {
 } from "../kvm/types.ts";
 import { TSC_KHZ } from "./clock.ts";
 import { type CoreStop, ExecutionCore } from "./core.ts";
+import { readCr8 } from "./cpu/control-registers.ts";
 import type { ApicView } from "./cpu/cpu.ts";
 import { CpuidTable } from "./cpu/cpuid.ts";
 import { INTERRUPT, INTERRUPT_VECTOR, MP_HALTED, MP_RUNNABLE, MP_STATE, NMI_PENDING } from "./cpu/events.ts";
@@ -26,6 +28,7 @@ import { PAGE_MAY_WRITE, PAGE_USER, walk } from "./cpu/paging.ts";
 import * as registers from "./cpu/registers.ts";
 import { init, powerOn, startUp } from "./cpu/reset.ts";
 import { COMPONENTS } from "./cpu/xsave-layout.ts";
+import { DebugPoints } from "./debug-points.ts";
 import type { CodeArena } from "./decode/code-cache.ts";
 import type { HandlerPlan } from "./emit/plan.ts";
 import { ExitPort, type InternalDevices, type RequestGate } from "./exits.ts";
@@ -37,6 +40,17 @@ const STRETCH = 100_000;
 /** Most instructions of a slice. */
 const LONGEST_SLICE = 1 << 28;
 const DEFAULT_SLICE_MS = 10;
+
+/** KVM's counters by exit. */
+const EXIT_COUNTERS: Readonly<
+	Partial<Record<VcpuExit["reason"], "io_exits" | "mmio_exits" | "signal_exits" | "halt_exits" | "irq_window_exits">>
+> = {
+	io: "io_exits",
+	mmio: "mmio_exits",
+	intr: "signal_exits",
+	hlt: "halt_exits",
+	"irq-window-open": "irq_window_exits",
+};
 
 /** What a vCPU is made of. */
 export interface VcpuParts {
@@ -52,21 +66,29 @@ export interface VcpuParts {
 }
 
 /** A vCPU of the software engine. */
-export class SoftwareVcpu implements Vcpu, RequestGate {
+export class SoftwareVcpu extends VcpuWithoutOptions implements Vcpu, RequestGate {
 	readonly id: number;
 	readonly core: ExecutionCore;
 	readonly apic: LocalApic | undefined;
 	requestInterruptWindow = false;
 	private readonly vm: SoftwareVm;
 	private readonly port: ExitPort;
+	private readonly exits = {
+		exits: 0,
+		io_exits: 0,
+		mmio_exits: 0,
+		signal_exits: 0,
+		halt_exits: 0,
+		irq_window_exits: 0,
+	};
 	private immediateExit = false;
 	private sliceMilliseconds = DEFAULT_SLICE_MS;
 	private sliceInstructions = LONGEST_SLICE;
 	private tscOffset = 0n;
 	private cpuidEntries: readonly CpuidEntry[];
-	private debugging: GuestDebug = { enable: false };
 
 	constructor(parts: VcpuParts) {
+		super();
 		const { vm, id } = parts;
 		this.vm = vm;
 		this.id = id;
@@ -149,6 +171,14 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 	}
 
 	run(): VcpuExit {
+		const exit = this.runToExit();
+		this.exits.exits++;
+		const name = EXIT_COUNTERS[exit.reason];
+		if (name !== undefined) this.exits[name]++;
+		return exit;
+	}
+
+	private runToExit(): VcpuExit {
 		this.vm.checkOpen("KVM_RUN");
 		const { core, vm, port } = this;
 		// A second exit of the same instruction comes before anything else.
@@ -207,9 +237,10 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 				return {
 					reason: "debug",
 					exception: core.debugException,
-					pc: core.rip,
+					pc: core.linearRip,
 					dr6: BigInt(core.debugStatus) | 0xffff_0ff0n,
 					dr7: cpu.get64(L.DR7),
+					...(core.debugPoint === undefined ? {} : { point: core.debugPoint }),
 				};
 			}
 			case "no-memory":
@@ -220,6 +251,26 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 	get readyForInterruptInjection(): boolean {
 		const { cpu } = this.core;
 		return (cpu.systemFlags & L.IF) !== 0 && cpu.get32(L.SHADOW) === 0 && cpu.get32(INTERRUPT) === 0;
+	}
+
+	get ifFlag(): boolean {
+		return (this.core.cpu.systemFlags & L.IF) !== 0;
+	}
+
+	get cr8(): bigint {
+		return readCr8(this.core.cpu);
+	}
+
+	get apicBase(): bigint {
+		return readMsr(this.core.cpu, 0x1b) ?? 0n;
+	}
+
+	/** The names are KVM's; what has no meaning without a processor underneath is not there. */
+	getStats(): KvmStats {
+		const { counts } = this.core;
+		return Object.fromEntries(
+			Object.entries({ ...this.exits, ...counts }).map(([name, count]) => [name, BigInt(count)]),
+		);
 	}
 
 	interrupt(vector: number): void {
@@ -419,21 +470,7 @@ export class SoftwareVcpu implements Vcpu, RequestGate {
 				`${breakpoints.length} breakpoints; there are four registers`,
 			);
 		}
-		this.debugging = debug;
-		const { rip } = this.core;
-		this.core.debug = debug.enable
-			? {
-					singleStep: debug.singleStep === true,
-					software: debug.softwareBreakpoints === true,
-					breakpoints: breakpoints.filter(({ kind }) => kind === "execute").map(({ address }) => address),
-				}
-			: undefined;
-		this.core.rip = rip;
-	}
-
-	/** What `setGuestDebug` was last given. */
-	get guestDebug(): GuestDebug {
-		return this.debugging;
+		this.core.setDebug(debug.enable ? new DebugPoints(debug) : undefined);
 	}
 }
 

@@ -1,7 +1,8 @@
 import { IRQ_SOURCE, IrqChip, type IrqChipState } from "../chips/irqchip.ts";
 import { Pit, type PitState } from "../chips/pit.ts";
 import { KvmError } from "../kvm/errors.ts";
-import type { GuestMemory, Ioevent, IrqRoute, MemoryRegion, Msi, Vm } from "../kvm/types.ts";
+import { VmWithoutOptions } from "../kvm/optional.ts";
+import type { GuestMemory, Ioevent, Irqfd, IrqfdOptions, IrqRoute, MemoryRegion, Msi, Vm } from "../kvm/types.ts";
 import { TSC_KHZ } from "./clock.ts";
 import { defaultCpuid } from "./cpu/cpuid.ts";
 import * as L from "./cpu/layout.ts";
@@ -47,7 +48,7 @@ class ArenaMemory implements GuestMemory {
 }
 
 /** A VM of the software engine. */
-export class SoftwareVm implements Vm {
+export class SoftwareVm extends VmWithoutOptions implements Vm {
 	irqchip: IrqChip | undefined;
 	pit: Pit | undefined;
 	readonly ioevents: IoeventEntry[] = [];
@@ -64,6 +65,7 @@ export class SoftwareVm implements Vm {
 	private instructions = 0;
 
 	constructor(kvm: SoftwareKvm, options: SoftwareKvmOptions, memoryBytes: number, vcpus: number) {
+		super();
 		this.kvm = kvm;
 		this.options = options;
 		this.maxVcpus = vcpus;
@@ -309,12 +311,20 @@ export class SoftwareVm implements Vm {
 		this.needIrqchip("KVM_SET_GSI_ROUTING").routing.set(routes);
 	}
 
-	registerIrqfd(gsi: number): () => void {
+	registerIrqfd(gsi: number, options: IrqfdOptions = {}): Irqfd {
 		const irqchip = this.needIrqchip("KVM_IRQFD");
-		return () => {
+		if (options.resample !== undefined) throw new KvmError("EINVAL", "KVM_IRQFD", "this engine does not resample");
+		let open = true;
+		const pulse = (): void => {
+			if (!open) throw new KvmError("EINVAL", "KVM_IRQFD", `the irqfd of GSI ${gsi} is closed`);
 			irqchip.setIrqLine(gsi, true);
 			irqchip.setIrqLine(gsi, false);
 		};
+		return Object.assign(pulse, {
+			close(): void {
+				open = false;
+			},
+		});
 	}
 
 	registerIoevent(event: Ioevent, notify: (value: number) => void): () => void {
@@ -391,6 +401,7 @@ export class SoftwareVm implements Vm {
 		this.regions.clear();
 		this.physical.setSlots([]);
 		this.ioevents.length = 0;
+		this.kvm.vmClosed(this);
 	}
 
 	/** The VM's memory. @throws KvmError ENODEV once it is closed */

@@ -1,31 +1,14 @@
 import { expect } from "vitest";
 import { longMode, protectedMode } from "../../src/client/modes.ts";
 import { PageTables } from "../../src/client/page-tables.ts";
-import type { GuestModes } from "../../src/hardware/index.node.ts";
 import { KvmError } from "../../src/kvm/errors.ts";
-import type { Kvm, VcpuExit } from "../../src/kvm/types.ts";
+import type { VcpuExit } from "../../src/kvm/types.ts";
+import { optional } from "./optional.ts";
+import type { Promise12 } from "./promise.ts";
+import { errno } from "./promise.ts";
 import { GUEST_BYTES, realModeGuest, START } from "./real-mode.ts";
 
-/** What /dev/kvm's objects promise, engine by engine the same. */
-export interface Promise12 {
-	name: string;
-	/** A guest mode without which there is nothing to check: some devices (kvm-pvm) have no 32-bit paging, for one. */
-	needs?: Exclude<keyof GuestModes, "kernelInstructionsPerSecond">;
-	check(kvm: Kvm): void;
-}
-
 const MIB = 2 ** 20;
-
-/** errno of what `action` throws. */
-function errno(action: () => unknown): string {
-	try {
-		action();
-	} catch (error) {
-		if (error instanceof KvmError) return error.code;
-		throw error;
-	}
-	return "no error";
-}
 
 /** An exit with its live buffer copied. */
 function frozen(exit: VcpuExit): unknown {
@@ -421,4 +404,5 @@ export const conformance: readonly Promise12[] = [
 			guest.vm.close();
 		},
 	},
+	...optional,
 ];

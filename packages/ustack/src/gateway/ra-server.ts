@@ -16,6 +16,8 @@ export interface RouterAdvertiserOptions {
 	mtu?: number;
 	/** Seconds this router is a default router. @default 1800 */
 	lifetimeSeconds?: number;
+	/** DHCPv6 has more to tell than addresses (RFC 4861's O flag). @default false */
+	otherConfiguration?: boolean;
 	/** Milliseconds between unasked advertisements. @default 200_000 */
 	intervalMs?: number;
 }
@@ -72,7 +74,7 @@ export class RouterAdvertiser {
 		let at = TX_L4;
 		put32(tx, at, 134 << 24);
 		tx[at + 4] = 64;
-		tx[at + 5] = 0;
+		tx[at + 5] = this.options.otherConfiguration === true ? 0x40 : 0;
 		put16(tx, at + 6, lifetime);
 		put32(tx, at + 8, 0);
 		put32(tx, at + 12, 0);

@@ -12,8 +12,13 @@ const F_SEG_MAX = 1 << 2;
 const F_READ_ONLY = 1 << 5;
 const F_BLOCK_SIZE = 1 << 6;
 const F_FLUSH = 1 << 9;
+const FLUSH = 9;
+const F_CONFIG_WCE = 1 << 11;
 const F_DISCARD = 1 << 13;
 const F_WRITE_ZEROES = 1 << 14;
+
+/** Where the driver says whether writes may wait for a flush. */
+const CONFIG_WRITEBACK = 32;
 
 const T_IN = 0;
 const T_OUT = 1;
@@ -28,10 +33,10 @@ const S_UNSUPPORTED = 2;
 
 const HEADER = 16;
 const ID_LENGTH = 20;
-/** Bytes of one range of DISCARD and WRITE_ZEROES, and how many a request may have. */
+/** Bytes of one range of DISCARD and WRITE_ZEROES, how many a request may have, and of how many sectors. */
 const RANGE = 16;
-const MAX_RANGES = 16;
-const MAX_RANGE_SECTORS = 0x40_0000;
+const MAX_RANGES = 4;
+const MAX_RANGE_SECTORS = 0x10_0000;
 /** Most data pieces of a request, and bytes of each: drivers are told, and so a request stays short for an event loop. */
 const MAX_SEGMENTS = MAX_QUEUE_SIZE - 2;
 const MAX_SEGMENT_BYTES = 65_536;
@@ -53,6 +58,19 @@ export interface BlockBackend {
 	zero?(offset: number, length: number): void | Promise<void>;
 }
 
+/** A backend that is done when its operations return. */
+export interface SyncBlockBackend extends BlockBackend {
+	read(offset: number, target: Uint8Array): void;
+	write(offset: number, source: Uint8Array): void;
+	flush(): void;
+	zero?(offset: number, length: number): void;
+}
+
+/** Plain state of a {@link VirtioBlock}. */
+export interface VirtioBlockState {
+	writeback: boolean;
+}
+
 /** Options of a {@link VirtioBlock}. */
 export interface VirtioBlockOptions {
 	backend: BlockBackend;
@@ -60,7 +78,15 @@ export interface VirtioBlockOptions {
 	id?: string;
 }
 
-/** A disk. */
+/**
+ * A disk.
+ *
+ * What a driver was told is written is safe only after a flush it was told is done, as with any disk that has a cache; to
+ * drivers that never flush, or that switch the cache off, nothing is reported written before it is safe. There is no FUA
+ * bit in the protocol: drivers do it by a write and a flush.
+ *
+ * @see Virtual I/O Device (VIRTIO) 1.2, 5.2
+ */
 export class VirtioBlock implements VirtioDevice {
 	readonly type = 2;
 	readonly classCode = 0x01_8000;
@@ -73,6 +99,7 @@ export class VirtioBlock implements VirtioDevice {
 	readonly #header = new Uint8Array(HEADER);
 	readonly #headerView = new DataView(this.#header.buffer);
 	#transport: VirtioTransport | undefined;
+	#writeback = true;
 	/** Grows with each reset, so that what was under way finds its queue gone. */
 	#generation = 0;
 	readonly #underWay = new Set<Promise<void>>();
@@ -93,6 +120,7 @@ export class VirtioBlock implements VirtioDevice {
 			F_SEG_MAX |
 			F_BLOCK_SIZE |
 			F_FLUSH |
+			F_CONFIG_WCE |
 			(backend.readonly ? F_READ_ONLY : 0) |
 			(backend.zero !== undefined && !backend.readonly ? F_DISCARD | F_WRITE_ZEROES : 0);
 		const config = new DataView(this.#config.buffer);
@@ -120,9 +148,13 @@ export class VirtioBlock implements VirtioDevice {
 		return value >>> 0;
 	}
 
-	writeConfig(_offset: number, _size: AccessSize, _value: number): void {}
+	writeConfig(offset: number, size: AccessSize, value: number): void {
+		if (offset === CONFIG_WRITEBACK && size === 1) this.#setWriteback((value & 1) === 1);
+	}
 
-	start(): void {}
+	start(): void {
+		this.#setWriteback(this.#transport?.hasFeature(FLUSH) ?? false);
+	}
 
 	notify(): void {
 		const transport = this.#transport;
@@ -135,18 +167,25 @@ export class VirtioBlock implements VirtioDevice {
 
 	reset(): void {
 		this.#generation++;
+		this.#setWriteback(true);
 	}
 
 	async idle(): Promise<void> {
 		while (this.#underWay.size > 0) await Promise.all(this.#underWay);
 	}
 
-	save(): null {
-		return null;
+	save(): VirtioBlockState {
+		return { writeback: this.#writeback };
 	}
 
-	restore(): void {
+	restore(state: VirtioBlockState): void {
 		this.#generation++;
+		this.#setWriteback(state.writeback);
+	}
+
+	#setWriteback(on: boolean): void {
+		this.#writeback = on;
+		this.#config[CONFIG_WRITEBACK] = on ? 1 : 0;
 	}
 
 	#request(transport: VirtioTransport, chain: Chain): void {
@@ -189,7 +228,7 @@ export class VirtioBlock implements VirtioDevice {
 					return this.#move(ram, chain, sector * SECTOR, dataBytes, false);
 				case T_OUT:
 					if (backend.readonly) return S_IO_ERROR;
-					return this.#move(ram, chain, sector * SECTOR, chain.readableBytes - HEADER, true);
+					return this.#safely(this.#move(ram, chain, sector * SECTOR, chain.readableBytes - HEADER, true));
 				case T_FLUSH:
 					return settle(backend.flush());
 				case T_GET_ID:
@@ -197,13 +236,20 @@ export class VirtioBlock implements VirtioDevice {
 					return S_OK;
 				case T_DISCARD:
 				case T_WRITE_ZEROES:
-					return this.#zero(ram, chain);
+					return this.#safely(this.#zero(ram, chain));
 				default:
 					return S_UNSUPPORTED;
 			}
 		} catch {
 			return S_IO_ERROR;
 		}
+	}
+
+	/** Without a cache that the driver knows of, what is done is safe. */
+	#safely(outcome: number | Promise<number>): number | Promise<number> {
+		if (this.#writeback) return outcome;
+		const flush = (status: number) => (status === S_OK ? settle(this.#backend.flush()) : status);
+		return typeof outcome === "number" ? flush(outcome) : outcome.then(flush).catch(() => S_IO_ERROR);
 	}
 
 	/** Moves between the disk and the data part of the chain: after the header when it is read, before the status when written. */
@@ -288,7 +334,7 @@ function settle(outcome: unknown): number | Promise<number> {
 }
 
 /** A disk in memory. */
-export class MemoryBlockBackend implements BlockBackend {
+export class MemoryBlockBackend implements SyncBlockBackend {
 	readonly readonly: boolean;
 	readonly #contents: Uint8Array;
 

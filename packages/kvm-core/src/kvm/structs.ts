@@ -1,3 +1,4 @@
+import type { EnableCap, Sregs2 } from "./optional.ts";
 import type {
 	CpuidEntry,
 	DebugRegs,
@@ -9,12 +10,13 @@ import type {
 	Segment,
 	Sregs,
 	VcpuEvents,
-} from "../kvm/types.ts";
+} from "./types.ts";
 
 /** The structs of linux/kvm.h: bytes to objects and back. Little-endian, as x86 is. */
 
 export const REGS_BYTES = 144;
 export const SREGS_BYTES = 312;
+export const SREGS2_BYTES = 320;
 export const EVENTS_BYTES = 64;
 export const DEBUG_REGS_BYTES = 128;
 export const CPUID_ENTRY_BYTES = 40;
@@ -43,14 +45,14 @@ const REGS: readonly (keyof Regs)[] = [
 	"rflags",
 ];
 
-export function readRegs(view: DataView): Regs {
+export function readRegs(view: DataView, at = 0): Regs {
 	const regs = {} as Regs;
-	for (let i = 0; i < REGS.length; i++) regs[REGS[i]!] = view.getBigUint64(i * 8, true);
+	for (let i = 0; i < REGS.length; i++) regs[REGS[i]!] = view.getBigUint64(at + i * 8, true);
 	return regs;
 }
 
-export function writeRegs(view: DataView, regs: Readonly<Regs>): void {
-	for (let i = 0; i < REGS.length; i++) view.setBigUint64(i * 8, regs[REGS[i]!], true);
+export function writeRegs(view: DataView, regs: Readonly<Regs>, at = 0): void {
+	for (let i = 0; i < REGS.length; i++) view.setBigUint64(at + i * 8, regs[REGS[i]!], true);
 }
 
 const SEGMENTS = ["cs", "ds", "es", "fs", "gs", "ss", "tr", "ldt"] as const;
@@ -85,20 +87,20 @@ function writeSegment(view: DataView, at: number, segment: Readonly<Segment>): v
 	});
 }
 
-export function readSregs(view: DataView): Sregs {
+export function readSregs(view: DataView, from = 0): Sregs {
 	const sregs = {} as Sregs;
 	SEGMENTS.forEach((name, i) => {
-		sregs[name] = readSegment(view, i * SEGMENT_BYTES);
+		sregs[name] = readSegment(view, from + i * SEGMENT_BYTES);
 	});
 	TABLES.forEach((name, i) => {
-		const at = TABLES_AT + i * TABLE_BYTES;
+		const at = from + TABLES_AT + i * TABLE_BYTES;
 		const table: DescriptorTable = { base: view.getBigUint64(at, true), limit: view.getUint16(at + 8, true) };
 		sregs[name] = table;
 	});
 	CONTROLS.forEach((name, i) => {
-		sregs[name] = view.getBigUint64(CONTROLS_AT + i * 8, true);
+		sregs[name] = view.getBigUint64(from + CONTROLS_AT + i * 8, true);
 	});
-	const bits = [0, 1, 2, 3].map((i) => view.getBigUint64(BITMAP_AT + i * 8, true));
+	const bits = [0, 1, 2, 3].map((i) => view.getBigUint64(from + BITMAP_AT + i * 8, true));
 	sregs.interruptBitmap = [bits[0]!, bits[1]!, bits[2]!, bits[3]!];
 	return sregs;
 }
@@ -117,6 +119,25 @@ export function writeSregs(view: DataView, sregs: Readonly<Sregs>): void {
 	});
 	sregs.interruptBitmap.forEach((bits, i) => {
 		view.setBigUint64(BITMAP_AT + i * 8, bits, true);
+	});
+}
+
+/** Where struct kvm_sregs2 goes its own way: flags, and PAE's page-directory pointers. */
+const SREGS2_PDPTRS_VALID = 1n;
+
+export function readSregs2(view: DataView): Sregs2 {
+	const { interruptBitmap: _, ...sregs } = readSregs(view);
+	if ((view.getBigUint64(BITMAP_AT, true) & SREGS2_PDPTRS_VALID) === 0n) return sregs;
+	const [a, b, c, d] = [1, 2, 3, 4].map((i) => view.getBigUint64(BITMAP_AT + i * 8, true));
+	return { ...sregs, pdptrs: [a!, b!, c!, d!] };
+}
+
+export function writeSregs2(view: DataView, sregs: Readonly<Sregs2>): void {
+	const { pdptrs } = sregs;
+	writeSregs(view, { ...sregs, interruptBitmap: [0n, 0n, 0n, 0n] });
+	view.setBigUint64(BITMAP_AT, pdptrs === undefined ? 0n : SREGS2_PDPTRS_VALID, true);
+	[0, 1, 2, 3].forEach((i) => {
+		view.setBigUint64(BITMAP_AT + 8 + i * 8, pdptrs?.[i] ?? 0n, true);
 	});
 }
 
@@ -260,3 +281,20 @@ export function writeRoute(view: DataView, at: number, route: IrqRoute): void {
 
 /** By number, KVM_MP_STATE_*. */
 export const MP_STATES: readonly MpState[] = ["runnable", "uninitialized", "init-received", "halted", "sipi-received"];
+
+/** struct kvm_enable_cap. */
+export function enableCapBytes(number: number, { flags = 0, args = [] }: EnableCap): Uint8Array {
+	const bytes = new Uint8Array(104);
+	const view = new DataView(bytes.buffer);
+	view.setUint32(0, number, true);
+	view.setUint32(4, flags, true);
+	args.slice(0, 4).forEach((value, i) => {
+		view.setBigUint64(8 + i * 8, value, true);
+	});
+	return bytes;
+}
+
+/** struct kvm_irqfd. */
+export function irqfdBytes(fd: number, gsi: number, flags: number, resampleFd: number): Uint8Array {
+	return new Uint8Array(Uint32Array.of(fd, gsi, flags, resampleFd, 0, 0, 0, 0).buffer);
+}

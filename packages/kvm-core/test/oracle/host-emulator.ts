@@ -1,0 +1,162 @@
+import type { Generated } from "./generate.ts";
+import type { KernelMode, KernelOutcome } from "./kernel-guest.ts";
+
+/**
+ * Where a KVM that emulates kernel code (kvm-pvm; Linux's x86 emulator) is not the processor it stands for. A
+ * difference of one of these classes is no difference of the engine's, and the test checks that the processor itself,
+ * running the case natively, sides with the engine.
+ */
+export interface HostClass {
+	name: string;
+	why: string;
+	applies(difference: Difference): boolean;
+	/** The case cannot be had natively: it is about the way into a handler, or the manual leaves it open. */
+	unconfirmed?: true;
+}
+
+/** One case on both engines, and what differs. */
+export interface Difference {
+	mode: KernelMode;
+	made: Generated;
+	words: readonly string[];
+	software: KernelOutcome;
+	hardware: KernelOutcome;
+}
+
+const DB = 1;
+const UD = 6;
+const SS = 12;
+const GP = 13;
+const PF = 14;
+
+const only = (words: readonly string[], ...what: string[]): boolean =>
+	words.every((text) => what.some((start) => text.startsWith(`${start} `)));
+const uses = (made: Generated, pattern: RegExp): boolean => made.rows.some((row) => pattern.test(row.name));
+
+/** Instructions that the emulator does not have: `internal-error`, or #UD. The case says nothing. */
+export const NOT_EMULATED: readonly (readonly [RegExp, string])[] = [
+	[/^(nop|prefetch.*|endbr.*)$/, "hint opcodes 0F 0D and 0F 18 to 0F 1E other than 0F 1F"],
+	[/^[lms]fence$/, "fences, but for the ModRM bytes E8, F0 and F8"],
+	[/^(clac|stac)$/, "SMAP's flag"],
+	[/^(clwb|clflushopt|pcommit)$/, "cache-line writes"],
+	[/^(aaa|aas|daa|das)$/, "decimal adjustment"],
+	[/^(popcnt|movbe|crc32|bextr|andn|bls.*|rdpid)$/, "SSE4.2's and later integer instructions"],
+	[/^cmpxchg(8|16)b$/, "the 16-byte form"],
+];
+
+/** Rows that are not drawn, and why. */
+const LEFT_OUT: readonly (readonly [RegExp, string])[] = [
+	[/^movbe /, "not emulated: #UD, whose frame may have no room"],
+	[
+		/^push (06|0E|16|1E|0F A0|0F A8)$/,
+		"SDM, PUSH: the upper half of a 32-bit slot is zeroed or left alone, as the processor likes; the emulator leaves it",
+	],
+];
+
+/** Whether cases may be made of a row. */
+export function isDrawn(row: { name: string; opcode: string }): boolean {
+	return !LEFT_OUT.some(([pattern]) => pattern.test(`${row.name} ${row.opcode}`));
+}
+
+/** Rows that code at CPL 3 is not made of, and why: there the host's own control registers count. */
+const LEFT_OUT_NATIVE: readonly (readonly [RegExp, string])[] = [
+	[/^(int|into|int3)$/, "INT n is #UD"],
+	[/^(in|out|ins|outs|cli|sti)$/, "there is no IOPL"],
+	[/^(rdpkru|wrpkru)$/, "the host has protection keys on, and the guest's pages then have them too"],
+];
+
+/** Whether cases at CPL 3 may be made of a row. */
+export function isDrawnNative(row: { name: string }): boolean {
+	return !LEFT_OUT_NATIVE.some(([pattern]) => pattern.test(row.name));
+}
+
+/** Why the hardware's outcome says nothing, or undefined. */
+export function notEmulated(made: Generated, hardware: KernelOutcome): string | undefined {
+	if (hardware.end !== "failed" && hardware.end !== 6) return undefined;
+	return NOT_EMULATED.find(([pattern]) => uses(made, pattern))?.[1];
+}
+
+export const HOST_CLASSES: readonly HostClass[] = [
+	{
+		name: "POPF sets TF",
+		why: "no single-step trap behind the next instruction when that is emulated",
+		applies: ({ made, words, software }) => only(words, "end") && software.end === DB && uses(made, /^popf/),
+		unconfirmed: true,
+	},
+	{
+		name: "ESP behind an event in real mode",
+		why: "SDM, 3B 7.x: a 16-bit stack leaves the upper half of ESP alone; the emulator clears it",
+		applies: ({ mode, words, software }) => mode === "real" && only(words, "rsp") && typeof software.end === "number",
+		unconfirmed: true,
+	},
+	{
+		name: "undefined flags in an event's frame",
+		why: "flags that the SDM leaves open stand in the frame on the case's own stack",
+		applies: ({ mode, made, words, software }) =>
+			mode !== "long" && made.undefinedFlags !== 0 && typeof software.end === "number" && only(words, "memory"),
+		unconfirmed: true,
+	},
+	{
+		name: "branch beyond CS's limit",
+		why: "the emulator fetches from there, and gives up where no memory is",
+		applies: ({ mode, made, software, hardware }) =>
+			mode === "protected" &&
+			software.end === GP &&
+			hardware.end === "failed" &&
+			uses(made, /^(call|jmp|ret|j[a-z]+|loop.*)$/),
+		unconfirmed: true,
+	},
+	{
+		name: "bit scan of zero",
+		why: "SDM, BSF and BSR: the destination is undefined; the processor leaves all of it alone, the emulator not its upper half",
+		applies: ({ made, words }) => uses(made, /^bs[fr]$/) && words.every((text) => /^r[a-z0-9]+ /.test(text)),
+	},
+	{
+		name: "LEAVE from a non-canonical RBP",
+		why: "SDM: #SS; the emulator pops by way of a truncated address",
+		applies: ({ made, words, software }) => uses(made, /^leave$/) && only(words, "end", "cr2") && software.end === SS,
+	},
+	{
+		name: "cache-line flush through SS",
+		why: "SDM: a non-canonical address in SS is #SS; the emulator says #GP",
+		applies: ({ made, words, software }) => uses(made, /^clflush/) && only(words, "end") && software.end === SS,
+	},
+	{
+		name: "AAM and AAD",
+		why: "SDM: SF, ZF and PF of AL; the emulator takes them of AX or EAX",
+		applies: ({ made, words }) => uses(made, /^(aam|aad)$/) && only(words, "rflags"),
+	},
+	{
+		name: "CMPXCHG that fails",
+		why: "a 32-bit register destination keeps its upper half; the emulator clears it",
+		applies: ({ made, words }) => uses(made, /^cmpxchg$/) && words.every((text) => /^r[a-z0-9]+ /.test(text)),
+	},
+	{
+		name: "repeated compare cut short by a fault",
+		why: "the flags are those of the last element compared; the emulator has not written them back",
+		applies: ({ made, words }) => uses(made, /^(scas|cmps)/) && only(words, "rflags"),
+	},
+	{
+		name: "store across into a page that faults",
+		why: "SDM, 3A: nothing of it is written; the emulator writes up to the page's end",
+		applies: ({ made, words, software }) =>
+			only(words, "memory", "first") && software.end === PF && !uses(made, /^push/),
+	},
+	{
+		name: "near call to a non-canonical address with a stack that faults",
+		why: "the push comes before the check of the target; the emulator has them the other way round",
+		applies: ({ made, words, software, hardware }) =>
+			uses(made, /^call$/) && only(words, "end") && software.end === PF && hardware.end === GP,
+	},
+];
+
+/** Of code at CPL 3, which such a host runs natively: what is left to it are the faults. */
+export function hostFault(
+	software: { trap: number },
+	hardware: { trap: number },
+	words: readonly string[],
+): string | undefined {
+	if (software.trap !== GP) return undefined;
+	if (hardware.trap === UD) return "#GP that the host answers by emulating, and with #UD where it cannot";
+	return hardware.trap === GP && only(words, "error") ? "#GP whose error code is lost on the way" : undefined;
+}
