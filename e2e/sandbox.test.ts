@@ -192,7 +192,7 @@ describe.skipIf(typeof image === "string")(`a sandbox${because}`, () => {
 		expect(String(await vm.files.read("/tmp/a/d"))).toBe("short");
 		expect(String(await vm.files.read("/proc/sys/kernel/hostname"))).toBe("xkvm\n");
 		await expect(vm.files.read("/dev/zero", { maxBytes: 100_000 })).rejects.toMatchObject({
-			code: "ERR_SANDBOX_OPTION",
+			code: "ERR_SANDBOX_LIMIT",
 		});
 		await expect(vm.files.remove("/tmp/a")).rejects.toMatchObject({ code: "ENOTEMPTY", syscall: "unlinkat" });
 		await vm.files.remove("/tmp/a", { recursive: true });
