@@ -6,6 +6,7 @@ export default defineConfig({
 	entry: {
 		index: "src/index.ts",
 		"debug/index": "src/debug/index.ts",
+		"classic/index": "src/classic/index.ts",
 		"hardware/index.node": "src/hardware/index.node.ts",
 	},
 	format: "esm",

@@ -82,7 +82,7 @@ describe.skipIf(reason !== undefined)(
 		it("has the terminal's size and its changes, Ctrl-C, and leaves by Ctrl-A x", { timeout: 600_000 }, async () => {
 			terminal = openTerminal(["run", "--engine", "software"], { rows: 31, columns: 91 });
 			const before = await terminal.termios();
-			await terminal.until(/# $/);
+			await terminal.until(/~ # /);
 			let from = terminal.shown.length;
 			terminal.type("stty size\r");
 			await terminal.until(/^31 91\s/m, from);

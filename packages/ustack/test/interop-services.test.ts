@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,6 +8,8 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
 	createGateway,
 	createHost,
+	Dhcp6Client,
+	type Dhcp6Configuration,
 	DhcpClient,
 	type DhcpConfiguration,
 	DnsClient,
@@ -108,6 +110,34 @@ describe.skipIf(!ready || !has("dnsmasq"))(
 			expect(String((await space.run("ping", "-6", "-c", "1", "-q", own.toString())).stdout)).toContain("1 received");
 		});
 
+		test("DHCPv6: an address, or the configuration alone", async () => {
+			const given = await new Promise<Dhcp6Configuration>((resolve) => {
+				const six: Dhcp6Client = new Dhcp6Client(client.udp, iface, {
+					onChange: (change) => {
+						if (change === undefined) return;
+						resolve(change);
+						setTimeout(() => six.close(), 50);
+					},
+				});
+			});
+			expect(given.address!.toString()).toMatch(/^fd78::1[0-9a-f]{2}$/);
+			expect(given.dns.map(String)).toEqual([expect.stringMatching(/^fd78::/)]);
+			await expect.poll(() => log).toMatch(/DHCPREPLY\(umasq0\) fd78::1[0-9a-f]{2}/);
+			await expect.poll(() => log).toMatch(/DHCPRELEASE\(umasq0\)/);
+			await expect.poll(() => iface.find(given.address!)).toBeUndefined();
+			const stateless = await new Promise<Dhcp6Configuration>((resolve) => {
+				const six: Dhcp6Client = new Dhcp6Client(client.udp, iface, {
+					stateful: false,
+					onChange: (change) => {
+						resolve(change!);
+						queueMicrotask(() => six.close());
+					},
+				});
+			});
+			expect(stateless).toMatchObject({ address: undefined });
+			expect(stateless.dns.map(String)).toEqual(given.dns.map(String));
+		});
+
 		test("DNS: both families, aliases, the search list, and TCP for what is long", async () => {
 			for (const server of [configuration.dns[0]!, parseAddress("fd78::1")!]) {
 				const resolver = new DnsClient(client, { servers: [server], search: ["corp.test", "test"] });
@@ -175,7 +205,6 @@ describe.skipIf(!ready)(`the kernel's clients behind our servers${ready ? "" : `
 
 	test.skipIf(!has("udhcpc"))("udhcpc gets a lease, and gives it back", async () => {
 		const script = join(folder, "script");
-		const { writeFileSync } = await import("node:fs");
 		writeFileSync(
 			script,
 			`#!/bin/sh\nenv > ${folder}/noted.$1\n[ "$1" = bound ] && ip addr add $ip/$mask dev $interface && ip route add default via $router && cp ${folder}/noted.bound ${folder}/noted\nexit 0\n`,

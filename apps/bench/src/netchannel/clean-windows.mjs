@@ -4,8 +4,8 @@
 const CLOCK_OF_THREAD = 6;
 /** Share of a window each thread must have run. */
 const FULL = 0.97;
-/** The first windows belong to the compiler. */
-const WARM_UP = 3;
+/** Milliseconds that belong to the compiler. */
+const WARM_UP = 100;
 
 async function threadClock() {
 	try {
@@ -59,7 +59,7 @@ export async function cleanWindows(control, { windowMs, wanted, budgetMs }) {
 		const running = look();
 		const full = ranFor === undefined || running.every((ms, side) => ms - ran[side] >= FULL * wall);
 		all.push(((received - seen) / wall) * 1000);
-		if (full && all.length > WARM_UP) clean.push(all.at(-1));
+		if (full && now - begun > WARM_UP) clean.push(all.at(-1));
 		if (clean.length >= wanted || now - begun > budgetMs) {
 			return { rate: clean.length > 0 ? middle(clean) : Math.max(...all), clean: clean.length, windows: all.length };
 		}

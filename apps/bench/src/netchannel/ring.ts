@@ -11,7 +11,7 @@ const BATCH = 32;
 type Data = Record<string, unknown>;
 
 /** How long and how often a spinning side is measured: see clean-windows.mjs. */
-const WINDOWS = { windowMs: 12, wanted: 8, budgetMs: 600 };
+const WINDOWS = { windowMs: 4, wanted: 16, budgetMs: 1500 };
 
 /** Starts both ends, and returns what the second posts. */
 async function pair<T>(first: Data, second: Data): Promise<T> {

@@ -46,6 +46,12 @@ class GdbSession {
 			vcpus: machine.vcpus,
 			held: machine.held,
 			ram: machine.ram,
+			get stepping() {
+				return machine.stepping;
+			},
+			set stepping(id) {
+				machine.stepping = id;
+			},
 			read: (address, into) => machine.read(address, into),
 			run: async () => {
 				const exit = await driven.run();

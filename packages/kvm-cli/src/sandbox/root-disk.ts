@@ -61,9 +61,10 @@ async function findRootDisk(kernel: GuestKernel, disks: number): Promise<string>
 		const path = `/sys/block/${name}/serial`;
 		const descriptor = await kernel.attempt("openat", [AT_FDCWD, path, OPEN.RDONLY | OPEN.CLOEXEC, 0]);
 		if (descriptor < 0) continue;
-		const { output } = await kernel.call("pread64", [descriptor, { output: SERIAL_BYTES }, SERIAL_BYTES, 0], path);
+		const args = [descriptor, { output: SERIAL_BYTES }, SERIAL_BYTES, 0] as const;
+		const { result, output } = await kernel.call("pread64", args, path);
 		await kernel.close(descriptor);
-		if (new TextDecoder().decode(output).trim() === ROOT_DISK_ID) return `/dev/${name}`;
+		if (new TextDecoder().decode(output.subarray(0, result)).trim() === ROOT_DISK_ID) return `/dev/${name}`;
 	}
 	throw new SandboxError("ERR_SANDBOX_BOOT", "the guest does not see the disk with its root file system");
 }

@@ -13,10 +13,12 @@ const LONGEST_WATCH = 65_536;
 
 /** What is debugged: a {@link Machine} is one. */
 export interface DebugTarget {
-	readonly vm: Vm;
+	readonly vm: Pick<Vm, "checkExtension">;
 	readonly vcpus: readonly Vcpu[];
 	/** vCPUs, by id, that `run` leaves alone. */
 	readonly held: Set<number>;
+	/** vCPU, by id, that stops behind an instruction whose I/O `run` served. */
+	stepping: number | undefined;
 	run(): Promise<MachineExit>;
 	stop(): void;
 	/** Guest-physical memory; false where there is none. */
@@ -259,6 +261,7 @@ export class Debugger {
 		} finally {
 			this.#running = false;
 			this.target.held.clear();
+			this.target.stepping = undefined;
 		}
 	}
 
@@ -336,7 +339,7 @@ export class Debugger {
 		this.#attached = false;
 	}
 
-	/** Gets vCPUs off the breakpoints they stand on: by RF, or by a step past a planted INT3. */
+	/** Gets vCPUs off the breakpoints they stand on: by RF, or by a step with the breakpoint taken away. */
 	async #passBreakpoints({ run, step }: Resume): Promise<StopEvent | undefined> {
 		for (const vcpu of this.target.vcpus) {
 			const moves = step === vcpu.id || run === undefined || run.includes(vcpu.id);
@@ -346,21 +349,22 @@ export class Debugger {
 				({ kind, address }) => address === pc && (kind === "software" || kind === "hardware"),
 			);
 			if (here.length === 0) continue;
-			const place = this.#places.get(pc);
-			if (place === undefined) {
+			if (this.#ownPoints) {
 				const regs = vcpu.getRegs();
 				vcpu.setRegs({ ...regs, rflags: regs.rflags | RF });
 				continue;
 			}
-			this.#planted.remove(place);
+			const place = this.#places.get(pc);
+			if (place !== undefined) this.#planted.remove(place);
 			try {
 				const only: Resume = { run: [], step: vcpu.id };
 				this.#hold(only);
-				this.#arm(only);
+				// RF does not hold off the registers on every host.
+				this.#arm(only, false);
 				const stop = await this.#run(only);
 				if (stop.reason !== "step" || step === vcpu.id) return stop;
 			} finally {
-				this.#planted.plant(place);
+				if (place !== undefined) this.#planted.plant(place);
 			}
 		}
 		return undefined;
@@ -373,10 +377,11 @@ export class Debugger {
 		for (const { id } of vcpus) if (id !== step && !run.includes(id)) held.add(id);
 	}
 
-	#arm({ step, interrupts }: Resume): void {
+	#arm({ step, interrupts }: Resume, registers = true): void {
 		this.#attached = true;
+		this.target.stepping = step;
 		const software = this.#places.size > 0;
-		const hardware = this.#ownPoints ? [] : this.#registers();
+		const hardware = this.#ownPoints || !registers ? [] : this.#registers();
 		for (const vcpu of this.target.vcpus) {
 			const debug: GuestDebug = {
 				enable: true,

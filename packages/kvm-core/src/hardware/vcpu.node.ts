@@ -1,6 +1,7 @@
 import { closeSync } from "node:fs";
 import { KvmError } from "../kvm/errors.ts";
 import type { CoalescedWrite, EnableCap, KvmStats, Sregs2 } from "../kvm/optional.ts";
+import * as S from "../kvm/structs.ts";
 import type {
 	CpuidEntry,
 	DebugRegs,
@@ -20,7 +21,6 @@ import { CAPABILITIES, KVM, RUN } from "./ioctls.ts";
 import { isInterrupted, type Libc, runError } from "./libc.node.ts";
 import { SliceTimer } from "./slice-timer.node.ts";
 import { readStats } from "./stats.node.ts";
-import * as S from "./structs.ts";
 
 /** How long a run goes on when the embedder has not said: long enough to cost nothing, short enough to stay in charge. */
 const DEFAULT_SLICE_MILLISECONDS = 10;

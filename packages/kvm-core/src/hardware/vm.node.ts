@@ -1,6 +1,7 @@
 import { closeSync } from "node:fs";
 import { KvmError } from "../kvm/errors.ts";
 import type { CoalescedZone, EnableCap, GuestMemfd, KvmDevice, KvmStats, MemoryRegion2 } from "../kvm/optional.ts";
+import { enableCapBytes, irqfdBytes, ROUTE_BYTES, writeRoute } from "../kvm/structs.ts";
 import type {
 	CapabilityName,
 	GuestMemory,
@@ -20,7 +21,6 @@ import { CAPABILITIES, KVM } from "./ioctls.ts";
 import type { Libc } from "./libc.node.ts";
 import { HardwareMemory } from "./memory.node.ts";
 import { readStats } from "./stats.node.ts";
-import { enableCapBytes, irqfdBytes, ROUTE_BYTES, writeRoute } from "./structs.ts";
 import { HardwareVcpu, type VcpuTraits } from "./vcpu.node.ts";
 
 const FLAG_LOG_DIRTY_PAGES = 1;

@@ -1,4 +1,5 @@
-import type { GuestMemory, Kvm, Vcpu, VcpuExit, Vm } from "../kvm/types.ts";
+import { KvmError } from "../kvm/errors.ts";
+import type { GuestMemory, Kvm, Msi, Vcpu, VcpuExit, Vm } from "../kvm/types.ts";
 import { Board, type BoardEvent, boardRoutes } from "./board.ts";
 import { cpuidFor } from "./cpuid.ts";
 import { MachineError } from "./errors.ts";
@@ -79,6 +80,11 @@ export class Machine {
 	readonly memoryMap: readonly MemoryMapEntry[];
 	/** vCPUs, by id, that `run` leaves alone: a debugger holds them. */
 	readonly held: Set<number> = new Set();
+	/**
+	 * vCPU, by id, that stops behind an instruction whose port or memory-mapped I/O was served here: KVM's single step
+	 * passes over those.
+	 */
+	stepping: number | undefined;
 	/** Sees every exit before it is served. The array in it is live during the call only. */
 	onExit: ((vcpu: Vcpu, exit: VcpuExit) => void) | undefined;
 	readonly #roms: readonly MachineRom[];
@@ -145,7 +151,7 @@ export class Machine {
 					if (level) this.wake();
 				},
 				signalMsi: (msi) => {
-					this.vm.signalMsi(msi);
+					this.#signalMsi(msi);
 					this.wake();
 				},
 				onEvent: (event) => this.#end(event),
@@ -254,6 +260,15 @@ export class Machine {
 		this.ram.release();
 	}
 
+	/** The guest wrote the message: one that KVM refuses, or that no processor is addressed by, is lost as on a bus. */
+	#signalMsi(msi: Msi): void {
+		try {
+			this.vm.signalMsi(msi);
+		} catch (error) {
+			if (!(error instanceof KvmError)) throw error;
+		}
+	}
+
 	#addRom(slot: number, { physAddr, bytes }: MachineRom): void {
 		const memory = this.vm.createMemory(bytes.length);
 		memory.view(0, bytes.length).set(bytes);
@@ -336,6 +351,11 @@ export class Machine {
 				this.#finishExit(vcpu);
 				return false;
 			}
+			if (this.stepping === vcpu.id) {
+				this.#finishExit(vcpu);
+				this.#end({ ...stepExit(vcpu), vcpu: vcpu.id });
+				return false;
+			}
 			if (exits % EXITS_PER_LOOK === 0 && this.#now() >= end) {
 				return false;
 			}
@@ -382,6 +402,19 @@ export class Machine {
 		await done;
 		this.#cancelSleep = undefined;
 	}
+}
+
+const DEBUG_VECTOR = 1;
+/** DR6.BS and the bits that always read as 1. */
+const DR6_STEPPED = 0xffff_4ff0n;
+const DR7_FIXED = 0x400n;
+
+/** The exit that a single step over the instruction just finished would have had. */
+export function stepExit(vcpu: Vcpu): Extract<VcpuExit, { reason: "debug" }> {
+	const { rip } = vcpu.getRegs();
+	const { cs } = vcpu.getSregs();
+	const pc = cs.l === 1 ? rip : (rip + cs.base) & 0xffff_ffffn;
+	return { reason: "debug", exception: DEBUG_VECTOR, pc, dr6: DR6_STEPPED, dr7: DR7_FIXED };
 }
 
 /**

@@ -61,6 +61,8 @@ export function compare({ name, undefinedFlags, ignored }: Compared, want: Outco
 	}
 	// Far returns look at what lies behind what they release, in an order of their own.
 	if (/\b(retf|iret.?)\b/.test(name) && want.trap === ALIGNMENT && FAULTS.includes(got.trap)) return [];
+	// From a 16-bit stack a call to 64-bit code pushes to where only some processors do.
+	if (/\bcallf\b/.test(name) && want.trap === PAGE_FAULT && got.selectors[0] === 0x33) return [];
 	// Where both operands of a comparison fault, which of them is told is the processor's choice.
 	const faults = (trap: number): boolean => trap === ALIGNMENT || FAULTS.includes(trap);
 	if (/\bcmps\b/.test(name) && faults(want.trap) && faults(got.trap)) return [];

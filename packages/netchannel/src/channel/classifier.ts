@@ -72,6 +72,7 @@ export class Classifier {
 	private readonly seed: number;
 	private readonly fragments: FragmentCache;
 	private readonly tuples: { 0: Tuple[]; 4: Tuple[]; 6: Tuple[] } = { 0: [], 4: [], 6: [] };
+	private readonly tuples4: Tuple[] = this.tuples[4];
 	private readonly byMask = new Map<string, Tuple>();
 	private readonly rules: (Rule | undefined)[] = [];
 	private readonly free: number[] = [];
@@ -131,6 +132,16 @@ export class Classifier {
 		return id;
 	}
 
+	/** The rule with exactly these patterns, data and mask, or -1. @throws ChannelError `EINVAL` */
+	idOf(match: FlowMatch | readonly FlowPattern[]): number {
+		const patterns = Array.isArray(match) ? match.map(requirePattern) : toPatterns(match as FlowMatch);
+		const ids = patterns.map(
+			({ family, mask, data }) => this.byMask.get(`${family},${mask.join()}`)?.table.find(data) ?? -1,
+		);
+		const [id = -1] = ids;
+		return ids.every((other) => other === id) && this.rules[id]?.patterns.length === patterns.length ? id : -1;
+	}
+
 	/** Removes a rule; false when there is none of that identifier. */
 	remove(id: number): boolean {
 		const rule = this.rules[id];
@@ -182,7 +193,7 @@ export class Classifier {
 	}
 
 	private lookup4(key: PacketKey): number {
-		const tuples = this.tuples[4];
+		const tuples = this.tuples4;
 		const k0 = key.address[0]!;
 		const k1 = key.address[1]!;
 		const k2 = key.ports;

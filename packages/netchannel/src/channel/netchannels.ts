@@ -286,6 +286,11 @@ export class Netchannels {
 		return this.byFd[fd]?.channel;
 	}
 
+	/** The channel made for exactly these addresses, protocol and ports, masks included; undefined when there is none. */
+	find(match: FlowMatch | readonly FlowPattern[]): Channel | undefined {
+		return this.byRule[this.classifier.idOf(match)]?.entry.channel;
+	}
+
 	/** Every channel with its counters, by number. */
 	dump(): ChannelInfo[] {
 		return this.byFd

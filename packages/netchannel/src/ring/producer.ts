@@ -1,7 +1,7 @@
 import { RingError } from "./errors.ts";
 import { RECORD_HEADER, Stat, Word, WRAP } from "./layout.ts";
 import type { RingView } from "./memory.ts";
-import { sleepUntil, sleepUntilAsync } from "./sleep.ts";
+import { sleepUntil, sleepUntilAsync, type WaitOptions } from "./sleep.ts";
 
 /** What a producer does with a record that does not fit. */
 export type OverflowPolicy = "fail" | "drop-newest" | "block";
@@ -170,7 +170,7 @@ export class RingProducer {
 		if (this.position === this.published) return;
 		const { words, floats, base, doorbell } = this.view;
 		this.published = this.position;
-		// The index comes last: once it is out, the consumer takes the cache line all of this lies in.
+		// The index comes last: whoever sees it sees the counts that belong to it.
 		const stat = base >> 1;
 		floats[stat + Stat.sent]! += (this.packets - this.publishedPackets) | 0;
 		floats[stat + Stat.sentBytes]! += this.pendingBytes;
@@ -297,11 +297,12 @@ export class RingProducer {
 	}
 
 	/** As {@link waitWritable}, for an event loop. */
-	async waitWritableAsync(length: number, timeoutMs: number = Number.POSITIVE_INFINITY): Promise<boolean> {
+	async waitWritableAsync(length: number, options: WaitOptions = {}): Promise<boolean> {
 		const { words, producerBell, sleeper } = this.view;
+		options.signal?.throwIfAborted();
 		this.publish();
 		if (this.hasRoom(length)) return true;
-		await sleepUntilAsync(words, producerBell, sleeper, { timeoutMs }, () => this.hasRoom(length) || this.peerClosed);
+		await sleepUntilAsync(words, producerBell, sleeper, options, () => this.hasRoom(length) || this.peerClosed);
 		return this.hasRoom(length);
 	}
 

@@ -1,4 +1,5 @@
 import type { Link } from "@x/netchannel";
+import { Dhcp6Server } from "../dhcp/server6.ts";
 import { StackError } from "../errors.ts";
 import { eui64 } from "../ip/nd.ts";
 import type { Packet } from "../ip/packet.ts";
@@ -7,7 +8,7 @@ import type { Interface } from "../link/interface.ts";
 import { createHost, type Host } from "../socket/host.ts";
 import { Listener } from "../tcp/listener.ts";
 import { Cidr, IpAddress, parseAddress, toAddress, toCidr } from "../wire/address.ts";
-import { formatMac } from "../wire/mac.ts";
+import { formatMac, parseMac } from "../wire/mac.ts";
 import { type DhcpLease, DhcpServer } from "./dhcp-server.ts";
 import { DnsForwarder } from "./dns-forwarder.ts";
 import { endpoint, type Flow, type FlowContext, guestOf, requestOf } from "./flow.ts";
@@ -47,7 +48,10 @@ export class Gateway {
 	private readonly options: GatewayOptions;
 	private readonly network: Cidr;
 	private readonly network6: Cidr | undefined;
-	private guestLink: { iface: Interface; dhcp: DhcpServer; ra: RouterAdvertiser | undefined } | undefined;
+	private guestLink:
+		| { iface: Interface; dhcp: DhcpServer; dhcp6: Dhcp6Server | undefined; ra: RouterAdvertiser | undefined }
+		| undefined;
+	private readonly fixed: Record<string, IpAddress> = {};
 	private readonly names: NameBindings;
 	private readonly tcp: TcpNat;
 	private readonly udp: UdpNat;
@@ -75,6 +79,8 @@ export class Gateway {
 		}
 		this.address = this.network.address;
 		this.address6 = this.network6?.address;
+		for (const [mac, address] of Object.entries(options.fixed ?? {}))
+			this.fixed[formatMac(parseMac(mac))] = toAddress(address);
 		this.host = createHost(options.host);
 		const { tcp, udp, stack } = this.host;
 		this.rules = new EgressPolicy(options.policy);
@@ -155,16 +161,15 @@ export class Gateway {
 			...(options.mtu === undefined ? {} : { mtu: options.mtu }),
 		});
 		stack.addAddress(iface, this.network);
-		const fixed: Record<string, IpAddress> = {};
-		for (const [key, value] of Object.entries(options.fixed ?? {})) fixed[key] = toAddress(value);
 		const dhcp = new DhcpServer(udp, iface, {
 			network: this.network,
 			mtu: iface.mtu,
-			fixed,
+			fixed: this.fixed,
 			...(options.domain === undefined ? {} : { domain: options.domain }),
 			onLease: (lease, active) => options.onLease?.(plainLease(lease, active)),
 		});
 		let ra: RouterAdvertiser | undefined;
+		let dhcp6: Dhcp6Server | undefined;
 		if (this.network6 !== undefined) {
 			const [c, d] = eui64(mac);
 			stack.addAddress(iface, new Cidr(new IpAddress(0xfe800000, 0, c, d), 64));
@@ -175,11 +180,17 @@ export class Gateway {
 				prefix: new Cidr(this.network6.network, 64),
 				dns: [this.network6.address],
 				mtu: iface.mtu,
+				otherConfiguration: true,
+			});
+			dhcp6 = new Dhcp6Server(udp, iface, {
+				prefix: new Cidr(this.network6.network, 64),
+				dns: [this.network6.address],
+				...(options.domain === undefined ? {} : { domains: [options.domain] }),
 			});
 		}
 		this.dns.bind(this.address, (from) => guestOf(from.packet));
 		if (this.address6 !== undefined) this.dns.bind(this.address6, (from) => guestOf(from.packet));
-		this.guestLink = { iface, dhcp, ra };
+		this.guestLink = { iface, dhcp, dhcp6, ra };
 		return iface;
 	}
 
@@ -408,6 +419,7 @@ export class Gateway {
 		for (const c of [...this.host.tcp.connections()]) c.abort();
 		this.tcp.close();
 		this.guestLink?.dhcp.close();
+		this.guestLink?.dhcp6?.close();
 		this.guestLink?.ra?.close();
 		this.udp.close();
 		for (const rate of [this.dnsRate, this.context.out, this.context.in]) rate.close();

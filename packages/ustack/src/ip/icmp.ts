@@ -3,9 +3,9 @@ import type { IpFamily } from "../wire/address.ts";
 import { get16, get32, put16, put32 } from "../wire/bytes.ts";
 import { foldSum, sumBytes } from "../wire/checksum.ts";
 import { ICMP_HEADER, PROTO_ICMP } from "../wire/constants.ts";
-import { IPV4, IPV6 } from "./family.ts";
+import type { ProtocolHandler, StackCore } from "./core.ts";
+import { IPV4 } from "./family.ts";
 import { Packet } from "./packet.ts";
-import type { ProtocolHandler, Stack } from "./stack.ts";
 import { TX_L4 } from "./tx.ts";
 
 /** What an ICMP error says, in both families' words. */
@@ -77,7 +77,7 @@ const ERROR_BURST = 50;
 
 /** ICMP and ICMPv6: echo, errors both ways. Neighbour discovery registers for its own types. */
 export class IcmpLayer implements ProtocolHandler {
-	private readonly stack: Stack;
+	private readonly stack: StackCore;
 	private readonly echoUsers = new Map<number, EchoUser>();
 	private tokens = ERROR_BURST;
 	private refilledAt = 0;
@@ -87,7 +87,7 @@ export class IcmpLayer implements ProtocolHandler {
 	/** Sees echo requests before they are answered; true takes the request. For a gateway that passes them on. */
 	onEchoRequest: ((packet: Packet) => boolean) | undefined = undefined;
 
-	constructor(stack: Stack) {
+	constructor(stack: StackCore) {
 		this.stack = stack;
 		this.quoted = new Packet(stack.loopback, IPV4);
 	}
@@ -232,7 +232,7 @@ export class IcmpLayer implements ProtocolHandler {
 	/** Sends an echo request; the payload is copied. Returns false without a route. */
 	sendEcho(
 		iface: Interface | undefined,
-		path: ReturnType<Stack["path"]>,
+		path: ReturnType<StackCore["path"]>,
 		id: number,
 		sequence: number,
 		payload: Uint8Array,
@@ -266,7 +266,7 @@ function parseQuoted(quoted: Packet): boolean {
 		quoted.dd = get32(bytes, l3 + 16);
 		return true;
 	}
-	quoted.l4 = l3 + IPV6.headerLength;
+	quoted.l4 = l3 + ops.headerLength;
 	quoted.protocol = bytes[l3 + 6]!;
 	quoted.sa = get32(bytes, l3 + 8);
 	quoted.sb = get32(bytes, l3 + 12);

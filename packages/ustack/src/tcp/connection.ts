@@ -3,13 +3,12 @@ import type { Path } from "../ip/path.ts";
 import type { Timer } from "../ip/timers.ts";
 import type { IpAddress } from "../wire/address.ts";
 import type { Congestion, CongestionView } from "./congestion.ts";
-import type { TcpLayer } from "./layer.ts";
-import { limitTime } from "./limits.ts";
+import type { TcpCore } from "./core.ts";
+import type { TcpInfo } from "./info.ts";
 import type { Listener } from "./listener.ts";
 import { ByteRing } from "./ring.ts";
 import type { Segment } from "./segment.ts";
 import {
-	CA_NAMES,
 	CLOSE_WAIT,
 	CLOSED,
 	ESTABLISHED,
@@ -34,63 +33,6 @@ export interface TcpHandlers {
 	onClose?(connection: TcpConnection, error: StackError | undefined): void;
 }
 
-/** {@link TcpConnection.info}: Linux's tcp_info by its own field names without the prefix; times in microseconds. */
-export interface TcpInfo {
-	state: TcpState;
-	caState: string;
-	retransmits: number;
-	probes: number;
-	backoff: number;
-	options: { timestamps: boolean; sack: boolean; wscale: boolean; ecn: boolean; ecnSeen: boolean; synData: boolean };
-	sndWscale: number;
-	rcvWscale: number;
-	rto: number;
-	ato: number;
-	sndMss: number;
-	rcvMss: number;
-	unacked: number;
-	sacked: number;
-	lost: number;
-	retrans: number;
-	pmtu: number;
-	rtt: number;
-	rttvar: number;
-	minRtt: number;
-	sndSsthresh: number;
-	sndCwnd: number;
-	advmss: number;
-	reordering: number;
-	rcvSpace: number;
-	totalRetrans: number;
-	bytesAcked: number;
-	bytesReceived: number;
-	bytesSent: number;
-	bytesRetrans: number;
-	segsOut: number;
-	segsIn: number;
-	dataSegsOut: number;
-	dataSegsIn: number;
-	notsentBytes: number;
-	delivered: number;
-	deliveredCe: number;
-	dsackDups: number;
-	sndWnd: number;
-	rcvWnd: number;
-	rcvOoopack: number;
-	reordSeen: number;
-	/** Milliseconds since data left, data came, an acknowledgement came. */
-	lastDataSent: number;
-	lastDataRecv: number;
-	lastAckRecv: number;
-	/** Time with data to send; of it, waiting for the peer's window and for the user. */
-	busyTime: number;
-	rwndLimited: number;
-	sndbufLimited: number;
-	rcvSsthresh: number;
-	rcvRtt: number;
-	fastopenClientFail: number;
-}
-
 export const EVENT_CONNECT = 1;
 export const EVENT_READABLE = 2;
 export const EVENT_END = 4;
@@ -107,7 +49,7 @@ export type RetransmitTimer = "none" | "rto" | "tlp" | "reorder" | "persist";
 export class TcpConnection implements Timer, CongestionView {
 	timerIndex = -1;
 	timerAt = 0;
-	readonly layer: TcpLayer;
+	readonly layer: TcpCore;
 	path: Path;
 	readonly localPort: number;
 	readonly remotePort: number;
@@ -157,6 +99,12 @@ export class TcpConnection implements Timer, CongestionView {
 	mssClamp = 0;
 	/** Upper bound of the path as probed (RFC 4821), 0 while not probing. */
 	probedMss = 0;
+	/** The search above it: the largest size not known to be lost, the size under way and its segment. */
+	probeHigh = 0;
+	probeSize = 0;
+	probeStart = 0;
+	probeEnd = 0;
+	probeEndedAt: number = Number.POSITIVE_INFINITY;
 	ttl = 0;
 	tos = 0;
 
@@ -355,7 +303,7 @@ export class TcpConnection implements Timer, CongestionView {
 	limitSince = 0;
 	readonly limited: number[] = [0, 0, 0, 0];
 
-	constructor(layer: TcpLayer, path: Path, localPort: number, remotePort: number, handlers: TcpHandlers | undefined) {
+	constructor(layer: TcpCore, path: Path, localPort: number, remotePort: number, handlers: TcpHandlers | undefined) {
 		this.layer = layer;
 		this.path = path;
 		this.localPort = localPort;
@@ -535,70 +483,13 @@ export class TcpConnection implements Timer, CongestionView {
 		return this.state === SYN_SENT || this.state === SYN_RECEIVED;
 	}
 
-	/** What Linux's TCP_INFO tells. */
+	/**
+	 * What Linux's TCP_INFO tells.
+	 *
+	 * @throws StackError `ENOPROTOOPT` where the layer was made without this part
+	 */
 	info(): TcpInfo {
-		const us = (ms: number) => Math.round(ms * 1000);
-		const { now } = this.layer.stack;
-		return {
-			state: this.stateName,
-			caState: CA_NAMES[this.caState]!,
-			retransmits: this.retransmits,
-			probes: this.probesOut,
-			backoff: this.backoff,
-			options: {
-				timestamps: this.tsOk,
-				sack: this.sackOk,
-				wscale: this.wscaleOk,
-				ecn: this.ecnOk,
-				ecnSeen: this.ecnSeen,
-				synData: this.synDataAcked,
-			},
-			sndWscale: this.sndWscale,
-			rcvWscale: this.rcvWscale,
-			rto: us(this.rto * 2 ** this.backoff),
-			ato: us(this.ato),
-			sndMss: this.mss,
-			rcvMss: this.rcvMss,
-			unacked: this.packetsOut,
-			sacked: this.sackedOut,
-			lost: this.lostOut,
-			retrans: this.retransOut,
-			pmtu: this.path.mtu,
-			rtt: us(this.srtt),
-			rttvar: us(this.rttvar / 4),
-			minRtt: this.minRtt === Number.POSITIVE_INFINITY ? 0 : us(this.minRtt),
-			sndSsthresh: this.ssthresh,
-			sndCwnd: this.cwnd,
-			advmss: this.advertisedMss,
-			reordering: this.reordering,
-			rcvSpace: this.tuneSpace,
-			totalRetrans: this.totalRetrans,
-			bytesAcked: this.bytesAcked,
-			bytesReceived: this.bytesReceived,
-			bytesSent: this.bytesSent,
-			bytesRetrans: this.bytesRetrans,
-			segsOut: this.segsOut,
-			segsIn: this.segsIn,
-			dataSegsOut: this.dataSegsOut,
-			dataSegsIn: this.dataSegsIn,
-			notsentBytes: this.unsent,
-			delivered: this.delivered,
-			deliveredCe: this.deliveredCe,
-			dsackDups: this.dsackDups,
-			sndWnd: this.sndWnd,
-			rcvWnd: this.rcvWnd,
-			rcvOoopack: this.outOfOrderIn,
-			reordSeen: this.reorderings,
-			lastDataSent: Math.round(now - this.lastDataSentAt),
-			lastDataRecv: Math.round(now - this.lastDataAt),
-			lastAckRecv: Math.round(now - this.lastAckAt),
-			busyTime: us(limitTime(this, 1, now) + limitTime(this, 2, now) + limitTime(this, 3, now)),
-			rwndLimited: us(limitTime(this, 2, now)),
-			sndbufLimited: us(limitTime(this, 3, now)),
-			rcvSsthresh: this.receiveSsthresh,
-			rcvRtt: us(this.receiveRtt),
-			fastopenClientFail: this.fastOpenFailure,
-		};
+		return this.layer.describe(this);
 	}
 
 	fire(now: number): void {

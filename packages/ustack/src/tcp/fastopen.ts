@@ -4,9 +4,11 @@ import { put32 } from "../wire/bytes.ts";
 import { TCP_HEADER } from "../wire/tcp.ts";
 import type { TcpConfig } from "./config.ts";
 import type { TcpConnection } from "./connection.ts";
+import type { ConnectOptions } from "./core.ts";
 import type { SegmentIn } from "./input.ts";
 import type { Listener } from "./listener.ts";
 import { siphash64 } from "./siphash.ts";
+import { enqueue } from "./write.ts";
 
 /** Bits of {@link TcpConfig.fastOpen}, by Linux's sysctl. */
 const CLIENT = 1;
@@ -82,6 +84,19 @@ export class FastOpen {
 		c.fastOpenExperimental = offer.experimental;
 		c.synBytes = offer.data ? Math.min(queued, this.room(c, offer.mss)) : 0;
 		if (!offer.data) c.fastOpenFailure = 1;
+	}
+
+	/** Data that goes with the SYN as far as RFC 7413 lets it; the rest follows the handshake. */
+	open(c: TcpConnection, data: Uint8Array, options: ConnectOptions): void {
+		const { remoteAddress, sendRing } = c;
+		const offer = this.offer(remoteAddress.toString(), options.fastOpenNoCookie ?? false, c.layer.stack.now);
+		if (offer !== undefined) this.arm(c, offer, data.length);
+		const whole = options.fastOpenWhole ?? true;
+		const count = Math.min(whole ? data.length : c.synBytes, c.sendLimit);
+		if (count === 0) return;
+		enqueue(c, data, count, false, false);
+		sendRing.length = count;
+		if (count < data.length) c.wantsWritable = true;
 	}
 
 	/** Bytes a SYN to a server of that MSS may carry. */

@@ -9,6 +9,7 @@ import { markLost, removeSegment } from "./queue.ts";
 import { stampOf } from "./rack.ts";
 import { measureEcho, quickAck, receiveData, setDsack } from "./receive.ts";
 import { acknowledge, nonCongestionLoss } from "./recovery.ts";
+import { sendReset } from "./reply.ts";
 import { rttSample } from "./rtt.ts";
 import { after, before, distance } from "./seq.ts";
 import { CLOSED, CLOSING, ESTABLISHED, FIN_WAIT_1, LAST_ACK, SYN_RECEIVED, SYN_SENT } from "./state.ts";
@@ -154,7 +155,7 @@ function checkAck(c: TcpConnection, packet: Packet, s: SegmentIn): boolean {
 	const { ack } = s;
 	if (c.state === SYN_RECEIVED) {
 		if (!after(ack, c.iss) || after(ack, c.sndNxt)) {
-			c.layer.sendReset(packet, s);
+			sendReset(c.layer, packet, s);
 			return false;
 		}
 		establish(c, s, now);
@@ -274,6 +275,10 @@ function startTransfer(c: TcpConnection, now: number): void {
 	syncMss(c);
 	// RFC 5681 3.1: after a lost SYN, start small.
 	c.cwnd = c.totalRetrans > 1 ? 1 : c.layer.config.initialWindowSegments;
+	if (c.layer.config.mtuProbing === "always" && c.probedMss === 0 && c.mss > c.layer.config.baseMss) {
+		c.probedMss = c.layer.config.baseMss;
+		syncMss(c);
+	}
 	c.lastSentAt = now;
 	c.lastAckAt = c.lastDataAt = now;
 	c.maxPacketsOut = 0;
@@ -290,13 +295,13 @@ function synSent(c: TcpConnection, packet: Packet, s: SegmentIn): void {
 	const { flags, ack, options } = s;
 	const acked = (flags & ACK) !== 0;
 	if (acked && (!after(ack, c.iss) || after(ack, c.sndNxt))) {
-		if ((flags & RST) === 0) c.layer.sendReset(packet, s);
+		if ((flags & RST) === 0) sendReset(c.layer, packet, s);
 		return;
 	}
 	if (acked && c.layer.config.timestamps && !c.plainSyn && options.hasTimestamp && options.tsEcr !== 0) {
 		// An echo we cannot have sent is an old duplicate (RFC 7323 and Linux's PAWSACTIVEREJECTED).
 		if (distance(stampOf(c, now), options.tsEcr) < 0 && (flags & RST) === 0) {
-			c.layer.sendReset(packet, s);
+			sendReset(c.layer, packet, s);
 			return;
 		}
 	}
@@ -330,7 +335,7 @@ function synSent(c: TcpConnection, packet: Packet, s: SegmentIn): void {
 	c.hasRetransStamp = false;
 	startTransfer(c, now);
 	c.layer.setState(c, ESTABLISHED);
-	c.layer.fastOpen.answered(c, packet, s, now);
+	c.layer.fastOpen?.answered(c, packet, s, now);
 	if (c.packetsOut > 0) resendNow(c);
 	else c.synDataAcked = c.synData;
 	if (c.unsent > 0) {

@@ -1,8 +1,8 @@
 import type { IpAddress } from "../wire/address.ts";
 import type { TcpConnection, TcpHandlers } from "./connection.ts";
-import type { TcpLayer } from "./layer.ts";
+import type { TcpCore } from "./core.ts";
 
-/** Options of {@link TcpLayer.listen}. */
+/** Options of {@link TcpCore.listen}. */
 export interface ListenOptions {
 	/** 0 for any free one. */
 	port: number;
@@ -22,9 +22,9 @@ export interface ListenOptions {
 	fastOpenQueue?: number;
 }
 
-/** A passive socket. Made by {@link TcpLayer.listen}. */
+/** A passive socket. Made by {@link TcpCore.listen}. */
 export class Listener {
-	readonly layer: TcpLayer;
+	readonly layer: TcpCore;
 	readonly port: number;
 	readonly address: IpAddress | undefined;
 	readonly ipv6Only: boolean;
@@ -44,7 +44,7 @@ export class Listener {
 	readonly queue: TcpConnection[] = [];
 	closed = false;
 
-	constructor(layer: TcpLayer, port: number, options: ListenOptions) {
+	constructor(layer: TcpCore, port: number, options: ListenOptions) {
 		this.layer = layer;
 		this.port = port;
 		this.address = options.address;

@@ -263,6 +263,18 @@ function resendLost(c: TcpConnection, now: number): void {
 	c.resendHint = segment;
 }
 
+/** Sends the next `length` bytes as one segment. */
+export function sendSegment(c: TcpConnection, length: number, flags: number, now: number): void {
+	const end = (c.sndNxt + length) | 0;
+	const push = pushDue(c, end) ? PSH : 0;
+	const segment = c.layer.segments.take(c.sndNxt, end, push);
+	segment.sentAt = now;
+	segment.deliveredBefore = c.delivered;
+	appendSegment(c, segment);
+	c.sndNxt = end;
+	transmit(c, segment.seq, length, flags | push, now, true, 0);
+}
+
 /** Nagle (RFC 9293 3.7.4) as Minshall refined it: one small segment may be outstanding. */
 function nagleHolds(c: TcpConnection): boolean {
 	if (c.pushNow) return false;
@@ -297,6 +309,10 @@ function sendNew(c: TcpConnection, now: number): boolean {
 			return true;
 		}
 		if (!sent && c.packetsOut === 0) idleRestart(c, now);
+		if (c.probedMss > 0 && !sent && c.layer.probe(c, now)) {
+			sent = true;
+			continue;
+		}
 		// An early connection's window counts from behind its SYN-ACK.
 		const room = distance((c.sndUna + c.sndWnd) | 0, c.sndNxt) + (c.earlyOpen ? 1 : 0);
 		const record = c.records.length > 0 ? distance(c.records[0]!, c.sndNxt) : available;

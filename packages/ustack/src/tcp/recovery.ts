@@ -2,6 +2,7 @@ import { SYN, type TcpOptions } from "../wire/tcp.ts";
 import type { TcpConnection } from "./connection.ts";
 import { BUSY, stopLimit } from "./limits.ts";
 import { markLost, removeSegment, unmarkLost } from "./queue.ts";
+import { probeArrived, probeLost } from "./probe-result.ts";
 import { rackAdaptWindow, rackDelivered, rackDetectLoss, rackStillYoung, stampOf } from "./rack.ts";
 import { rttSample } from "./rtt.ts";
 import type { Segment } from "./segment.ts";
@@ -153,6 +154,7 @@ function cumulative(c: TcpConnection, ack: number): void {
 	c.bytesAcked += distance(ack, c.sndUna);
 	c.sndUna = ack;
 	if (c.packetsOut === 0) stopLimit(c, BUSY, now);
+	if (c.probeSize > 0 && !after(c.probeEnd, ack)) probeArrived(c);
 	if (before(c.highestSacked, ack)) c.highestSacked = ack;
 	const bytes = Math.min(distance(ack, c.dataSeq), c.sendRing.length);
 	if (bytes > 0) {
@@ -548,6 +550,12 @@ export function localCongestion(c: TcpConnection): void {
 }
 
 function enterRecovery(c: TcpConnection): void {
+	if (c.probeSize > 0 && c.caState < CA_CWR && c.sndUna === c.probeStart) {
+		// A probe for a larger MTU was lost, and nothing else is known to be.
+		probeLost(c);
+		nonCongestionLoss(c);
+		return;
+	}
 	if (c.caState < CA_CWR) {
 		initUndo(c);
 		startReduction(c);
@@ -563,6 +571,7 @@ function enterRecovery(c: TcpConnection): void {
 /** The RTO fired, or the receiver reneged: everything unacknowledged counts as lost (RFC 5681 3.1, RFC 6675 5.1). */
 export function enterLoss(c: TcpConnection, now: number, reneged = false): void {
 	const fresh = c.caState < CA_RECOVERY;
+	if (c.probeSize > 0) probeLost(c);
 	if (!c.sackOk) c.sackedOut = 0;
 	const head = c.firstSegment;
 	const renege = reneged || head?.sacked;

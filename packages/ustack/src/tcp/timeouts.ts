@@ -53,7 +53,7 @@ function retransmitTimeout(c: TcpConnection, now: number): void {
 	if (c.troubleSince < 0) c.troubleSince = head.sentAt;
 	const over = timedOut(c, now);
 	if (c.fastOpenAsked || c.synData) {
-		if (c.retransmits === 2 || (c.retransmits < 2 && over)) c.layer.fastOpen.suspect(now);
+		if (c.retransmits === 2 || (c.retransmits < 2 && over)) c.layer.fastOpen?.suspect(now);
 	}
 	if (over) {
 		if (c.state === SYN_RECEIVED && c.listener !== undefined) c.layer.finished(c, "silent");

@@ -42,33 +42,65 @@ function jumpRow(name: string, opcode: string, operand: string, test: (e: Emitte
 	return define(name, opcode, operand, emit, { attributes: ["f64"], near });
 }
 
-/** rCX by the address size, decremented when `loop`: i32, non-zero when it is not zero. */
-function counter(e: Emitter, loop: boolean): Expr {
+/** rCX by the address size, less `by`: i32, non-zero when that is not zero. */
+function counter(e: Emitter, by: 0 | 1): Expr {
 	const { f } = e;
 	const size = f.let(and(shrU(e.field(UOP_FLAGS), c32(5)), c32(3)));
 	const old = e.gpr(L.RCX, 8);
-	const value = f.let(loop ? sub(old, c64(1)) : old);
+	const value = f.let(by === 1 ? sub(old, c64(1)) : old);
 	const result = f.local("i32");
 	f.if(
 		eq(size, c32(2)),
-		() => {
-			if (loop) e.setGpr(L.RCX, 8, value);
-			f.set(result, ne(value, c64(0)));
-		},
+		() => f.set(result, ne(value, c64(0))),
 		() =>
 			f.if(
 				size,
-				() => {
-					if (loop) e.setQuad(L.GPR + L.RCX * 8, and(value, c64(0xffff_ffffn)));
-					f.set(result, ne(and(value, c64(0xffff_ffffn)), c64(0)));
-				},
-				() => {
-					if (loop) e.f.store(2, c32(e.state), value, L.GPR + L.RCX * 8);
-					f.set(result, ne(and(value, c64(0xffffn)), c64(0)));
-				},
+				() => f.set(result, ne(and(value, c64(0xffff_ffffn)), c64(0))),
+				() => f.set(result, ne(and(value, c64(0xffffn)), c64(0))),
 			),
 	);
 	return result;
+}
+
+/** Takes 1 off rCX by the address size. */
+function decrement(e: Emitter): void {
+	const { f } = e;
+	const size = f.let(and(shrU(e.field(UOP_FLAGS), c32(5)), c32(3)));
+	const value = f.let(sub(e.gpr(L.RCX, 8), c64(1)));
+	f.if(
+		eq(size, c32(2)),
+		() => e.setGpr(L.RCX, 8, value),
+		() =>
+			f.if(
+				size,
+				() => e.setQuad(L.GPR + L.RCX * 8, and(value, c64(0xffff_ffffn))),
+				() => f.store(2, c32(e.state), value, L.GPR + L.RCX * 8),
+			),
+	);
+}
+
+/** The count is taken down only once the branch is known to have where to go. */
+function loopRow(name: string, opcode: string, test: (e: Emitter) => Expr): Instruction {
+	return define(
+		name,
+		opcode,
+		"Jb",
+		(e) => {
+			const taken = e.f.let(test(e));
+			const target = e.f.let(relativeTarget(e));
+			if (e.variant.size !== 8) e.f.if(taken, () => emitCheckTarget(e, target));
+			decrement(e);
+			e.f.if(taken, () => emitGoto(e, target));
+		},
+		{
+			attributes: ["f64"],
+			near: (e) => {
+				const taken = e.f.let(test(e));
+				decrement(e);
+				e.f.if(taken, () => emitNear(e));
+			},
+		},
+	);
 }
 
 function call(e: Emitter): void {
@@ -158,10 +190,10 @@ export const branches: readonly Instruction[] = [
 		jumpRow(`j${name}`, `7${nibble(code)}`, "Jb", (e) => e.condition(code)),
 		jumpRow(`j${name}`, `0F 8${nibble(code)}`, "Jz", (e) => e.condition(code)),
 	]),
-	jumpRow("loopne", "E0", "Jb", (e) => and(counter(e, true), eqz(e.f.let(e.condition(4, true))))),
-	jumpRow("loope", "E1", "Jb", (e) => and(counter(e, true), e.f.let(e.condition(4, true)))),
-	jumpRow("loop", "E2", "Jb", (e) => counter(e, true)),
-	jumpRow("jcxz", "E3", "Jb", (e) => eqz(counter(e, false))),
+	loopRow("loopne", "E0", (e) => and(counter(e, 1), eqz(e.f.let(e.condition(4, true))))),
+	loopRow("loope", "E1", (e) => and(counter(e, 1), e.f.let(e.condition(4, true)))),
+	loopRow("loop", "E2", (e) => counter(e, 1)),
+	jumpRow("jcxz", "E3", "Jb", (e) => eqz(counter(e, 0))),
 	define("jmp", "EB", "Jb", goRelative, {
 		attributes: ["f64", "ends"],
 		near: (e) => emitNear(e),

@@ -65,6 +65,7 @@ export class HttpInterceptor implements Interceptor {
 	private readonly passthrough: readonly PolicyRule[];
 	private readonly server: Server;
 	private readonly connections = new WeakMap<Duplex, GuestConnection>();
+	private readonly sockets = new Set<Duplex>();
 	private nextRequest = 1;
 
 	/**
@@ -97,6 +98,11 @@ export class HttpInterceptor implements Interceptor {
 		this.secrets = new SecretStore(secrets);
 	}
 
+	/** Ends every connection it has. */
+	close(): void {
+		for (const socket of this.sockets) socket.destroy();
+	}
+
 	listens(request: EgressRequest): boolean {
 		const { ports = DEFAULT_PORTS } = this.options;
 		return request.protocol === "tcp" && (ports === "any" || ports.includes(request.port));
@@ -123,7 +129,9 @@ export class HttpInterceptor implements Interceptor {
 		const secure = first.kind === "tls";
 		const name = first.kind === "tls" ? (first.name ?? guest.request.address) : undefined;
 		const agent = new UpstreamAgent(guest, name, this.options.serverAuthorities);
+		this.sockets.add(plain);
 		const close = () => {
+			this.sockets.delete(plain);
 			agent.destroy();
 			guest.done();
 		};

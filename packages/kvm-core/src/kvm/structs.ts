@@ -1,4 +1,4 @@
-import type { EnableCap, Sregs2 } from "../kvm/optional.ts";
+import type { EnableCap, Sregs2 } from "./optional.ts";
 import type {
 	CpuidEntry,
 	DebugRegs,
@@ -10,7 +10,7 @@ import type {
 	Segment,
 	Sregs,
 	VcpuEvents,
-} from "../kvm/types.ts";
+} from "./types.ts";
 
 /** The structs of linux/kvm.h: bytes to objects and back. Little-endian, as x86 is. */
 
