@@ -48,7 +48,8 @@ export {
 export { Forwarder } from "./ip/forward.ts";
 export { Fragments } from "./ip/fragments.ts";
 export { GroupReporter } from "./ip/groups.ts";
-export type { EchoReply, EchoUser, IcmpErrorKind } from "./ip/icmp.ts";
+export type { IcmpErrorKind } from "./ip/icmp.ts";
+export { type EchoReply, type EchoUser, IcmpLayer } from "./ip/icmp-errors.ts";
 export { Ipv6 } from "./ip/ipv6.ts";
 export type { Packet } from "./ip/packet.ts";
 export type { Route } from "./ip/route.ts";
@@ -64,6 +65,7 @@ export { FastOpen } from "./tcp/fastopen.ts";
 export { type TcpInfo, tcpInfo } from "./tcp/info.ts";
 export { cubicOf, TcpLayer } from "./tcp/layer.ts";
 export { Listener, type ListenOptions } from "./tcp/listener.ts";
+export { probeMtu } from "./tcp/probe.ts";
 export type { TcpState } from "./tcp/state.ts";
 export { SynCookies } from "./tcp/syncookie.ts";
 export { UdpLayer, type UdpOptions, UdpSocket, type UdpSource } from "./udp/layer.ts";

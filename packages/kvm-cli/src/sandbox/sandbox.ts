@@ -169,6 +169,8 @@ export class Sandbox implements AsyncDisposable {
 				onEnd: (end) => this.#onEnd(end),
 			},
 		);
+		// A port that cannot be published is not waited for until the guest is up.
+		this.#network?.gateway?.ready.catch((error: SandboxError) => void this.#stop(error));
 		this.#ready = Promise.race([
 			this.#setUp(),
 			new Promise<never>((_, reject) => {
