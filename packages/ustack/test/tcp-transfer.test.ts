@@ -299,10 +299,7 @@ describe("path MTU probing (RFC 4821)", () => {
 		["nothing in the way", 0, 1_440, 1_448],
 		["a black hole above 1280 bytes", 1_280 + 14, 1_218, 1_228],
 	])("finds the largest size with %s", (_name, blackhole, least, most) => {
-		const w = world(
-			{ delayMs: 5, ...(blackhole > 0 ? { blackhole } : {}) },
-			{ mtuProbing: "always", baseMss: 536 },
-		);
+		const w = world({ delayMs: 5, ...(blackhole > 0 ? { blackhole } : {}) }, { mtuProbing: "always", baseMss: 536 });
 		warm(w);
 		const got = new Sink();
 		w.b.tcp.listen({ port: 80, onConnection: () => got.handlers });

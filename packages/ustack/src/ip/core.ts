@@ -33,7 +33,7 @@ import { type FamilyOps, IPV4 } from "./family.ts";
 import type { Forwarder } from "./forward.ts";
 import type { Fragments } from "./fragments.ts";
 import type { GroupReporter } from "./groups.ts";
-import { type IcmpErrorKind, IcmpLayer } from "./icmp.ts";
+import { IcmpCore, type IcmpErrorKind } from "./icmp.ts";
 import type { Ipv6 } from "./ipv6.ts";
 import { Packet } from "./packet.ts";
 import type { Path } from "./path.ts";
@@ -91,6 +91,8 @@ export interface StackStats {
 /** Parts of the stack beyond IPv4, each made for one stack; what is left out costs nothing in a bundle. */
 export interface StackModules {
 	ipv6?: (stack: StackCore) => Ipv6;
+	/** ICMP with errors of our own and users of echo; without it errors are taken and echo is answered, no more. */
+	icmp?: (stack: StackCore) => IcmpCore;
 	/** Fragments both ways; without it they are dropped, and what is too large is not sent. */
 	fragments?: (stack: StackCore) => Fragments;
 	/** Passing on what is for others, where `forwarding` asks for it. */
@@ -109,7 +111,7 @@ export class StackCore {
 	readonly routes: RouteTable = new RouteTable();
 	readonly interfaces: Interface[] = [];
 	readonly loopback: Interface;
-	readonly icmp: IcmpLayer;
+	readonly icmp: IcmpCore;
 	/** Parts that were asked for; see {@link StackModules}. */
 	readonly ipv6: Ipv6 | undefined;
 	readonly fragments: Fragments | undefined;
@@ -152,7 +154,7 @@ export class StackCore {
 		this.loopback = new Interface(this, undefined, "lo", new Uint8Array(6), {});
 		this.interfaces.push(this.loopback);
 		this.packet = new Packet(this.loopback, IPV4);
-		this.icmp = new IcmpLayer(this);
+		this.icmp = modules.icmp?.(this) ?? new IcmpCore(this);
 		this.protocols[PROTO_ICMP] = this.icmp;
 		this.protocols[PROTO_ICMPV6] = this.icmp;
 		this.groups = modules.groups?.(this);

@@ -1,8 +1,8 @@
 import { SYN, type TcpOptions } from "../wire/tcp.ts";
 import type { TcpConnection } from "./connection.ts";
 import { BUSY, stopLimit } from "./limits.ts";
-import { markLost, removeSegment, unmarkLost } from "./queue.ts";
 import { probeArrived, probeLost } from "./probe-result.ts";
+import { markLost, removeSegment, unmarkLost } from "./queue.ts";
 import { rackAdaptWindow, rackDelivered, rackDetectLoss, rackStillYoung, stampOf } from "./rack.ts";
 import { rttSample } from "./rtt.ts";
 import type { Segment } from "./segment.ts";
