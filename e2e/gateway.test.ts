@@ -71,8 +71,7 @@ class Guest {
 	/** Runs a line; what it printed and its exit code. */
 	async run(line: string, timeoutMs?: number): Promise<{ code: number; out: string }> {
 		const mark = `mark${++this.serial}`;
-		// The echo of the line itself has no digits behind the mark.
-		this.qemu.stdin.write(`echo "begin""${mark}"; ${line}; echo "end""${mark}" $?\n`);
+		this.qemu.stdin.write(`echo begin${mark}; {\n${line}\n} </dev/null; echo end${mark} $?\n`);
 		const match = await this.until(new RegExp(`begin${mark}\\r\\n([\\s\\S]*?)end${mark} (\\d+)\\r\\n`), timeoutMs);
 		return { code: Number(match[2]), out: match[1]!.replaceAll("\r", "") };
 	}
@@ -107,8 +106,8 @@ describe.skipIf(!ready)(`QEMU behind the gateway${ready ? "" : ` [${image}]`}`, 
 	const resolver = createSocket("udp4");
 	const audit = () =>
 		readFileSync(join(folder, "audit"), "utf8")
-			.trim()
 			.split("\n")
+			.slice(0, -1)
 			.map((line) => JSON.parse(line) as Record<string, unknown>);
 
 	beforeAll(async () => {
@@ -185,8 +184,13 @@ describe.skipIf(!ready)(`QEMU behind the gateway${ready ? "" : ` [${image}]`}`, 
 		});
 		guest = new Guest(qemu);
 		await guest.until(/~ # /, 280_000);
-		await guest.run("stty -echo");
-		await guest.run("modprobe af_packet; modprobe virtio_net; ip link set lo up; ip link set eth0 up");
+		// No echo, no prompts, no line editing from here on.
+		qemu.stdin.write("stty -echo; exec sh /dev/ttyS0\n");
+		const modules = "/lib/modules/*/kernel";
+		for (const name of ["net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net"])
+			await guest.run(`insmod ${modules}/${name}.ko`);
+		const { out } = await guest.run("ip link set lo up; ip link set eth0 up && echo up; dmesg | tail -3");
+		if (!out.includes("up")) throw new Error(`the guest has no network: ${out}`);
 	});
 
 	afterAll(async () => {

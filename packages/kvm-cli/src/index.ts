@@ -7,6 +7,13 @@
 export { EXIT } from "./exit.ts";
 export type { CliIo, Input, Output } from "./io.ts";
 export { main } from "./main.ts";
+export type {
+	LinkNetwork,
+	SandboxExpose,
+	SandboxNetwork,
+	SandboxSecret,
+	UserNetwork,
+} from "./network/options.ts";
 export {
 	GuestSystemError,
 	SandboxError,
@@ -14,5 +21,11 @@ export {
 } from "./sandbox/errors.ts";
 export type { ExecExit, ExecOptions, ExecOutput, Execution } from "./sandbox/execution.ts";
 export type { DownloadReport, GuestEntry, GuestFiles, GuestFileType, GuestStat } from "./sandbox/files.ts";
-export { createSandbox, type Sandbox, type SandboxImage, type SandboxOptions } from "./sandbox/sandbox.ts";
+export {
+	createSandbox,
+	type PublishedPort,
+	type Sandbox,
+	type SandboxImage,
+	type SandboxOptions,
+} from "./sandbox/sandbox.ts";
 export type { Moment, StartTimings } from "./sandbox/timings.ts";

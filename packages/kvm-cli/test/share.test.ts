@@ -17,9 +17,10 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { FuseServer, type SharedFolder, type ShareNode } from "@x/kvm-core";
+import { FuseServer, P9Server, type SharedFolder, type ShareNode } from "@x/kvm-core";
 import { afterEach, describe, expect, it } from "vitest";
 import { FuseClient } from "../../kvm-core/test/machine/fuse-client.ts";
+import { P9Client } from "../../kvm-core/test/machine/p9-client.ts";
 import { NodeFolder } from "../src/share/node-folder.ts";
 
 const SECRET = "the secret of the host";
@@ -39,10 +40,12 @@ interface Setup {
 	outside: string;
 	secret: string;
 	folder: NodeFolder;
-	client: FuseClient;
+	client: Client;
 }
 
-function setup(options: { readonly?: boolean } = {}): Setup {
+type Client = FuseClient | P9Client;
+
+function setup(options: { readonly?: boolean; protocol?: "fuse" | "9p" } = {}): Setup {
 	const root = mkdtempSync(join(tmpdir(), "xkvm-share-"));
 	const [share, outside] = [join(root, "share"), join(root, "outside")];
 	const secret = join(outside, "secret");
@@ -52,13 +55,14 @@ function setup(options: { readonly?: boolean } = {}): Setup {
 	writeFileSync(join(share, "file"), "inside");
 	writeFileSync(join(share, "sub", "deep"), "deeper");
 	const folder = new NodeFolder(share, options);
-	const server = new FuseServer(folder);
+	const protocol = options.protocol ?? "fuse";
+	const client = protocol === "fuse" ? new FuseClient(new FuseServer(folder)) : new P9Client(new P9Server(folder));
 	opened.push(
 		() => rmSync(root, { recursive: true }),
 		() => folder.close(),
-		() => server.reset(),
+		() => client.server.reset(),
 	);
-	return { share, outside, secret, folder, client: new FuseClient(server) };
+	return { share, outside, secret, folder, client };
 }
 
 describe.skipIf(process.platform !== "linux")("a folder of the host", () => {
@@ -109,7 +113,9 @@ describe.skipIf(process.platform !== "linux")("a folder of the host", () => {
 		writeFileSync(join(share, "a/b/c/f"), "here");
 		const node = client.node("a/b/c/f");
 		expect(client.call(OP.RENAME, client.node("a"), 1n, "b", "elsewhere").errno).toBe(0);
-		expect(textOf(client.read(client.open(node)).body)).toBe("here");
+		const handle = client.open(node);
+		expect(textOf(client.read(handle).body)).toBe("here");
+		client.call(OP.RELEASE, 0n, handle, 0, 0, 0n);
 		renameSync(join(share, "elsewhere/c/f"), join(share, "f"));
 		writeFileSync(join(share, "elsewhere/c/f"), "another");
 		expect(client.call(OP.GETATTR, node, 0, 0, 0n).errno).toBe(116);
@@ -360,22 +366,26 @@ describe.skipIf(process.platform !== "linux")("a guest does not get out", () => 
 		expect(attempts.length).toBeGreaterThanOrEqual(60);
 	});
 
-	it.each(attempts)("%s", (_name, attempt) => {
-		const at = setup();
-		const before = lstatSync(at.secret, { bigint: true });
-		const cwd = readdirSync(".").sort();
-		for (const bytes of attempt(at) ?? []) {
-			expect(textOf(bytes)).not.toContain(SECRET);
-			expect(textOf(bytes)).not.toBe("secret");
-		}
-		expect(readdirSync(at.outside)).toEqual(["secret"]);
-		expect(readFileSync(at.secret, "utf8")).toBe(SECRET);
-		const after = lstatSync(at.secret, { bigint: true });
-		const facts = ({ mode, nlink, mtimeNs, size, ino }: typeof after) => ({ mode, nlink, mtimeNs, size, ino });
-		expect(facts(after)).toEqual(facts(before));
-		expect(readdirSync(join(at.share, "..")).sort()).toEqual(["outside", "share"]);
-		expect(readdirSync(".").sort()).toEqual(cwd);
-	});
+	it.each(attempts.flatMap((attempt) => [[...attempt, "fuse"] as const, [...attempt, "9p"] as const]))(
+		"%s",
+		(...args) => {
+			const [, attempt, protocol] = args;
+			const at = setup({ protocol });
+			const before = lstatSync(at.secret, { bigint: true });
+			const cwd = readdirSync(".").sort();
+			for (const bytes of attempt(at) ?? []) {
+				expect(textOf(bytes)).not.toContain(SECRET);
+				expect(textOf(bytes)).not.toBe("secret");
+			}
+			expect(readdirSync(at.outside)).toEqual(["secret"]);
+			expect(readFileSync(at.secret, "utf8")).toBe(SECRET);
+			const after = lstatSync(at.secret, { bigint: true });
+			const facts = ({ mode, nlink, mtimeNs, size, ino }: typeof after) => ({ mode, nlink, mtimeNs, size, ino });
+			expect(facts(after)).toEqual(facts(before));
+			expect(readdirSync(join(at.share, "..")).sort()).toEqual(["outside", "share"]);
+			expect(readdirSync(".").sort()).toEqual(cwd);
+		},
+	);
 
 	it("not in a race either: a folder and a link change places all the while", async () => {
 		const at = setup();
@@ -446,7 +456,7 @@ function probe(at: Setup, node: bigint): Uint8Array[] {
 	];
 }
 
-function readAll(client: FuseClient, { errno, view }: { errno: number; view: DataView }): Uint8Array[] {
+function readAll(client: Client, { errno, view }: { errno: number; view: DataView }): Uint8Array[] {
 	if (errno !== 0) return [];
 	const node = view.getBigUint64(0, true);
 	return [client.read(client.open(node)).body, ...client.list(node).map(bytesOf)];

@@ -55,6 +55,7 @@ export type { Packet } from "./ip/packet.ts";
 export type { Route } from "./ip/route.ts";
 export { Stack } from "./ip/stack.ts";
 export type { Interface, InterfaceAddress, InterfaceOptions, InterfaceStats } from "./link/interface.ts";
+export { Mdns, type MdnsOptions, type MdnsService } from "./mdns/mdns.ts";
 export { type Clock, Driver, hostClock } from "./socket/driver.ts";
 export { type AttachOptions, createHost, Host, type HostOptions, type Lookup, literalLookup } from "./socket/host.ts";
 export { type CongestionName, DEFAULT_TCP_CONFIG, type TcpConfig } from "./tcp/config.ts";

@@ -53,7 +53,7 @@ export function addDebugCommand(program: Command, io: CliIo, outcome: Outcome): 
 			}
 			// Of the engines only the software one has breakpoints on every kind of host.
 			const engine = flags.engine ?? "software";
-			const request = parseRunOptions(image, words, { ...flags, engine, ...withoutKaslr(flags) });
+			const request = parseRunOptions(image, words, { ...flags, engine, ...withoutKaslr(flags) }, io.env);
 			const event = (data: object): void => {
 				if (request.json) io.stdout.write(jsonDocument(data));
 			};
@@ -77,6 +77,9 @@ export function addDebugCommand(program: Command, io: CliIo, outcome: Outcome): 
 					event({ event: "listening", ...address });
 					const file = flags.symbols === undefined ? "" : ` ${flags.symbols}`;
 					io.stderr.write(`gdb can attach: gdb${file} -ex 'target remote ${remoteAddress(address)}'\n`);
+				},
+				onTrace(line) {
+					io.stderr.write(`${line}\n`);
 				},
 				onDebugger(what) {
 					event({ event: what });

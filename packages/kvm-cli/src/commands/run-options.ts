@@ -1,9 +1,11 @@
 import { CliError, EXIT } from "../exit.ts";
 import type { DiskSpec } from "../guest/disk.ts";
-import type { EngineChoice } from "../guest/engines.ts";
+import type { EngineChoice, FallbackChoice } from "../guest/engines.ts";
+import type { SandboxMount } from "../sandbox/guest-setup.ts";
+import { type NetworkFlags, type NetworkRequest, parseNetworkOptions } from "./network-options.ts";
 
 /** Options of `xkvm run` as commander hands them over. */
-export interface RunFlags {
+export interface RunFlags extends NetworkFlags {
 	kernel?: string;
 	initrd?: string;
 	append?: string;
@@ -11,10 +13,7 @@ export interface RunFlags {
 	memory?: string;
 	cpus?: string;
 	engine?: string;
-	net?: string;
-	publish: string[];
-	allow: string[];
-	deny: string[];
+	fallback?: string;
 	disk: string[];
 	packages: string[];
 	share: string[];
@@ -32,6 +31,7 @@ export interface RunRequest {
 	/** Debian packages that the guest has, instead of a named image. */
 	readonly packages: readonly string[];
 	readonly engine: EngineChoice;
+	readonly fallback: FallbackChoice;
 	readonly kernel: string | undefined;
 	readonly initrd: string | undefined;
 	readonly append: string | undefined;
@@ -39,6 +39,8 @@ export interface RunRequest {
 	readonly memoryMib: number;
 	readonly disks: readonly DiskSpec[];
 	readonly environment: readonly (readonly [name: string, value: string])[];
+	readonly network: NetworkRequest;
+	readonly mounts: readonly SandboxMount[];
 	readonly timeoutMs: number | undefined;
 	readonly debugExitPort: number | undefined;
 	readonly testDevice: boolean;
@@ -79,6 +81,16 @@ function diskSpec(text: string): DiskSpec {
 	return { path, readonly: false, overlay: file === "" ? "memory" : { path: file } };
 }
 
+/** `DIR:TAG[:ro]`: at /mnt/TAG, or, when TAG is a path, there. */
+function mountSpec(text: string): SandboxMount {
+	const match = /^(.+?):([^:]+?)(:ro)?$/s.exec(text);
+	const [, host, tag, readonly] = match ?? [];
+	if (host === undefined || tag === undefined || text.includes("\0") || tag.split("/").includes("..")) {
+		throw usage("BAD_OPTION", `--share ${JSON.stringify(text)}: expected DIR:TAG or DIR:TAG:ro`);
+	}
+	return { host, guest: tag.startsWith("/") ? tag : `/mnt/${tag}`, readonly: readonly !== undefined };
+}
+
 /** @throws CliError BAD_OPTION */
 export function environmentEntry(text: string): readonly [string, string] {
 	const match = /^([A-Za-z_][A-Za-z0-9_]*)=([\s\S]*)$/.exec(text);
@@ -116,19 +128,14 @@ function engineChoice(engine: string): EngineChoice {
 	throw usage("BAD_OPTION", `--engine ${engine}: expected auto, software or hardware`);
 }
 
+function fallbackChoice(fallback: string): FallbackChoice {
+	if (fallback === "none" || fallback === "emulate") return fallback;
+	throw usage("BAD_OPTION", `--fallback ${fallback}: expected none or emulate`);
+}
+
 function refuseWhatIsNotThere(flags: RunFlags): void {
 	if (integer("--cpus", flags.cpus ?? "1", 1, 255) !== 1)
 		throw unsupported("--cpus: this version gives a guest one vCPU");
-	if ((flags.net ?? "none") !== "none")
-		throw unsupported(`--net ${flags.net}: this version has no network; only none works`);
-	for (const [name, values] of [
-		["--publish", flags.publish],
-		["--allow", flags.allow],
-		["--deny", flags.deny],
-	] as const) {
-		if (values.length > 0) throw unsupported(`${name} ${values[0]}: this version has no network`);
-	}
-	if (flags.share.length > 0) throw unsupported(`--share ${flags.share[0]}: this version shares no folders`);
 }
 
 /**
@@ -136,7 +143,12 @@ function refuseWhatIsNotThere(flags: RunFlags): void {
  *
  * @throws CliError usage, or UNSUPPORTED for what a later version has
  */
-export function parseRunOptions(image: string | undefined, command: readonly string[], flags: RunFlags): RunRequest {
+export function parseRunOptions(
+	image: string | undefined,
+	command: readonly string[],
+	flags: RunFlags,
+	env: Readonly<Record<string, string | undefined>> = {},
+): RunRequest {
 	refuseWhatIsNotThere(flags);
 	const timeout = flags.timeout === undefined ? undefined : Number(flags.timeout);
 	if (timeout !== undefined && !(timeout > 0 && timeout <= 1e6)) {
@@ -167,11 +179,21 @@ export function parseRunOptions(image: string | undefined, command: readonly str
 	if (flags.env.length > 0 && !ownImage) {
 		throw usage("BAD_OPTION", "--env needs an image's guest: it cannot be given with --kernel, --initrd or --firmware");
 	}
+	const network = parseNetworkOptions(flags, ownImage ? "user" : "none", env);
+	if (!ownImage && network.kind !== "none") {
+		throw unsupported(`--net ${flags.net ?? "user"}: a network needs an image, not --kernel, --initrd or --firmware`);
+	}
+	if (flags.share.length > 0 && !ownImage) {
+		throw unsupported(
+			`--share ${flags.share[0]}: a shared folder needs an image, not --kernel, --initrd or --firmware`,
+		);
+	}
 	if (command.some((word) => word.includes("\0"))) throw usage("BAD_OPTION", "the command holds a NUL character");
 	return {
 		image,
 		packages: flags.packages,
 		engine: engineChoice(flags.engine ?? "auto"),
+		fallback: fallbackChoice(flags.fallback ?? "none"),
 		kernel: flags.kernel,
 		initrd: flags.initrd,
 		append: flags.append,
@@ -185,6 +207,8 @@ export function parseRunOptions(image: string | undefined, command: readonly str
 		),
 		disks: flags.disk.map(diskSpec),
 		environment: flags.env.map(environmentEntry),
+		network,
+		mounts: flags.share.map(mountSpec),
 		timeoutMs: timeout === undefined ? undefined : timeout * 1000,
 		...deviceSpecs(flags.device),
 		boot: flags.boot,

@@ -74,6 +74,8 @@ export interface Guest {
 	closePort(port: string): void;
 	/** Makes the guest's writers wait. */
 	pausePort(port: string, paused: boolean): void;
+	/** Whether these bytes are anywhere in the guest's memory. */
+	memoryHolds(bytes: Uint8Array): boolean;
 	stop(): void;
 	/** Gives everything back. */
 	close(): void;
@@ -147,6 +149,12 @@ export function startGuest(options: GuestOptions): Guest {
 		portInput: (name, bytes) => virtioConsole?.input(index(name), bytes) ?? 0,
 		closePort: (name) => virtioConsole?.setOpen(index(name), false),
 		pausePort: (name, paused) => virtioConsole?.setPaused(index(name), paused),
+		memoryHolds: (bytes) =>
+			machine.memoryMap.some(({ start, length }) => {
+				const window = machine.ram.span(start, length);
+				if (window === undefined) return false;
+				return Buffer.from(window.buffer, window.byteOffset, window.byteLength).includes(Buffer.from(bytes));
+			}),
 		stop: () => machine.stop(),
 		close() {
 			machine.close();

@@ -2,6 +2,7 @@ import type { CallArgument } from "../agent/protocol.ts";
 import type { SYSCALL } from "./system-calls.ts";
 import { AT_FDCWD, type GuestKernel } from "./system-calls.ts";
 
+const MS_RDONLY = 1;
 const MS_NOSUID = 2;
 const MS_NODEV = 4;
 const MS_NOEXEC = 8;
@@ -36,6 +37,39 @@ const STEPS: readonly Step[] = [
 /** Makes a system of a kernel that has just started. What is there already stays. */
 export async function setUpGuest(kernel: GuestKernel): Promise<void> {
 	await Promise.all(STEPS.map(([name, args]) => kernel.attempt(name, args)));
+}
+
+/** A folder of the host in the guest. */
+export interface SandboxMount {
+	/** The host's folder. */
+	readonly host: string;
+	/** Where the guest sees it; made when it is not there. */
+	readonly guest: string;
+	/** @default false */
+	readonly readonly?: boolean;
+}
+
+/** What the guest mounts the share of this index by. */
+export function mountTag(index: number): string {
+	return `xkvm-share${index}`;
+}
+
+/**
+ * Mounts a share where it is wanted.
+ *
+ * @throws GuestSystemError
+ */
+export async function mountShare(
+	kernel: GuestKernel,
+	tag: string,
+	{ guest, readonly = false }: SandboxMount,
+): Promise<void> {
+	const parts = guest.split("/").filter(Boolean);
+	for (let depth = 1; depth <= parts.length; depth++) {
+		await kernel.attempt("mkdirat", [AT_FDCWD, `/${parts.slice(0, depth).join("/")}`, 0o755]);
+	}
+	const flags = MS_NOSUID | MS_NODEV | (readonly ? MS_RDONLY : 0);
+	await kernel.call("mount", [tag, guest, "virtiofs", flags, 0], guest);
 }
 
 const RB_1 = 0xfee1dead;

@@ -11,6 +11,7 @@ export interface MachineSetup {
 	readonly memoryMiB: number;
 	readonly engine: EngineChoice;
 	readonly disks: readonly DiskSpec[];
+	readonly shares: readonly { readonly path: string; readonly tag: string; readonly readonly: boolean }[];
 	/** The network card and what it is plugged into. */
 	readonly network: { readonly mac: Uint8Array; readonly cable: RingLinkHandle | string } | undefined;
 }
@@ -25,6 +26,7 @@ export type FromMachine =
 	| { readonly type: "modules"; readonly modules: ReadonlyMap<string, readonly string[]> }
 	| { readonly type: "agent"; readonly bytes: Uint8Array }
 	| { readonly type: "console"; readonly bytes: Uint8Array }
+	| { readonly type: "searched"; readonly found: boolean }
 	| { readonly type: "exit"; readonly exit: MachineExit }
 	| { readonly type: "failed"; readonly error: MachineFailure };
 
@@ -37,4 +39,6 @@ export interface MachineFailure {
 }
 
 /** What it is told. */
-export type ToMachine = { readonly type: "agent"; readonly bytes: Uint8Array } | { readonly type: "stop" };
+export type ToMachine =
+	| { readonly type: "agent"; readonly bytes: Uint8Array }
+	| { readonly type: "search"; readonly bytes: Uint8Array };

@@ -16,6 +16,8 @@ export interface MachineListener {
 /** A machine in a thread of its own. */
 export interface MachineThread {
 	toAgent(bytes: Uint8Array): void;
+	/** Whether the guest's memory holds these bytes anywhere; false once it has ended. */
+	search(bytes: Uint8Array): Promise<boolean>;
 	/** Ends it without asking the guest; resolves when the thread is gone. */
 	terminate(): Promise<void>;
 }
@@ -35,9 +37,11 @@ export function startMachineThread(
 		trackUnmanagedFds: false,
 	});
 	let ended = false;
+	const searches: ((found: boolean) => void)[] = [];
 	const end = (how: Parameters<MachineListener["onEnd"]>[0]): void => {
 		if (ended) return;
 		ended = true;
+		for (const answer of searches.splice(0)) answer(false);
 		listener.onEnd(how);
 	};
 	worker.on("message", (message: FromMachine) => {
@@ -46,6 +50,7 @@ export function startMachineThread(
 		else if (message.type === "console") listener.onConsole(message.bytes);
 		else if (message.type === "moment") listener.onMoment(message.moment, message.at);
 		else if (message.type === "modules") listener.onModules(message.modules);
+		else if (message.type === "searched") searches.shift()?.(message.found);
 		else if (message.type === "exit") end({ exit: message.exit });
 		else end({ failure: message.error });
 	});
@@ -58,8 +63,17 @@ export function startMachineThread(
 			const message: ToMachine = { type: "agent", bytes };
 			worker.postMessage(message);
 		},
+		search(bytes) {
+			if (ended) return Promise.resolve(false);
+			return new Promise((resolve) => {
+				searches.push(resolve);
+				const message: ToMachine = { type: "search", bytes };
+				worker.postMessage(message);
+			});
+		},
 		async terminate() {
 			ended = true;
+			for (const answer of searches.splice(0)) answer(false);
 			await worker.terminate();
 		},
 	};

@@ -1,13 +1,14 @@
 /** The thread a sandbox's machine runs in. */
 import { readFile } from "node:fs/promises";
 import { parentPort, workerData } from "node:worker_threads";
-import { type Kvm, loadKernel, VirtioNet } from "@x/kvm-core";
+import { type Kvm, loadKernel, type VirtioDevice, VirtioFs, VirtioNet } from "@x/kvm-core";
 import type { Link } from "@x/netchannel";
 import { openLink } from "@x/netchannel/node";
 import { type FileDisk, openDisk } from "../guest/disk.ts";
 import { openEngine } from "../guest/engines.ts";
 import { type Guest, startGuest } from "../guest/guest.ts";
 import { RingLink } from "../network/ring-link.ts";
+import { NodeFolder } from "../share/node-folder.ts";
 import { addAgent, readInitrd } from "./boot-archive.ts";
 import type { FromMachine, MachineSetup, StartMoment, ToMachine } from "./machine-messages.ts";
 
@@ -50,6 +51,7 @@ async function run(): Promise<void> {
 	const disks: FileDisk[] = [];
 	let kvm: Kvm | undefined;
 	let link: Link | undefined;
+	const folders: NodeFolder[] = [];
 	try {
 		for (const spec of setup.disks) disks.push(openDisk(spec));
 		kvm = await openEngine(setup.engine);
@@ -63,6 +65,13 @@ async function run(): Promise<void> {
 			const { cable } = setup.network;
 			link = typeof cable === "string" ? await openLink(cable) : new RingLink(cable);
 		}
+		const devices: VirtioDevice[] = [];
+		if (link !== undefined) devices.push(new VirtioNet({ link, mac: setup.network!.mac }));
+		for (const { path, tag, readonly } of setup.shares) {
+			const folder = new NodeFolder(path, { readonly });
+			folders.push(folder);
+			devices.push(new VirtioFs({ folder, tag }));
+		}
 		const input = new AgentInput();
 		const guest = startGuest({
 			kvm,
@@ -75,7 +84,7 @@ async function run(): Promise<void> {
 				tell({ type: "console", bytes: bytes.slice() });
 			},
 			onSerialDrained() {},
-			...(link !== undefined && { devices: [new VirtioNet({ link, mac: setup.network!.mac })] }),
+			devices,
 			ports: [
 				{
 					name: AGENT_PORT,
@@ -92,7 +101,7 @@ async function run(): Promise<void> {
 		input.guest = guest;
 		port.on("message", (message: ToMachine) => {
 			if (message.type === "agent") input.push(message.bytes);
-			else guest.stop();
+			else tell({ type: "searched", found: guest.memoryHolds(message.bytes) });
 		});
 		mark("powerOn");
 		try {
@@ -103,6 +112,7 @@ async function run(): Promise<void> {
 	} finally {
 		kvm?.close();
 		link?.close();
+		for (const folder of folders) folder.close();
 		for (const disk of disks) disk.close();
 	}
 }

@@ -15,7 +15,7 @@ import { kernelCommandLine } from "./command-line.ts";
 import { SandboxError } from "./errors.ts";
 import { type ExecOptions, Execution, type PreparedCommand } from "./execution.ts";
 import { GuestFiles } from "./files.ts";
-import { setUpGuest, shutDownGuest } from "./guest-setup.ts";
+import { mountShare, mountTag, type SandboxMount, setUpGuest, shutDownGuest } from "./guest-setup.ts";
 import type { MachineFailure } from "./machine-messages.ts";
 import { type MachineThread, startMachineThread } from "./machine-thread.ts";
 import { enterRootDisk, INITRAMFS_PROGRAMS, ROOT_DISK_MODULES } from "./root-disk.ts";
@@ -46,6 +46,8 @@ export interface SandboxOptions {
 	engine?: EngineChoice;
 	/** Raw disk images, /dev/vda and so on. @default none */
 	disks?: readonly DiskSpec[];
+	/** Folders of the host, by virtio-fs. @default none */
+	mounts?: readonly SandboxMount[];
 	/** @default "none" */
 	network?: SandboxNetwork;
 	/** Environment of every command. */
@@ -70,6 +72,7 @@ const TAIL_LINES = 12;
 const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const HOME = "/root";
 const DEFAULT_SIZE = { rows: 24, columns: 80 };
+const MOUNT_MODULES = ["virtiofs"];
 const NETWORK_MODULES = ["virtio_net", "af_packet"];
 /** What a disk's file system may need. */
 const DISK_MODULES = ["virtio_blk", "crc32c_generic", "ext4"];
@@ -146,6 +149,11 @@ export class Sandbox implements AsyncDisposable {
 				memoryMiB: options.memoryMiB ?? 256,
 				engine: options.engine ?? "auto",
 				disks: this.#disks,
+				shares: (options.mounts ?? []).map(({ host, readonly = false }, i) => ({
+					path: host,
+					tag: mountTag(i),
+					readonly,
+				})),
 				network: this.#network && { mac: this.#network.mac, cable: this.#network.cable },
 			},
 			{
@@ -161,6 +169,8 @@ export class Sandbox implements AsyncDisposable {
 				onEnd: (end) => this.#onEnd(end),
 			},
 		);
+		// A port that cannot be published is not waited for until the guest is up.
+		this.#network?.gateway?.ready.catch((error: SandboxError) => void this.#stop(error));
 		this.#ready = Promise.race([
 			this.#setUp(),
 			new Promise<never>((_, reject) => {
@@ -234,6 +244,11 @@ export class Sandbox implements AsyncDisposable {
 		return execution;
 	}
 
+	/** Whether these bytes are anywhere in the guest's memory: to be sure that a secret never got there. */
+	memoryHolds(bytes: Uint8Array): Promise<boolean> {
+		return this.#thread.search(bytes);
+	}
+
 	/**
 	 * Ends it and gives everything back. With disks, the guest is asked to write back what it holds and to switch itself
 	 * off; without, there is nothing to lose. Idempotent.
@@ -248,11 +263,19 @@ export class Sandbox implements AsyncDisposable {
 	}
 
 	async #close(): Promise<void> {
-		if (this.#end === undefined && this.#booted && (this.#options.disks ?? []).some(({ readonly }) => !readonly)) {
+		if (this.#end === undefined && this.#booted && this.#hasToWriteBack()) {
 			const wait = new Promise((resolve) => setTimeout(resolve, SHUTDOWN_MS).unref());
 			await Promise.race([shutDownGuest(this.#kernel, TERM_GRACE_MS).catch(() => {}), this.ended, wait]);
 		}
 		await this.#stop(new SandboxError("ERR_SANDBOX_CLOSED", "the sandbox is closed"));
+	}
+
+	#hasToWriteBack(): boolean {
+		const { disks = [], mounts = [] } = this.#options;
+		return (
+			disks.some(({ readonly, overlay }) => !readonly && overlay !== "memory") ||
+			mounts.some(({ readonly }) => !readonly)
+		);
 	}
 
 	/** Stops the thread; the first reason stays. */
@@ -295,25 +318,26 @@ export class Sandbox implements AsyncDisposable {
 		await this.#client.ready;
 		if (this.#end !== undefined) throw this.#end;
 		this.timings.mark("agent");
-		if (this.#root !== undefined) {
-			await this.#kernel.loadModules(modulePaths(this.#modules, ROOT_DISK_MODULES));
-			await enterRootDisk(this.#kernel, this.#root.format, this.#disks.length);
-		}
+		const { disks = [], mounts = [] } = this.#options;
+		// All of them first: the modules are in the initramfs, which a root of its own leaves behind.
+		await this.#kernel.loadModules(
+			modulePaths(this.#modules, [
+				...(this.#root === undefined ? [] : ROOT_DISK_MODULES),
+				...(disks.length > 0 ? DISK_MODULES : []),
+				...(mounts.length > 0 ? MOUNT_MODULES : []),
+				...(this.#network === undefined ? [] : NETWORK_MODULES),
+			]),
+		);
+		if (this.#root !== undefined) await enterRootDisk(this.#kernel, this.#root.format, this.#disks.length);
 		await setUpGuest(this.#kernel);
-		if ((this.#options.disks ?? []).length > 0) {
-			await this.#kernel.loadModules(modulePaths(this.#modules, DISK_MODULES));
-		}
+		for (const [i, mount] of mounts.entries()) await mountShare(this.#kernel, mountTag(i), mount);
 		this.timings.mark("ready");
-		await this.#setUpNetwork();
-		this.#booted = true;
-	}
-
-	async #setUpNetwork(): Promise<void> {
 		await bringLoopbackUp(this.#kernel);
-		if (this.#network === undefined) return;
-		await this.#kernel.loadModules(modulePaths(this.#modules, NETWORK_MODULES));
-		Object.assign(this.#environment, await this.#network.setUp(this.#kernel), this.#options.env);
-		this.timings.mark("network");
+		if (this.#network !== undefined) {
+			Object.assign(this.#environment, await this.#network.setUp(this.#kernel), this.#options.env);
+			this.timings.mark("network");
+		}
+		this.#booted = true;
 	}
 
 	/**

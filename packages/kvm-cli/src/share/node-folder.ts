@@ -159,14 +159,11 @@ export class NodeFolder implements SharedFolder {
 		requireName(name);
 		const parent = folder as HostNode;
 		let descriptor: number | undefined;
-		try {
+		if (mode.exclusive || !this.#exists(parent, name)) {
 			this.#requireWritable();
 			// O_EXCL never follows a link at the end, not even one that leads nowhere.
 			const flags = accessOf(mode) | O_CREAT | O_EXCL | O_NOFOLLOW;
 			descriptor = openSync(this.#path(parent, name), flags, permissions & 0o777);
-		} catch (error) {
-			const there = error instanceof Error && "code" in error && (error.code === "EEXIST" || error.code === "EROFS");
-			if (!there || mode.exclusive) throw error;
 		}
 		if (descriptor !== undefined) {
 			const stats = statsOf(fstatSync(descriptor, { bigint: true }));

@@ -5,11 +5,12 @@ import {
 	ShareError,
 	type ShareErrorCode,
 	type ShareFile,
-	type ShareListing,
 	type ShareNode,
 	shareErrno,
 } from "../share/directory.ts";
+import { FolderCursor } from "../share/folder-cursor.ts";
 import { MODE_OF_KIND, O_EXCL, openMode, S_IFMT } from "../share/linux.ts";
+import { nanosecondsOf, secondsOf, toTime } from "../share/time.ts";
 import { MessageReader, MessageWriter } from "../share/wire.ts";
 import {
 	ENTRY_BYTES,
@@ -39,7 +40,6 @@ const MAX_NODES = 2 ** 18;
 const MAX_HANDLES = 1024;
 /** Seconds a guest may believe names and attributes; what the host changes shows up after that. */
 const VALID_SECONDS = 1;
-const NANOSECONDS = 1_000_000_000n;
 
 const OFFERED =
 	INIT.ASYNC_READ |
@@ -57,16 +57,7 @@ interface KnownNode {
 	references: number;
 }
 
-interface OpenFolder {
-	readonly node: ShareNode;
-	listing: ShareListing;
-	/** Entries given so far. */
-	position: number;
-	/** Read from the listing, but there was no room for it. */
-	pending: string | undefined;
-}
-
-type Handle = { readonly file: ShareFile } | { readonly folder: OpenFolder };
+type Handle = { readonly file: ShareFile } | { readonly folder: FolderCursor };
 
 /**
  * A FUSE file server over a {@link SharedFolder}: bytes of a request in, bytes of the reply out. Requests come from a guest
@@ -145,6 +136,8 @@ export class FuseServer {
 		}
 		this.#nodes.clear();
 		this.#ids.clear();
+		this.#nextId = ROOT_ID + 1;
+		this.#nextHandle = 1;
 		this.#addRoot();
 	}
 
@@ -451,7 +444,7 @@ export class FuseServer {
 		return found.file;
 	}
 
-	#openFolderOf(handle: number): OpenFolder {
+	#openFolderOf(handle: number): FolderCursor {
 		const found = this.#handles.get(handle);
 		if (found === undefined || !("folder" in found)) throw new ShareError("EBADF");
 		return found.folder;
@@ -519,35 +512,25 @@ export class FuseServer {
 	#openFolder(id: number): void {
 		const node = this.#node(id);
 		this.#requireHandleRoom();
-		const folder = { node, listing: this.#folder.list(node), position: 0, pending: undefined };
-		this.#openReply(this.#addHandle({ folder }));
+		this.#openReply(this.#addHandle({ folder: new FolderCursor(this.#folder, node) }));
 	}
 
 	#readFolder(args: MessageReader, plus: boolean): void {
-		const open = this.#openFolderOf(args.index());
+		const cursor = this.#openFolderOf(args.index());
 		const offset = args.index();
 		const out = this.#out;
 		out.limit = Math.min(out.limit, out.at + args.u32());
-		if (offset < open.position) {
-			const again = this.#folder.list(open.node);
-			open.listing.close();
-			Object.assign(open, { listing: again, position: 0, pending: undefined });
-		}
-		while (open.position < offset) {
-			if (nextName(open) === undefined) return;
-			open.position++;
-		}
-		for (let name = nextName(open); name !== undefined; name = nextName(open)) {
-			if (!this.#putName(open, name, plus)) {
-				open.pending = name;
-				return;
-			}
-			open.position++;
+		cursor.seek(offset);
+		if (cursor.position < offset) return;
+		for (let name = cursor.next(); name !== undefined; name = cursor.next()) {
+			if (this.#putName(cursor, name, plus)) continue;
+			cursor.putBack(name);
+			return;
 		}
 	}
 
 	/** False when there is no room for it. A name that went away meanwhile is left out. */
-	#putName(open: OpenFolder, name: string, plus: boolean): boolean {
+	#putName(cursor: FolderCursor, name: string, plus: boolean): boolean {
 		const out = this.#out;
 		const bytes = new TextEncoder().encode(name);
 		const size = (plus ? ENTRY_BYTES : 0) + ((24 + bytes.length + 7) & ~7);
@@ -555,7 +538,7 @@ export class FuseServer {
 		let node: ShareNode;
 		let attributes: ShareAttributes;
 		try {
-			node = this.#folder.lookup(open.node, name);
+			node = this.#folder.lookup(cursor.node, name);
 		} catch {
 			return true;
 		}
@@ -571,7 +554,7 @@ export class FuseServer {
 			if (!kept) this.#folder.forget(node, 1);
 		}
 		out.u64(attributes.inode);
-		out.u64(open.position + 1);
+		out.u64(cursor.position);
 		out.u32(bytes.length);
 		out.u32(MODE_OF_KIND[attributes.kind] >> 12);
 		out.put(bytes);
@@ -597,36 +580,13 @@ export class FuseServer {
 	}
 }
 
-function nextName(open: OpenFolder): string | undefined {
-	const { pending } = open;
-	open.pending = undefined;
-	return pending ?? open.listing.next();
-}
-
 function closeHandle(handle: Handle): void {
 	if ("file" in handle) handle.file.close();
-	else handle.folder.listing.close();
+	else handle.folder.close();
 }
 
 const GONE: readonly ShareErrorCode[] = ["ENOENT", "ESTALE", "EACCES", "ELOOP", "ENOTDIR"];
 
 function isGone(error: unknown): boolean {
 	return typeof error === "object" && error !== null && "code" in error && GONE.some((code) => code === error.code);
-}
-
-function secondsOf(time: bigint): bigint {
-	return (time - modulo(time)) / NANOSECONDS;
-}
-
-function nanosecondsOf(time: bigint): number {
-	return Number(modulo(time));
-}
-
-/** Times before 1970 count their nanoseconds forward too. */
-function modulo(time: bigint): bigint {
-	return ((time % NANOSECONDS) + NANOSECONDS) % NANOSECONDS;
-}
-
-function toTime(seconds: bigint, nanoseconds: number): bigint {
-	return BigInt.asIntN(64, seconds) * NANOSECONDS + BigInt(nanoseconds % 1_000_000_000);
 }

@@ -31,3 +31,4 @@ export {
 export { PagedBitmap } from "./virtio/paged-bitmap.ts";
 export { VirtioRng } from "./virtio/rng.ts";
 export { VirtioFs, type VirtioFsOptions } from "./virtio/share/fs.ts";
+export { Virtio9p, type Virtio9pOptions } from "./virtio/share/p9.ts";

@@ -1,4 +1,5 @@
-import type { GuestMemory, Kvm, Vcpu, VcpuExit, Vm } from "../kvm/types.ts";
+import { KvmError } from "../kvm/errors.ts";
+import type { GuestMemory, Kvm, Msi, Vcpu, VcpuExit, Vm } from "../kvm/types.ts";
 import { Board, type BoardEvent, boardRoutes } from "./board.ts";
 import { cpuidFor } from "./cpuid.ts";
 import { MachineError } from "./errors.ts";
@@ -150,7 +151,7 @@ export class Machine {
 					if (level) this.wake();
 				},
 				signalMsi: (msi) => {
-					this.vm.signalMsi(msi);
+					this.#signalMsi(msi);
 					this.wake();
 				},
 				onEvent: (event) => this.#end(event),
@@ -257,6 +258,15 @@ export class Machine {
 		this.vm.close();
 		// What still holds the machine must not hold the guest's memory.
 		this.ram.release();
+	}
+
+	/** The guest wrote the message: one that KVM refuses, or that no processor is addressed by, is lost as on a bus. */
+	#signalMsi(msi: Msi): void {
+		try {
+			this.vm.signalMsi(msi);
+		} catch (error) {
+			if (!(error instanceof KvmError)) throw error;
+		}
 	}
 
 	#addRom(slot: number, { physAddr, bytes }: MachineRom): void {

@@ -16,7 +16,6 @@ export const S_IFMT = 0o170000;
 const O_ACCMODE = 3;
 const O_WRONLY = 1;
 const O_RDWR = 2;
-export const O_CREAT = 0o100;
 export const O_EXCL = 0o200;
 const O_TRUNC = 0o1000;
 const O_APPEND = 0o2000;

@@ -1,4 +1,4 @@
-import type { DebugPoint } from "../kvm/types.ts";
+import type { DebugPoint, VcpuEvent } from "../kvm/types.ts";
 import { TSC_KHZ } from "./clock.ts";
 import { BP, type Core, Cpu, DB, ExitRequest, GP, GuestFault, PF_VECTOR } from "./cpu/cpu.ts";
 import { breakpoints, DR6_BS, matchExecution, noteDebug } from "./cpu/debug.ts";
@@ -34,6 +34,10 @@ import { type MmioHandler, Translator } from "./translate.ts";
 
 /** Opcode of the breakpoint instruction's row. */
 const INT3 = "CC";
+
+function eventName(kind: EventKind): VcpuEvent["kind"] {
+	return kind === "icebp" ? "exception" : kind;
+}
 
 /** Why `ExecutionCore.run` came back. */
 export type CoreStop =
@@ -77,13 +81,15 @@ export class ExecutionCore extends ExecutionPosition implements Core, AccessHost
 	debugException: number = DB;
 	/** The point that a debug stop is for, if any. */
 	debugPoint: DebugPoint | undefined;
+	/** Told of every event before its delivery. */
+	onEvent: ((event: VcpuEvent) => void) | undefined;
 	/**
 	 * Number of the instruction the embedder has answered: it comes before any event, for asking again would read a
 	 * device twice.
 	 */
 	answered = -1;
-	/** By KVM's names: page faults of the guest's own, TLB flushes, pages flushed one by one. */
-	readonly counts = { pf_guest: 0, tlb_flush: 0, invlpg: 0 };
+	/** By KVM's names: page faults of the guest's own, TLB flushes, pages flushed one by one, external interrupts. */
+	readonly counts = { pf_guest: 0, tlb_flush: 0, invlpg: 0, irq_exits: 0 };
 	private readonly physical: PhysicalMemory;
 	private readonly plan: HandlerPlan;
 	private readonly insn: SystemInsn;
@@ -387,6 +393,8 @@ export class ExecutionCore extends ExecutionPosition implements Core, AccessHost
 		cpu.rip = rip;
 		cpu.nextRip = rip;
 		cpu.jumped = false;
+		if (kind === "external") this.counts.irq_exits++;
+		if (this.onEvent !== undefined) this.onEvent({ kind: eventName(kind), vector, errorCode, rip });
 		// An event takes its share of the budget, so that a handler that faults at once cannot go on for ever.
 		this.setBudget(this.budget - 1);
 		deliver(cpu, { vector, kind, errorCode, returnRip: rip });

@@ -13,6 +13,7 @@ import type {
 	Sregs,
 	Translation,
 	Vcpu,
+	VcpuEvent,
 	VcpuEvents,
 	VcpuExit,
 } from "../kvm/types.ts";
@@ -153,6 +154,14 @@ export class SoftwareVcpu extends VcpuWithoutOptions implements Vcpu, RequestGat
 
 	get element(): number {
 		return this.core.cpu.gpr32(L.RCX);
+	}
+
+	get onEvent(): ((event: VcpuEvent) => void) | undefined {
+		return this.core.onEvent;
+	}
+
+	set onEvent(listener: ((event: VcpuEvent) => void) | undefined) {
+		this.core.onEvent = listener;
 	}
 
 	get instructionsRetired(): number {
