@@ -103,7 +103,7 @@ for (const [name, options] of [
 	});
 }
 
-const tools = FSCK === undefined ? "no fsck.ext4 here" : buildImage("tools", "--package", "e2fsprogs");
+const tools = FSCK === undefined ? "no fsck.ext4 here" : buildImage("tools", "--packages", "e2fsprogs");
 it.skipIf(typeof tools === "string")(`ext4 made in a guest is whole on the host${because(tools)}`, async () => {
 	const disk = join(folder, "disk.img");
 	writeFileSync(disk, "");

@@ -5,6 +5,7 @@ import { FIRST_VCPU, interpreterBytes } from "./src/software/interpreter.ts";
 export default defineConfig({
 	entry: {
 		index: "src/index.ts",
+		"debug/index": "src/debug/index.ts",
 		"classic/index": "src/classic/index.ts",
 		"hardware/index.node": "src/hardware/index.node.ts",
 	},

@@ -1,9 +1,11 @@
 import { Command, CommanderError } from "commander";
 import { addCompletionCommand } from "./commands/completion.ts";
+import { addDebugCommand } from "./commands/debug.ts";
 import { addDemoCommand } from "./commands/demo.ts";
 import { addDoctorCommand } from "./commands/doctor.ts";
 import { addImageCommand } from "./commands/image.ts";
 import { addRunCommand } from "./commands/run.ts";
+import { addSandboxCommands } from "./commands/sandboxes.ts";
 import { EXIT, toCliError } from "./exit.ts";
 import { type CliIo, jsonDocument } from "./io.ts";
 import { styleFor } from "./terminal/style.ts";
@@ -30,6 +32,8 @@ export function makeProgram(io: CliIo, outcome: Outcome): Command {
 			getErrHasColors: () => false,
 		});
 	addRunCommand(program, io, outcome);
+	addDebugCommand(program, io, outcome);
+	addSandboxCommands(program, io, outcome);
 	addImageCommand(program, io, outcome);
 	addDoctorCommand(program, io, outcome);
 	addDemoCommand(program, io);

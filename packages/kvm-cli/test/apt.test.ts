@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { parseStanza } from "../src/image/apt.ts";
+import { parsePackages } from "../src/image/apt.ts";
 
 const STANZA = `Package: linux-image-cloud-amd64
 Version: 6.1.192-2
@@ -14,9 +14,11 @@ Package: second
 Version: 1
 `;
 
-describe("parseStanza", () => {
-	it("reads the first stanza's fields and the names of what it depends on", () => {
-		expect(parseStanza(STANZA)).toEqual({
+describe("parsePackages", () => {
+	it("reads each stanza's fields and the names of what it depends on, and leaves out those that lack something", () => {
+		const packages = parsePackages(STANZA);
+		expect([...packages.keys()]).toEqual(["linux-image-cloud-amd64"]);
+		expect(packages.get("linux-image-cloud-amd64")).toEqual({
 			name: "linux-image-cloud-amd64",
 			version: "6.1.192-2",
 			architecture: "amd64",
@@ -28,6 +30,6 @@ describe("parseStanza", () => {
 
 	it.each(["", "Package: x\n", STANZA.replace("SHA256", "MD5sum"), STANZA.replace("1504", "many")])(
 		"has no answer for a stanza that lacks something",
-		(text) => expect(parseStanza(text)).toBeUndefined(),
+		(text) => expect(parsePackages(text).size).toBe(0),
 	);
 });

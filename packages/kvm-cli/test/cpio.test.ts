@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { type CpioEntry, characterDevice, directory, file, symlink, writeCpio } from "../src/image/cpio.ts";
+import { writeCpio } from "../src/image/cpio.ts";
+import { characterDevice, contents, directory, file, symlink, type TreeEntry } from "../src/image/tree.ts";
 
 interface ReadEntry {
 	path: string;
@@ -64,11 +65,11 @@ describe("writeCpio", () => {
 		const name = fc.stringMatching(/^[a-zé]{1,8}$/);
 		fc.assert(
 			fc.property(fc.dictionary(name, fc.uint8Array({ maxLength: 100 }), { maxKeys: 20 }), (files) => {
-				const entries: CpioEntry[] = Object.entries(files).map(([path, data]) => file(path, data));
+				const entries: TreeEntry[] = Object.entries(files).map(([path, data]) => file(path, data));
 				const archive = writeCpio(entries);
 				expect(archive.length % 4).toBe(0);
 				expect(readCpio(archive).map(({ path, data }) => [path, [...data]])).toEqual(
-					entries.map(({ path, data }) => [path, [...data!]]),
+					entries.map((entry) => [entry.path, [...contents(entry)!]]),
 				);
 				expect(writeCpio(entries)).toEqual(archive);
 			}),

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { CliError } from "../src/exit.ts";
-import { loadOrder, moduleDependencies, moduleName } from "../src/image/kernel-module.ts";
+import { loadOrder, moduleDependencies, moduleName, needsInReverse } from "../src/image/kernel-module.ts";
 
 /** An ELF object with nothing but a .modinfo section. */
 function makeModule(modinfo: string): Uint8Array {
@@ -71,6 +71,16 @@ describe("loadOrder", () => {
 			["d", ["b"]],
 		]);
 		expect(loadOrder(["a", "builtin", "d"], { dependencies: (name) => graph.get(name) })).toEqual(["c", "b", "a", "d"]);
+	});
+
+	it("gives modules.dep all that is needed, the other way round", () => {
+		const graph = new Map([
+			["virtio_net", ["net_failover"]],
+			["net_failover", ["failover"]],
+			["failover", []],
+		]);
+		const needs = needsInReverse("virtio_net", { dependencies: (name) => graph.get(name) });
+		expect(needs).toEqual(["net_failover", "failover"]);
 	});
 
 	it("refuses a missing dependency and a cycle", () => {

@@ -4,9 +4,12 @@ import { parseRunOptions, type RunFlags } from "../src/commands/run-options.ts";
 function parse(flags: Partial<RunFlags>, command: string[] = [], image?: string) {
 	return parseRunOptions(image, command, {
 		publish: [],
+		expose: [],
 		allow: [],
 		deny: [],
+		secret: [],
 		disk: [],
+		packages: [],
 		share: [],
 		env: [],
 		device: [],
@@ -20,7 +23,7 @@ describe("parseRunOptions", () => {
 			parse({
 				kernel: "F",
 				memory: "512",
-				disk: ["a.img", "b,c.img,ro"],
+				disk: ["a.img", "b,c.img,ro", "d.img,overlay", "e.img,overlay=f,g"],
 				timeout: "1.5",
 				device: ["isa-debug-exit,iobase=0xf4,iosize=0x04", "pc-testdev"],
 			}),
@@ -30,6 +33,8 @@ describe("parseRunOptions", () => {
 			disks: [
 				{ path: "a.img", readonly: false },
 				{ path: "b,c.img", readonly: true },
+				{ path: "d.img", readonly: false, overlay: "memory" },
+				{ path: "e.img", readonly: false, overlay: { path: "f,g" } },
 			],
 			timeoutMs: 1500,
 			debugExitPort: 0xf4,
@@ -59,6 +64,16 @@ describe("parseRunOptions", () => {
 		["--env 1=2", { env: ["1=2"] }],
 		["--env", { env: ["NOVALUE"] }],
 		["--device isa-debug-exit,iobase=0x10000", { device: ["isa-debug-exit,iobase=0x10000"] }],
+		["--net nonsense", { net: "nonsense" }],
+		["--publish 80", { publish: ["80"] }],
+		["--publish 80:0", { publish: ["80:0"] }],
+		["--publish without a network", { net: "none", publish: ["8080:80"] }],
+		["--expose x", { expose: ["x"] }],
+		["--allow with a bad port", { allow: ["example.org:99999"] }],
+		["--secret without a host", { secret: ["TOKEN=value"] }],
+		["--secret without a value", { secret: ["TOKEN@example.org"] }],
+		["--net-rate 0", { netRate: "0" }],
+		["--address without a link", { address: "10.0.0.2/24" }],
 		["--kernel and --firmware", { kernel: "a", firmware: "b" }],
 		["--initrd", { firmware: "a", initrd: "b" }],
 	])("refuses %s as wrong usage", (_, flags) => {
@@ -66,15 +81,60 @@ describe("parseRunOptions", () => {
 	});
 
 	it.each<[string, Partial<RunFlags>]>([
-		["--net user", { net: "user" }],
-		["--publish", { publish: ["8080:80"] }],
-		["--allow", { allow: ["x"] }],
-		["--deny", { deny: ["x"] }],
-		["--share", { share: ["/x:t"] }],
+		["--net user for another kernel", { kernel: "k", net: "user" }],
+		["--publish for another kernel", { kernel: "k", publish: ["8080:80"] }],
+		["--share for another kernel", { kernel: "k", share: ["/x:t"] }],
 		["--cpus 2", { cpus: "2" }],
 		["--device e1000", { device: ["e1000"] }],
 	])("says that %s is not supported", (_, flags) => {
 		expect(() => parse(flags)).toThrow(expect.objectContaining({ name: "CliError", exitCode: 3, code: "UNSUPPORTED" }));
+	});
+
+	it("reads shared folders", () => {
+		expect(parse({ share: ["/a:b", "c:d:/e:ro"] }).mounts).toEqual([
+			{ host: "/a", guest: "/mnt/b", readonly: false },
+			{ host: "c:d", guest: "/e", readonly: true },
+		]);
+		expect(() => parse({ share: ["/a"] })).toThrow(/expected DIR:TAG/);
+		expect(() => parse({ share: ["/a:../b"] })).toThrow(/expected DIR:TAG/);
+	});
+
+	it("reads a network", () => {
+		expect(parse({}).network).toEqual({ kind: "user", audit: undefined, network: expect.anything() });
+		expect(parse({ net: "none" }).network).toEqual({ kind: "none" });
+		expect(parse({ kernel: "k" }).network).toEqual({ kind: "none" });
+		expect(parse({ net: "tap:x", address: "192.168.7.2/24" }).network).toEqual({
+			kind: "link",
+			network: { link: "tap:x", address: "192.168.7.2/24" },
+		});
+		expect(
+			parse({
+				publish: ["8080:80", "[::1]:0:53/udp"],
+				expose: ["8000", "9000:[::1]:9001"],
+				allow: ["example.org:443"],
+				deny: ["10.0.0.0/8"],
+				secret: ["TOKEN=a=b@c@api.example.org,*.example.net"],
+				audit: "log",
+				netRate: "100",
+			}).network,
+		).toEqual({
+			kind: "user",
+			audit: "log",
+			network: {
+				publish: [
+					{ hostPort: 8080, guestPort: 80, protocol: "tcp" },
+					{ hostAddress: "::1", hostPort: 0, guestPort: 53, protocol: "udp" },
+				],
+				expose: [
+					{ port: 8000, hostPort: 8000 },
+					{ port: 9000, address: "::1", hostPort: 9001 },
+				],
+				allow: ["example.org:443"],
+				deny: ["10.0.0.0/8"],
+				secrets: [{ name: "TOKEN", value: "a=b@c", hosts: ["api.example.org", "*.example.net"] }],
+				limits: { bytesPerSecondIn: 102_400, bytesPerSecondOut: 102_400 },
+			},
+		});
 	});
 
 	it("refuses a command or an environment for a kernel of the user's own", () => {

@@ -24,4 +24,5 @@ export type {
 } from "./kvm/optional.ts";
 export type * from "./kvm/types.ts";
 export * from "./machine/index.ts";
+export * from "./share/index.ts";
 export type { TimeSource } from "./software/clock.ts";

@@ -44,7 +44,9 @@ export { LinkError, type LinkErrorCode, type LinkErrorOptions } from "./link/err
 export type { FrameReceiver, GsoType, Link, LinkFeatures, LinkStats, Offload } from "./link/link.ts";
 export { createLinkPair, type LinkPairOptions } from "./link/memory.ts";
 export { createMessagePortLink, type MessagePortLinkOptions, type PortLike } from "./link/message-port.ts";
+export { finishChecksum } from "./link/offload.ts";
 export { LINK_SCHEMES, type LinkUrl, parseLinkUrl } from "./link/url.ts";
+export { readVnetHeader, VNET_HEADER_BYTES, writeVnetHeader } from "./link/vnet-header.ts";
 export { createWebSocketLink, type WebSocketLinkOptions } from "./link/websocket.ts";
 export { Capture, type CaptureOptions, createCapture, type TeeOptions } from "./middleware/capture.ts";
 export { type CountedLink, countFrames, type DirectionCounters } from "./middleware/counters.ts";

@@ -77,6 +77,25 @@ describe("the original interface", () => {
 		expect([count(wide), count(chosen), count(exact)]).toEqual([1, 1, 0]);
 	});
 
+	test("bind finds a channel by its data and mask, and no other", () => {
+		const { control } = setup();
+		const data = { daddr: "10.0.0.0" };
+		const fds = ["255.0.0.0", "255.255.0.0", undefined].map(
+			(daddr) => control({ cmd: "create", unc: { data, ...(daddr === undefined ? {} : { mask: { daddr } }) } }).ret,
+		);
+		const bind = (daddr?: string): number =>
+			control({ cmd: "bind", unc: { data, ...(daddr === undefined ? {} : { mask: { daddr } }) } }).ret;
+		expect([bind("255.0.0.0"), bind("255.255.0.0"), bind()]).toEqual(fds);
+		expect(new Set(fds).size).toBe(3);
+		expect(bind("255.255.255.0")).toBe(-2);
+		// Without an address both families are meant; half of such a channel is another.
+		const any = control({ cmd: "create", unc: { data: { proto: 6 } } }).ret;
+		expect(control({ cmd: "bind", unc: { data: { proto: 6 } } }).ret).toBe(any);
+		expect(
+			control({ cmd: "bind", unc: { data: { proto: 6, daddr: "0.0.0.0" }, mask: { daddr: "0.0.0.0" } } }).ret,
+		).toBe(-2);
+	});
+
 	test("limits packets and counts what it drops", async () => {
 		const { control, world } = setup();
 		const { ret: fd } = control({ cmd: "create", unc: { ...unc, packet_limit: 2, memory_limit_order: 12 } });

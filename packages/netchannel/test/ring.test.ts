@@ -9,8 +9,11 @@ import {
 	RingError,
 	type RingOptions,
 } from "../src/index.ts";
+import { HEADER_BYTES, VERSION } from "../src/ring/layout.ts";
 import { viewRing } from "../src/ring/memory.ts";
 
+/** Where records start, in words. */
+const DATA = HEADER_BYTES / 4;
 const bytes = (...values: number[]): Uint8Array => Uint8Array.from(values);
 const filled = (length: number, seed: number): Uint8Array =>
 	Uint8Array.from({ length }, (_, i) => (seed * 31 + i * 7) & 255);
@@ -128,6 +131,9 @@ describe.each([true, false])("a ring (shared: %s)", (shared) => {
 		consumer.recv();
 		expect(await room).toBe(true);
 		expect(producer.send(filled(100, 2))).toBe(true);
+		expect(await producer.waitWritableAsync(100, { timeoutMs: 5 })).toBe(false);
+		const waiting = producer.waitWritableAsync(100, { signal: AbortSignal.timeout(5) });
+		await expect(waiting).rejects.toMatchObject({ name: "TimeoutError" });
 	});
 
 	test("a wake that is late, meant for a sleep that is over, ends no wait", async () => {
@@ -247,9 +253,9 @@ describe("refuses", () => {
 		const { handle, producer } = open({ shared: false });
 		producer.send(bytes(1));
 		const words = new Int32Array(handle.memory as ArrayBuffer);
-		words[1] = 2;
+		words[1] = VERSION + 1;
 		expect(code(() => openConsumer(handle))).toBe("ERR_RING_VERSION");
-		words[1] = 1;
+		words[1] = VERSION;
 		expect(openConsumer(handle).recv()).toEqual(bytes(1));
 		words[2] = 2 ** 29;
 		expect(code(() => openConsumer(handle))).toBe("ERR_RING_FORMAT");
@@ -258,7 +264,7 @@ describe("refuses", () => {
 	test("whatever hostile words another process writes, with a typed error and no other", () => {
 		fc.assert(
 			fc.property(
-				fc.array(fc.tuple(fc.constantFrom(32, 64, ...Array.from({ length: 64 }, (_, i) => 160 + i)), fc.integer()), {
+				fc.array(fc.tuple(fc.constantFrom(32, 64, ...Array.from({ length: 64 }, (_, i) => DATA + i)), fc.integer()), {
 					maxLength: 20,
 				}),
 				(writes) => {
@@ -268,7 +274,7 @@ describe("refuses", () => {
 					for (const [index, value] of writes) words[index] = value;
 					try {
 						for (let step = 0; step < 50 && consumer.next(); step++) {
-							expect(consumer.offset + consumer.length).toBeLessThanOrEqual(640 + 256);
+							expect(consumer.offset + consumer.length).toBeLessThanOrEqual(HEADER_BYTES + 256);
 							consumer.release();
 						}
 						producer.send(filled(20, 2));
@@ -278,6 +284,75 @@ describe("refuses", () => {
 				},
 			),
 			{ seed: 7, numRuns: 2000 },
+		);
+	});
+
+	test("a jump to the start that goes past what was published", () => {
+		const { handle, producer, consumer } = open({ shared: false, capacity: 256 });
+		producer.send(bytes(1));
+		expect(consumer.recv()).toEqual(bytes(1));
+		const words = new Int32Array(handle.memory as ArrayBuffer);
+		// What lies at the start would read as a record of a length below zero.
+		words[DATA] = -2000;
+		words[DATA + 4] = -1;
+		words[32] = 24;
+		expect(code(() => consumer.next())).toBe("ERR_RING_CORRUPT");
+	});
+
+	test("an index that goes back behind what was read", () => {
+		const { handle, producer, consumer } = open({ shared: false, capacity: 256 });
+		producer.send(bytes(1));
+		producer.send(bytes(2));
+		expect([consumer.next(), consumer.next()]).toEqual([true, true]);
+		const words = new Int32Array(handle.memory as ArrayBuffer);
+		words[DATA + 8] = -2000;
+		words[32] = 16;
+		expect(code(() => consumer.next())).toBe("ERR_RING_CORRUPT");
+	});
+
+	test("any words at all in the whole ring, before it is opened and after: typed errors, nothing outside, no end missed", () => {
+		const word = fc.oneof(fc.integer(), fc.constantFrom(-1, 0, 1, 7, 8, 256, 640, 2 ** 30, 2 ** 31 - 1, -(2 ** 31)));
+		const writes = fc.array(fc.tuple(fc.nat(DATA + 256 / 4 - 1), word), { maxLength: 12 });
+		const typed = (run: () => void): void => {
+			try {
+				run();
+			} catch (error) {
+				expect(error).toBeInstanceOf(RingError);
+			}
+		};
+		fc.assert(
+			fc.property(writes, writes, fc.boolean(), (early, late, fanIn) => {
+				const [handle] = fanIn
+					? createFanIn(1, { shared: false, capacity: 256 })
+					: [createRing({ shared: false, capacity: 256 })];
+				const words = new Int32Array(handle!.memory as ArrayBuffer);
+				openProducer(handle!).send(filled(60, 1));
+				for (const [index, value] of early) words[index] = value;
+				typed(() => {
+					const consumer = fanIn ? openFanIn([handle!]).consumers[0]! : openConsumer(handle!);
+					const producer = openProducer(handle!, { overflow: "drop-newest" });
+					const round = (): void => {
+						for (let step = 0; step < 40 && consumer.next(); step++) {
+							expect(consumer.length).toBeGreaterThanOrEqual(0);
+							expect(consumer.offset).toBeGreaterThanOrEqual(HEADER_BYTES + 8);
+							expect(consumer.offset + consumer.length).toBeLessThanOrEqual(HEADER_BYTES + 256);
+						}
+						consumer.release();
+						producer.sendBurst([filled(30, 2), filled(90, 3)]);
+						producer.stats();
+					};
+					typed(round);
+					for (const [index, value] of late) words[index] = value;
+					typed(round);
+					typed(round);
+					typed(() => void consumer.drain(() => {}));
+					typed(() => producer.close());
+					typed(() => consumer.close());
+				});
+				// The page behind the ring belongs to somebody else.
+				expect(words.subarray(DATA + 256 / 4).every((value) => value === 0)).toBe(true);
+			}),
+			{ seed: 8, numRuns: 3000 },
 		);
 	});
 

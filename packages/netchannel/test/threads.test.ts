@@ -17,8 +17,9 @@ import { hasTool } from "./support/tools.ts";
 const dist = new URL("../dist/index.js", import.meta.url);
 const noBuild = existsSync(fileURLToPath(dist)) ? undefined : "not built: pnpm build";
 const because = (reason: string | undefined): string => (reason === undefined ? "" : ` (skipped: ${reason})`);
-/** The full proof is 10,000,000 records; every run takes a share of it. */
+/** The full proof is NETCHANNEL_SOAK=10000000, some minutes of two processors; every run takes a share of it. */
 const RECORDS = Number(process.env["NETCHANNEL_SOAK"] ?? 100_000);
+const PATIENCE_MS = 600_000 + RECORDS;
 const CAPACITIES = [2 ** 15, 2 ** 16, 2 ** 18, 2 ** 20];
 
 interface SoakResult {
@@ -73,7 +74,7 @@ describe.skipIf(noBuild !== undefined)(`between threads${because(noBuild)}`, () 
 			expect([producer.errors, consumer.errors]).toEqual([0, 0]);
 			expect([consumer.stats.sent, consumer.stats.received]).toEqual([common.count, common.count]);
 		},
-		600_000,
+		PATIENCE_MS,
 	);
 
 	test("a channel's packets are received by a blocking receive in a worker, and answered from there", async () => {
@@ -339,5 +340,5 @@ test.skipIf(noBrowser !== undefined)(
 			rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
 		}
 	},
-	600_000,
+	PATIENCE_MS,
 );

@@ -5,7 +5,8 @@ import { Readable } from "node:stream";
 import { expect, test } from "vitest";
 import { parsePublish } from "../src/cli/gateway.node.ts";
 import { main } from "../src/cli/main.node.ts";
-import { isClosed, parseRule } from "../src/gateway/policy.ts";
+import { isClosed } from "../src/gateway/ranges.ts";
+import { parseRule } from "../src/gateway/rule.ts";
 import { parseAddress } from "../src/wire/address.ts";
 
 async function ustack(...args: string[]): Promise<{ code: number; out: string; err: string }> {
@@ -23,6 +24,7 @@ async function ustack(...args: string[]): Promise<{ code: number; out: string; e
 test("help, version and unknown commands", async () => {
 	expect(await ustack("--help")).toMatchObject({ code: 0, err: "" });
 	expect((await ustack("--help")).out).toContain("ustack gateway");
+	expect((await ustack("gateway", "--help")).out).toMatch(/--publish[\s\S]*--allow RULE[\s\S]*--audit FILE/);
 	expect((await ustack("--version")).out).toMatch(/^\d+\.\d+\.\d+\n$/);
 	expect(await ustack("fly")).toMatchObject({ code: 2, out: "" });
 	expect(await ustack()).toMatchObject({ code: 2, out: "" });
@@ -37,6 +39,13 @@ test.each([
 	[["gateway", "--link", "tap:x", "--publish", "80"], /--publish "80"/],
 	[["gateway", "--link", "tap:x", "--allow", "tcp:host:99999"], /99999/],
 	[["gateway", "--link", "tap:x", "--nonsense"], /nonsense/],
+	[["gateway", "--link", "tap:x", "--expose", "80"], /--expose "80"/],
+	[["gateway", "--link", "tap:x", "--zone", "x"], /--zone "x"/],
+	[["gateway", "--link", "tap:x", "--zone", "x=y"], /"y"/],
+	[["gateway", "--link", "tap:x", "--default", "maybe"], /maybe/],
+	[["gateway", "--link", "tap:x", "--rate-in", "fast"], /fast/],
+	[["gateway", "--link", "tap:x", "--secret", "NO_SUCH_VARIABLE=a.example"], /NO_SUCH_VARIABLE/],
+	[["gateway", "--link", "tap:x", "--fixed", "52:54:00:00:00:01=10.9"], /10\.9/],
 	[["drill"], /FILE/],
 	[["drill", "--profile", "vms", "x"], /vms/],
 ])("%j is refused in one line", async (args, message) => {

@@ -2,98 +2,11 @@ import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import net from "node:net";
 import { createLinkPair } from "@x/netchannel";
-import { afterEach, describe, expect, test } from "vitest";
-import {
-	type AuditEvent,
-	createGateway,
-	createHost,
-	DhcpClient,
-	DnsClient,
-	type Gateway,
-	type GatewayOptions,
-	type Host,
-	parseAddress,
-} from "../src/index.ts";
+import { describe, expect, test } from "vitest";
+import { createGateway, createHost, DhcpClient, DnsClient, parseAddress } from "../src/index.ts";
 import { createNet, createNodeOutbound } from "../src/node/index.node.ts";
-import { addressRecord, DNS_TYPE, dnsReply, encodeDns, parseDns } from "../src/wire/dns.ts";
+import { hostServer, opened, setup, throughAlias } from "./guest.ts";
 import { pattern } from "./world.ts";
-
-const opened: (() => void)[] = [];
-
-afterEach(() => {
-	for (const close of opened.splice(0).reverse()) close();
-});
-
-interface Setup {
-	gateway: Gateway;
-	guest: Host;
-	audit: AuditEvent[];
-	dhcp: DhcpClient;
-	/** How often the fake upstream resolver was asked, by name. */
-	asked: string[];
-}
-
-const UPSTREAM: Record<string, string> = {
-	"good.example": "192.0.2.10",
-	"bad.example": "192.0.2.66",
-	"local.example": "127.0.0.1",
-	"rebind.example": "10.0.0.5",
-};
-
-async function setup(options: Partial<GatewayOptions> = {}): Promise<Setup> {
-	const [guestEnd, gatewayEnd] = createLinkPair();
-	const audit: AuditEvent[] = [];
-	const asked: string[] = [];
-	const outbound = createNodeOutbound();
-	const gateway = createGateway({
-		outbound: {
-			...outbound,
-			query: async (bytes) => {
-				const query = parseDns(bytes)!;
-				const { name, type } = query.questions[0]!;
-				asked.push(name);
-				const reply = dnsReply(query, UPSTREAM[name] === undefined ? 3 : 0);
-				const address = UPSTREAM[name];
-				if (address !== undefined && type === DNS_TYPE.A)
-					reply.answers.push(addressRecord(name, parseAddress(address)!, 60));
-				return encodeDns(reply);
-			},
-		},
-		onAudit: (event) => audit.push(event),
-		...options,
-	});
-	gateway.attach(gatewayEnd);
-	const guest = createHost();
-	const iface = guest.attach(guestEnd, { slaac: true, dadTransmits: 0 });
-	opened.push(
-		() => guest.close(),
-		() => gateway.close(),
-	);
-	const dhcp = await new Promise<DhcpClient>((resolve) => {
-		const client: DhcpClient = new DhcpClient(guest.udp, iface, { hostName: "guest", onChange: () => resolve(client) });
-	});
-	guest.lookup = new DnsClient(guest, { servers: dhcp.configuration!.dns, timeoutMs: 500 }).lookup;
-	return { gateway, guest, audit, dhcp, asked };
-}
-
-async function hostServer(onConnection: (socket: net.Socket) => void, host = "127.0.0.1"): Promise<number> {
-	const server = net.createServer({ allowHalfOpen: true }, onConnection);
-	server.listen(0, host);
-	await once(server, "listening");
-	opened.push(() => server.close());
-	return (server.address() as net.AddressInfo).port;
-}
-
-/** The guest cannot name 127.0.0.1; this address stands for it. */
-function throughAlias(): Partial<GatewayOptions> {
-	const inner = createNodeOutbound();
-	return {
-		outbound: {
-			...inner,
-			connect: (address, port) => inner.connect(address === "192.0.2.10" ? "127.0.0.1" : address, port),
-		},
-	};
-}
 
 describe("configuration", () => {
 	test("a guest gets address, router, DNS and MTU, and the same again", async () => {
@@ -103,7 +16,7 @@ describe("configuration", () => {
 		expect(configuration!.routers.map(String)).toEqual(["10.0.2.2"]);
 		expect(configuration!.dns.map(String)).toEqual(["10.0.2.2"]);
 		expect(gateway.leases()).toHaveLength(1);
-		expect(gateway.leases()[0]).toMatchObject({ hostName: "guest", bound: true });
+		expect(gateway.leases()[0]).toMatchObject({ hostName: "guest", active: true });
 	});
 
 	test("and an IPv6 address by advertisement", async () => {
@@ -234,7 +147,7 @@ describe("TCP", () => {
 		const chunks: Buffer[] = [];
 		for await (const chunk of socket) chunks.push(chunk as Buffer);
 		expect(Buffer.compare(Buffer.concat(chunks), data)).toBe(0);
-		forward.close();
+		gateway.unpublish(forward);
 		const [error] = await once(net.connect(forward.port, "127.0.0.1"), "error");
 		expect(error.code).toBe("ECONNREFUSED");
 	});
@@ -242,7 +155,7 @@ describe("TCP", () => {
 	test("an exposed service is reached at the gateway's address, others are refused", async () => {
 		const { guest, gateway } = await setup();
 		const port = await hostServer((socket) => socket.end("service"));
-		gateway.expose(9000, "127.0.0.1", port);
+		gateway.expose({ port: 9000, address: "127.0.0.1", hostPort: port });
 		const socket = createNet(guest).connect({ host: "10.0.2.2", port: 9000 });
 		const [data] = await once(socket, "data");
 		expect(String(data)).toBe("service");
@@ -277,8 +190,8 @@ describe("policy", () => {
 	test("a public name with a private address is cleaned", async () => {
 		const { guest } = await setup();
 		await expect(guest.resolve("rebind.example", 4)).rejects.toMatchObject({ code: "ENOTFOUND" });
-		const opened = await setup({ policy: { allow: ["*", "10.0.0.0/24"] } });
-		expect((await opened.guest.resolve("rebind.example", 4)).map(String)).toEqual(["10.0.0.5"]);
+		const wide = await setup({ policy: { allow: ["*", "10.0.0.0/24"] } });
+		expect((await wide.guest.resolve("rebind.example", 4)).map(String)).toEqual(["10.0.0.5"]);
 	});
 
 	test("a denied name's address is denied even where the rest is open", async () => {
@@ -319,7 +232,7 @@ describe("UDP and ping", () => {
 		server.bind(0, "127.0.0.1");
 		await once(server, "listening");
 		opened.push(() => server.close());
-		gateway.expose(9999, "127.0.0.1", server.address().port, "udp");
+		gateway.expose({ port: 9999, address: "127.0.0.1", hostPort: server.address().port, protocol: "udp" });
 		const got = new Promise<[string, string, number]>((resolve) => {
 			const socket = guest.udp.open({
 				onMessage: (data, from) => resolve([Buffer.from(data).toString(), from.address.toString(), from.port]),
@@ -343,7 +256,7 @@ describe("UDP and ping", () => {
 		expect(dhcp.configuration).toBeDefined();
 		const echo = guest.udp.open({ port: 7, onMessage: (data, from) => echo.send(data, from.address, from.port) });
 		const forward = await gateway.publish({ hostPort: 0, guestPort: 7, protocol: "udp" });
-		opened.push(() => forward.close());
+		opened.push(() => void gateway.unpublish(forward));
 		const client = createSocket("udp4");
 		opened.push(() => client.close());
 		client.send("ping", forward.port, "127.0.0.1");

@@ -98,7 +98,7 @@ describe("fragments", () => {
 			put16(frame, 10, ~foldSum(sumBytes(frame, 0, 20)));
 			stack.input(frame, 1_000, undefined, iface);
 		}
-		const held = (stack as unknown as { reassembler: { bytesHeld: number } }).reassembler.bytesHeld;
+		const held = stack.fragments!.reassembler.bytesHeld;
 		expect(held).toBeGreaterThan(1_000_000);
 		expect(held).toBeLessThanOrEqual(4 << 20);
 	});

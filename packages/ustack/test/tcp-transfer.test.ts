@@ -293,3 +293,39 @@ test("a callback that throws costs the other connections nothing", () => {
 	expect(w.network.run(1_000, () => got.some((sink) => sink.ended))).toBe(true);
 	expect(bad.stateName).toBe("ESTABLISHED");
 });
+
+describe("path MTU probing (RFC 4821)", () => {
+	test.each([
+		["nothing in the way", 0, 1_440, 1_448],
+		["a black hole above 1280 bytes", 1_280 + 14, 1_218, 1_228],
+	])("finds the largest size with %s", (_name, blackhole, least, most) => {
+		const w = world({ delayMs: 5, ...(blackhole > 0 ? { blackhole } : {}) }, { mtuProbing: "always", baseMss: 536 });
+		warm(w);
+		const got = new Sink();
+		w.b.tcp.listen({ port: 80, onConnection: () => got.handlers });
+		const data = pattern(2_000_000);
+		const c = w.a.tcp.connect("10.0.0.2", 80, feed(new Sink(), data));
+		expect(w.network.run(60_000, () => got.ended)).toBe(true);
+		expect(same(got.bytes(), data)).toBe(true);
+		expect(c.mss).toBeGreaterThanOrEqual(least);
+		expect(c.mss).toBeLessThanOrEqual(most);
+		// Lost probes are no congestion.
+		expect(c.ssthresh).toBeGreaterThan(1_000);
+	});
+
+	test("a black hole met under way is survived, and searched around", () => {
+		const wire = { delayMs: 5 } as { delayMs: number; blackhole?: number };
+		const w = world(wire);
+		warm(w);
+		const got = new Sink();
+		w.b.tcp.listen({ port: 80, onConnection: () => got.handlers });
+		const data = pattern(3_000_000);
+		const c = w.a.tcp.connect("10.0.0.2", 80, feed(new Sink(), data));
+		w.network.run(100, () => got.length > 300_000);
+		wire.blackhole = 1_340 + 14;
+		expect(w.network.run(120_000, () => got.ended)).toBe(true);
+		expect(same(got.bytes(), data)).toBe(true);
+		expect(c.mss).toBeGreaterThanOrEqual(1_280);
+		expect(c.mss).toBeLessThanOrEqual(1_288);
+	});
+});

@@ -1,6 +1,6 @@
 /** The classifier against a Map of strings. */
 import { createClassifier, PacketKey, parsePacket } from "@x/netchannel";
-import { interleave, type Report, type Row } from "../suite.ts";
+import { interleave, median, type Report, type Row } from "../suite.ts";
 
 function frameOf(flow: number): Uint8Array {
 	const frame = new Uint8Array(60);
@@ -44,7 +44,9 @@ function frameOf(flow: number): Uint8Array {
 	return frame;
 }
 
-const PACKETS = 1_000_000;
+const PACKETS = 600_000;
+/** Packets between two looks at the clock: so few that most slices are undisturbed on a busy machine too. */
+const SLICE = 2000;
 
 /** Nanoseconds a packet for exact five-tuples, parsing included on both sides. */
 export async function classifierCost(report: Report): Promise<void> {
@@ -62,12 +64,15 @@ export async function classifierCost(report: Report): Promise<void> {
 		const key = new PacketKey();
 		const measure = (find: (frame: Uint8Array) => number) => (): number => {
 			let found = 0;
-			// CPU, not wall time: one thread that never waits, on a machine that may do other things.
-			const started = process.cpuUsage();
-			for (let packet = 0; packet < PACKETS; packet++) if (find(frames[order[packet & 65535]!]!) >= 0) found++;
-			const { user, system } = process.cpuUsage(started);
+			const slices: number[] = [];
+			for (let packet = 0; packet < PACKETS; ) {
+				const end = packet + SLICE;
+				const started = performance.now();
+				for (; packet < end; packet++) if (find(frames[order[packet & 65535]!]!) >= 0) found++;
+				slices.push(((performance.now() - started) * 1e6) / SLICE);
+			}
 			if (found !== PACKETS) throw new Error(`${PACKETS - found} packets were not found`);
-			return ((user + system) * 1000) / PACKETS;
+			return median(slices);
 		};
 		const figures = await interleave([
 			{ name: "ours", run: measure((frame) => classifier.classify(frame, "ethernet")) },
@@ -83,8 +88,10 @@ export async function classifierCost(report: Report): Promise<void> {
 		rows.push({
 			flows,
 			"ours, ns": Number(ours.toFixed(1)),
+			"aim, ns": flows > 1000 ? "-" : "60 or less",
 			"x Map<string>": Number((figures.get("map")! / ours).toFixed(1)),
+			"aim, x": flows > 1000 ? "-" : "8 or more",
 		});
 	}
-	report.table("Classifier, a packet (targets at 1,000 flows or less: 60 ns, 8 times)", rows);
+	report.table("Classifier, a packet", rows);
 }

@@ -85,38 +85,53 @@ async function tapReceive(report: Report, peer: string): Promise<void> {
 	]);
 }
 
+/** 20,000 pings are sent in groups: one wait for a processor spoils a group's average, not all of them. */
+const PING_GROUPS = 20;
+
 async function tapPing(report: Report, peer: string): Promise<void> {
 	if (lacks("ping")) return report.note("skipped ping: not installed");
 	const space = "ncbench1";
 	const losses: number[] = [];
-	const ping = async (command: [string, ...string[]]): Promise<number> => {
+	const whole = new Map<string, number[]>();
+	const ping = async (side: string, command: [string, ...string[]]): Promise<number> => {
 		ip("netns", "add", space);
 		try {
 			const [program, ...words] = command;
 			const responder = await start(space, program!, ...words);
 			ip("-n", space, "address", "add", "10.91.0.1/24", "dev", "bp0");
-			const output = execFileSync("ip", ["netns", "exec", space, "ping", "-q", "-f", "-c", "20000", "10.91.0.2"], {
-				encoding: "utf8",
-			});
+			const loop = `for group in $(seq ${PING_GROUPS}); do ping -q -f -c ${20_000 / PING_GROUPS} 10.91.0.2; done`;
+			const output = execFileSync("ip", ["netns", "exec", space, "sh", "-c", loop], { encoding: "utf8" });
 			responder.child.kill();
 			await responder.result;
-			losses.push(Number(/([\d.]+)% packet loss/.exec(output)?.[1]));
-			return Number(/= [\d.]+\/([\d.]+)\//.exec(output)?.[1]);
+			const all = (pattern: RegExp): number[] => [...output.matchAll(pattern)].map((match) => Number(match[1]));
+			losses.push(...all(/([\d.]+)% packet loss/g));
+			const averages = all(/= [\d.]+\/([\d.]+)\//g);
+			whole.set(side, [
+				...(whole.get(side) ?? []),
+				averages.reduce((sum, average) => sum + average, 0) / averages.length,
+			]);
+			return median(averages);
 		} finally {
 			ip("netns", "del", space);
 		}
 	};
 	const figures = await interleave([
-		{ name: "ours", run: () => ping(ours("echo", "bp0", "10.91.0.2")) },
-		{ name: "C", run: () => ping([peer, "echo", "bp0", "10.91.0.2"]) },
+		{ name: "ours", run: () => ping("ours", ours("echo", "bp0", "10.91.0.2")) },
+		{ name: "C", run: () => ping("C", [peer, "echo", "bp0", "10.91.0.2"]) },
 	]);
-	report.table("ping -f -c 20000 answered over a TAP", [
+	report.note(`ping: ${[...figures].map(([name, ms]) => `${name} ${(ms * 1000).toFixed(1)} us`).join(", ")}`);
+	report.table("ping -f, 20,000 a run, answered over a TAP", [
 		{
-			what: "average round trip, ours / C",
+			what: `average round trip, ours / C, median of ${PING_GROUPS} groups`,
 			ratio: ratio(figures.get("ours")!, figures.get("C")!),
 			target: "1.5 or less",
 		},
-		{ what: "lost, percent, worst of all runs", ratio: Math.max(...losses), target: "0" },
+		{
+			what: "the same over all 20,000",
+			ratio: ratio(median(whole.get("ours")!), median(whole.get("C")!)),
+			target: "1.5 or less",
+		},
+		{ what: "lost, percent, worst of all", ratio: Math.max(...losses), target: "0" },
 	]);
 }
 
@@ -262,18 +277,18 @@ async function udp(report: Report, peer: string): Promise<void> {
 	]);
 }
 
-/** All comparisons of native links; says what is skipped and why. */
-export async function nativeLinks(report: Report, peer: string | undefined): Promise<void> {
-	const reason = peer === undefined ? "no C++ compiler" : whyNot();
-	if (reason !== undefined || peer === undefined) {
-		report.note(`skipped all native links: ${reason}`);
-		return;
-	}
-	for (const part of [udp, packetReceive, tapReceive, tapPing, tapForward]) {
-		try {
-			await part(report, peer);
-		} catch (error) {
-			report.note(`skipped ${part.name}: ${(error as Error).message}`);
-		}
-	}
+/** Runs a comparison where the host has what it needs, and says what is missing where not. */
+function withPeer(part: (report: Report, peer: string) => Promise<void>) {
+	return async (report: Report, peer: string | undefined): Promise<void> => {
+		const reason = peer === undefined ? "no C++ compiler" : whyNot();
+		if (peer !== undefined && reason === undefined) return part(report, peer);
+		report.note(`skipped ${part.name}: ${reason}`);
+	};
 }
+
+/** The comparisons of native links, by name. */
+export const nativeParts = {
+	tap: [withPeer(tapReceive), withPeer(tapPing), withPeer(tapForward)],
+	packet: [withPeer(packetReceive)],
+	udp: [withPeer(udp)],
+};

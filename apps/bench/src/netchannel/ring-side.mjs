@@ -1,74 +1,74 @@
-// One end of a ring, a port or a pair of atomics, in a worker: see ring.ts.
+// One end of a ring, a port or a pair of atomics, in a worker that is terminated once the other has its figure: see
+// ring.ts.
 import { parentPort, workerData } from "node:worker_threads";
 import { openConsumer, openProducer } from "@x/netchannel";
 import { RingBuffer } from "ringbuf.js";
+import { announce, cleanWindows } from "./clean-windows.mjs";
 
-const { role, ring, storage, port, words, bytes, batch, count } = workerData;
+const { role, ring, storage, port, words, bytes, batch, count, control, windows, joined } = workerData;
 
-/**
- * The rate of the best of many windows. Two threads that spin need two whole cores, which a busy machine gives for
- * moments only: every spinning side, C++ too, is judged by its best window, each of at least ten ring-fulls.
- */
-function windows() {
-	const size = Math.floor(count / 160);
-	let best = 0;
-	let seen = 0;
-	let since = 0;
-	return (received) => {
-		if (received === 0) since = performance.now();
-		if (received - seen < size) return best;
-		const now = performance.now();
-		best = Math.max(best, ((received - seen) / (now - since)) * 1000);
-		seen = received;
-		since = now;
-		return best;
-	};
+/** Records between two looks at the clock. */
+const LOOK_EVERY = Math.max(batch, Math.ceil(200_000 / bytes / batch) * batch);
+
+/** Turns between two looks at the clock, which takes as long as half a turn. */
+const GROUP = 50;
+
+/** Posts the median over groups of `count` turns, in microseconds. */
+function roundTrips(turn) {
+	const times = new Float64Array(count / GROUP);
+	for (let group = 0; group < times.length; group++) {
+		const start = performance.now();
+		for (let index = 0; index < GROUP; index++) turn();
+		times[group] = (performance.now() - start) / GROUP;
+	}
+	parentPort.postMessage(times.sort()[times.length >> 1] * 1000);
 }
 
 const sides = {
-	produce() {
+	async produce() {
+		await announce(control);
 		const producer = openProducer(ring, { overflow: "block", spin: 1e9 });
-		for (let sent = 0; sent < count; sent++) {
-			producer.pushScratch(0, bytes);
-			if (sent % batch === batch - 1) producer.publish();
+		for (;;) {
+			for (let count = 0; count < batch; count++) producer.pushScratch(0, bytes);
+			producer.publish();
 		}
-		producer.publish();
 	},
-	consume() {
+	async consume() {
 		const consumer = openConsumer(ring);
-		const measure = windows();
-		let rate = 0;
-		for (let received = 0; received < count; ) {
-			if (!consumer.next()) continue;
-			if (received === 0) measure(0);
+		const measure = await cleanWindows(control, windows);
+		for (let received = 0, result; result === undefined; ) {
+			if (!consumer.next()) {
+				// The ring may hold less than a batch of long records: what was read makes room.
+				consumer.release();
+				continue;
+			}
 			consumer.copyToScratch();
 			if (++received % batch !== 0) continue;
 			consumer.release();
-			rate = measure(received);
+			if (received % LOOK_EVERY === 0 && (result = measure(received)) !== undefined) parentPort.postMessage(result);
 		}
-		consumer.release();
-		parentPort.postMessage(rate);
 	},
-	// The rival moves bytes, not records: a whole batch is one push, which spares it the bookkeeping of each.
-	produceRingbuf() {
+	// The rival moves bytes and knows no batches: a message is a push and a pop. `joined` is what a caller gets who
+	// has a whole batch of one size in one buffer already.
+	async produceRingbuf() {
+		await announce(control);
 		const rival = new RingBuffer(storage, Uint8Array);
-		const payload = new Uint8Array(bytes * batch);
-		for (let sent = 0; sent < count; sent += batch) {
+		const payload = new Uint8Array(joined ? bytes * batch : bytes);
+		for (;;) {
 			while (rival.availableWrite() < payload.length);
 			rival.push(payload);
 		}
 	},
-	consumeRingbuf() {
+	async consumeRingbuf() {
 		const rival = new RingBuffer(storage, Uint8Array);
-		const payload = new Uint8Array(bytes * batch);
-		const measure = windows();
-		let rate = 0;
-		for (let received = 0; received < count; received += batch) {
+		const payload = new Uint8Array(joined ? bytes * batch : bytes);
+		const measure = await cleanWindows(control, windows);
+		for (let received = 0, result; result === undefined; ) {
 			while (rival.availableRead() < payload.length);
-			rate = measure(received);
 			rival.pop(payload);
+			received += joined ? batch : 1;
+			if (received % LOOK_EVERY === 0 && (result = measure(received)) !== undefined) parentPort.postMessage(result);
 		}
-		parentPort.postMessage(measure(count) || rate);
 	},
 	producePort() {
 		const payload = new Uint8Array(bytes);
@@ -81,7 +81,7 @@ const sides = {
 		port.on("message", () => {
 			if (received === 0) started = performance.now();
 			if (++received < count) return;
-			parentPort.postMessage((count / (performance.now() - started)) * 1000);
+			parentPort.postMessage({ rate: (count / (performance.now() - started)) * 1000 });
 			port.postMessage("done");
 			port.close();
 		});
@@ -93,14 +93,11 @@ const sides = {
 		}
 	},
 	spinAsk() {
-		const times = new Float64Array(count);
-		for (let turn = 1; turn <= count; turn++) {
-			const start = performance.now();
-			Atomics.store(words, 0, turn);
+		let turn = 0;
+		roundTrips(() => {
+			Atomics.store(words, 0, ++turn);
 			while (Atomics.load(words, 64) !== turn);
-			times[turn - 1] = performance.now() - start;
-		}
-		parentPort.postMessage(times.sort()[count >> 1] * 1000);
+		});
 	},
 	async ringEcho() {
 		const consumer = openConsumer(ring[0], { spin: 0 });
@@ -128,29 +125,26 @@ const sides = {
 		}
 		parentPort.postMessage(times.sort()[count >> 1] * 1000);
 	},
+	// Answer first, then give the room back: nobody waits for that.
 	spinRingEcho() {
 		const consumer = openConsumer(ring[0]);
 		const producer = openProducer(ring[1]);
 		for (let turn = 0; turn < count; turn++) {
 			while (!consumer.next());
-			consumer.release();
 			producer.pushScratch(0, 64);
 			producer.publish();
+			consumer.release();
 		}
 	},
 	spinRingAsk() {
 		const producer = openProducer(ring[0]);
 		const consumer = openConsumer(ring[1]);
-		const times = new Float64Array(count);
-		for (let turn = 0; turn < count; turn++) {
-			const start = performance.now();
+		roundTrips(() => {
 			producer.pushScratch(0, 64);
 			producer.publish();
-			while (!consumer.next());
 			consumer.release();
-			times[turn] = performance.now() - start;
-		}
-		parentPort.postMessage(times.sort()[count >> 1] * 1000);
+			while (!consumer.next());
+		});
 	},
 	portEcho() {
 		port.on("message", (message) => {

@@ -50,13 +50,14 @@ async function runToPowerOff(io: CliIo, boot: GuestBoot, start: number, onInit: 
 			}
 		},
 		onSerialDrained() {},
-		ports: {
-			onOutput(port, bytes) {
-				if (port === "stdout") answers.push(bytes.slice());
+		ports: ["stdin", "stdout", "stderr", "control"].map((name) => ({
+			name,
+			onOutput(bytes) {
+				if (name === "stdout") answers.push(bytes.slice());
 			},
 			onDrained() {},
 			onOpen() {},
-		},
+		})),
 	});
 	const stop = (): void => guest.stop();
 	const timer = setTimeout(stop, LIMIT_MS);

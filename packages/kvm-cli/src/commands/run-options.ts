@@ -1,9 +1,11 @@
 import { CliError, EXIT } from "../exit.ts";
 import type { DiskSpec } from "../guest/disk.ts";
 import type { EngineChoice, FallbackChoice } from "../guest/engines.ts";
+import type { SandboxMount } from "../sandbox/guest-setup.ts";
+import { type NetworkFlags, type NetworkRequest, parseNetworkOptions } from "./network-options.ts";
 
 /** Options of `xkvm run` as commander hands them over. */
-export interface RunFlags {
+export interface RunFlags extends NetworkFlags {
 	kernel?: string;
 	initrd?: string;
 	append?: string;
@@ -12,22 +14,22 @@ export interface RunFlags {
 	cpus?: string;
 	engine?: string;
 	fallback?: string;
-	net?: string;
-	publish: string[];
-	allow: string[];
-	deny: string[];
 	disk: string[];
+	packages: string[];
 	share: string[];
 	env: string[];
 	timeout?: string;
 	device: string[];
 	boot?: string;
+	timings?: boolean;
 	json?: boolean;
 }
 
 /** What `xkvm run` is to do, checked. */
 export interface RunRequest {
 	readonly image: string | undefined;
+	/** Debian packages that the guest has, instead of a named image. */
+	readonly packages: readonly string[];
 	readonly engine: EngineChoice;
 	readonly fallback: FallbackChoice;
 	readonly kernel: string | undefined;
@@ -37,12 +39,16 @@ export interface RunRequest {
 	readonly memoryMib: number;
 	readonly disks: readonly DiskSpec[];
 	readonly environment: readonly (readonly [name: string, value: string])[];
+	readonly network: NetworkRequest;
+	readonly mounts: readonly SandboxMount[];
 	readonly timeoutMs: number | undefined;
 	readonly debugExitPort: number | undefined;
 	readonly testDevice: boolean;
 	/** How to enter the kernel, when not the best way. */
 	readonly boot: string | undefined;
 	readonly command: readonly string[] | undefined;
+	/** Say where the time went. */
+	readonly timings: boolean;
 	readonly json: boolean;
 }
 
@@ -66,13 +72,27 @@ function integer(flag: string, text: string, least: number, most: number, unit =
 }
 
 function diskSpec(text: string): DiskSpec {
-	const readonly = text.endsWith(",ro");
-	const path = readonly ? text.slice(0, -3) : text;
-	if (path === "") throw usage("BAD_OPTION", `--disk ${JSON.stringify(text)}: expected FILE or FILE,ro`);
-	return { path, readonly };
+	const [, path, mode] = /^(.*?)(,ro|,overlay(?:=.+)?)?$/s.exec(text)!;
+	if (path === "" || path === undefined) {
+		throw usage("BAD_OPTION", `--disk ${JSON.stringify(text)}: expected FILE, FILE,ro or FILE,overlay[=FILE]`);
+	}
+	if (mode === undefined || mode === ",ro") return { path, readonly: mode !== undefined };
+	const file = mode.slice(",overlay=".length);
+	return { path, readonly: false, overlay: file === "" ? "memory" : { path: file } };
 }
 
-function environmentEntry(text: string): readonly [string, string] {
+/** `DIR:TAG[:ro]`: at /mnt/TAG, or, when TAG is a path, there. */
+function mountSpec(text: string): SandboxMount {
+	const match = /^(.+?):([^:]+?)(:ro)?$/s.exec(text);
+	const [, host, tag, readonly] = match ?? [];
+	if (host === undefined || tag === undefined || text.includes("\0") || tag.split("/").includes("..")) {
+		throw usage("BAD_OPTION", `--share ${JSON.stringify(text)}: expected DIR:TAG or DIR:TAG:ro`);
+	}
+	return { host, guest: tag.startsWith("/") ? tag : `/mnt/${tag}`, readonly: readonly !== undefined };
+}
+
+/** @throws CliError BAD_OPTION */
+export function environmentEntry(text: string): readonly [string, string] {
 	const match = /^([A-Za-z_][A-Za-z0-9_]*)=([\s\S]*)$/.exec(text);
 	if (match === null || text.includes("\0"))
 		throw usage("BAD_OPTION", `--env ${JSON.stringify(text)}: expected NAME=VALUE`);
@@ -116,16 +136,6 @@ function fallbackChoice(fallback: string): FallbackChoice {
 function refuseWhatIsNotThere(flags: RunFlags): void {
 	if (integer("--cpus", flags.cpus ?? "1", 1, 255) !== 1)
 		throw unsupported("--cpus: this version gives a guest one vCPU");
-	if ((flags.net ?? "none") !== "none")
-		throw unsupported(`--net ${flags.net}: this version has no network; only none works`);
-	for (const [name, values] of [
-		["--publish", flags.publish],
-		["--allow", flags.allow],
-		["--deny", flags.deny],
-	] as const) {
-		if (values.length > 0) throw unsupported(`${name} ${values[0]}: this version has no network`);
-	}
-	if (flags.share.length > 0) throw unsupported(`--share ${flags.share[0]}: this version shares no folders`);
 }
 
 /**
@@ -133,7 +143,12 @@ function refuseWhatIsNotThere(flags: RunFlags): void {
  *
  * @throws CliError usage, or UNSUPPORTED for what a later version has
  */
-export function parseRunOptions(image: string | undefined, command: readonly string[], flags: RunFlags): RunRequest {
+export function parseRunOptions(
+	image: string | undefined,
+	command: readonly string[],
+	flags: RunFlags,
+	env: Readonly<Record<string, string | undefined>> = {},
+): RunRequest {
 	refuseWhatIsNotThere(flags);
 	const timeout = flags.timeout === undefined ? undefined : Number(flags.timeout);
 	if (timeout !== undefined && !(timeout > 0 && timeout <= 1e6)) {
@@ -141,6 +156,9 @@ export function parseRunOptions(image: string | undefined, command: readonly str
 	}
 	if (image !== undefined && (flags.kernel !== undefined || flags.firmware !== undefined)) {
 		throw usage("BAD_OPTION", `image ${image}: give an image or --kernel or --firmware, not both`);
+	}
+	if (flags.packages.length > 0 && (image ?? flags.kernel ?? flags.firmware ?? flags.initrd) !== undefined) {
+		throw usage("BAD_OPTION", "--packages makes an image of its own: give no image, --kernel, --initrd or --firmware");
 	}
 	if (flags.kernel !== undefined && flags.firmware !== undefined) {
 		throw usage("BAD_OPTION", "--kernel and --firmware exclude each other");
@@ -161,9 +179,19 @@ export function parseRunOptions(image: string | undefined, command: readonly str
 	if (flags.env.length > 0 && !ownImage) {
 		throw usage("BAD_OPTION", "--env needs an image's guest: it cannot be given with --kernel, --initrd or --firmware");
 	}
+	const network = parseNetworkOptions(flags, ownImage ? "user" : "none", env);
+	if (!ownImage && network.kind !== "none") {
+		throw unsupported(`--net ${flags.net ?? "user"}: a network needs an image, not --kernel, --initrd or --firmware`);
+	}
+	if (flags.share.length > 0 && !ownImage) {
+		throw unsupported(
+			`--share ${flags.share[0]}: a shared folder needs an image, not --kernel, --initrd or --firmware`,
+		);
+	}
 	if (command.some((word) => word.includes("\0"))) throw usage("BAD_OPTION", "the command holds a NUL character");
 	return {
 		image,
+		packages: flags.packages,
 		engine: engineChoice(flags.engine ?? "auto"),
 		fallback: fallbackChoice(flags.fallback ?? "none"),
 		kernel: flags.kernel,
@@ -179,10 +207,13 @@ export function parseRunOptions(image: string | undefined, command: readonly str
 		),
 		disks: flags.disk.map(diskSpec),
 		environment: flags.env.map(environmentEntry),
+		network,
+		mounts: flags.share.map(mountSpec),
 		timeoutMs: timeout === undefined ? undefined : timeout * 1000,
 		...deviceSpecs(flags.device),
 		boot: flags.boot,
 		command: command.length > 0 ? command : undefined,
+		timings: flags.timings ?? false,
 		json: flags.json ?? false,
 	};
 }

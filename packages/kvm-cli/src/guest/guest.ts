@@ -21,11 +21,15 @@ import type { FileDisk } from "./disk.ts";
 /** ERBFI, bit 0 of the UART's interrupt enable register. */
 const RECEIVE_INTERRUPT = 1;
 
-/** Ports of the virtio console that xkvm's own init uses, by what they carry. */
-export const PORTS = ["stdin", "stdout", "stderr", "control"] as const;
-
-/** The names in {@link PORTS}. */
-export type PortName = (typeof PORTS)[number];
+/** A port of the guest's virtio console. */
+export interface GuestPort {
+	readonly name: string;
+	/** The array is valid during the call only. */
+	onOutput(bytes: Uint8Array): void;
+	onDrained(): void;
+	/** The guest opened it: only from then on it keeps what is sent there. */
+	onOpen(): void;
+}
 
 /** What a guest starts from. */
 export type GuestBoot =
@@ -50,28 +54,28 @@ export interface GuestOptions {
 	onSerialDrained(): void;
 	/** What firmware writes to its debug console, port 402h. */
 	onDebug?(bytes: Uint8Array): void;
-	/** Gives the guest xkvm's ports. */
-	readonly ports?: {
-		onOutput(port: PortName, bytes: Uint8Array): void;
-		onDrained(port: PortName): void;
-		/** The guest opened it: only from then on it keeps what is sent there. */
-		onOpen(port: PortName): void;
-	};
+	/** Ports of a virtio console. @default no such device */
+	readonly ports?: readonly GuestPort[];
+	/** Devices besides console, entropy source and disks. */
+	readonly devices?: readonly VirtioDevice[];
 }
 
 /** A machine with something in it, ready to run. */
 export interface Guest {
+	readonly machine: Machine;
 	run(): Promise<MachineExit>;
 	/** @returns how many bytes there was room for */
 	serialInput(bytes: Uint8Array): number;
 	/** The guest has taken the serial port into use: what it is sent now is not thrown away with the driver's first reset. */
 	serialListening(): boolean;
 	/** @returns how many bytes there was room for */
-	portInput(port: PortName, bytes: Uint8Array): number;
+	portInput(port: string, bytes: Uint8Array): number;
 	/** The guest reads end of file there. */
-	closePort(port: PortName): void;
+	closePort(port: string): void;
 	/** Makes the guest's writers wait. */
-	pausePort(port: PortName, paused: boolean): void;
+	pausePort(port: string, paused: boolean): void;
+	/** Whether these bytes are anywhere in the guest's memory. */
+	memoryHolds(bytes: Uint8Array): boolean;
 	stop(): void;
 	/** Gives everything back. */
 	close(): void;
@@ -84,21 +88,23 @@ export interface Guest {
  */
 export function startGuest(options: GuestOptions): Guest {
 	const { boot, kvm, ports } = options;
-	const consolePorts = PORTS.map((name): ConsolePort => {
+	const consolePorts = ports?.map((port): ConsolePort => {
 		return {
-			name: `xkvm.${name}`,
-			output: (bytes) => ports?.onOutput(name, bytes),
-			drained: () => ports?.onDrained(name),
+			name: `xkvm.${port.name}`,
+			output: (bytes) => port.onOutput(bytes),
+			// The device says so in the middle of taking input: whoever sends must have been told first how much it took.
+			drained: () => queueMicrotask(() => port.onDrained()),
 			onOpen: (open) => {
-				if (open) ports?.onOpen(name);
+				if (open) port.onOpen();
 			},
 		};
 	});
-	const virtioConsole = ports && new VirtioConsole(consolePorts as [ConsolePort, ...ConsolePort[]]);
+	const virtioConsole = consolePorts && new VirtioConsole(consolePorts as [ConsolePort, ...ConsolePort[]]);
 	const virtio: VirtioDevice[] = [
 		...(virtioConsole ? [virtioConsole] : []),
 		new VirtioRng((bytes) => randomFillSync(bytes)),
-		...options.disks.map((backend, i) => new VirtioBlock({ backend, id: `xkvm-disk${i}` })),
+		...options.disks.map((backend, i) => new VirtioBlock({ backend, id: backend.id ?? `xkvm-disk${i}` })),
+		...(options.devices ?? []),
 	];
 	let machine: Machine;
 	try {
@@ -134,14 +140,21 @@ export function startGuest(options: GuestOptions): Guest {
 		kvm.close();
 		throw error;
 	}
-	const index = (name: PortName): number => PORTS.indexOf(name);
+	const index = (name: string): number => ports?.findIndex((port) => port.name === name) ?? -1;
 	return {
+		machine,
 		run: () => machine.run(),
 		serialInput: (bytes) => machine.board.serial.input(bytes),
 		serialListening: () => (machine.board.serial.save().ier & RECEIVE_INTERRUPT) !== 0,
 		portInput: (name, bytes) => virtioConsole?.input(index(name), bytes) ?? 0,
 		closePort: (name) => virtioConsole?.setOpen(index(name), false),
 		pausePort: (name, paused) => virtioConsole?.setPaused(index(name), paused),
+		memoryHolds: (bytes) =>
+			machine.memoryMap.some(({ start, length }) => {
+				const window = machine.ram.span(start, length);
+				if (window === undefined) return false;
+				return Buffer.from(window.buffer, window.byteOffset, window.byteLength).includes(Buffer.from(bytes));
+			}),
 		stop: () => machine.stop(),
 		close() {
 			machine.close();

@@ -1,4 +1,5 @@
-import { file, writeCpio } from "../image/cpio.ts";
+import { writeCpio } from "../image/cpio.ts";
+import { file } from "../image/tree.ts";
 
 /**
  * What every image's kernel is told. Self-tests of its ciphers take it longer than all the rest of its start; the software

@@ -1,8 +1,9 @@
 import { readFile } from "node:fs/promises";
 import { BootError, type Kernel, type Kvm, loadKernel, type MachineExit, planFirmware } from "@x/kvm-core";
-import { imageFor } from "../commands/image.ts";
+import { imageFor, imageWithPackages } from "../commands/image.ts";
 import type { RunRequest } from "../commands/run-options.ts";
 import { CliError, EXIT } from "../exit.ts";
+import { ROOT_DISK_ID } from "../image/root-switch.ts";
 import type { CliIo } from "../io.ts";
 import { styleFor } from "../terminal/style.ts";
 import { ConsoleTail } from "./console-tail.ts";
@@ -10,7 +11,7 @@ import { type FileDisk, openDisk } from "./disk.ts";
 import { openEngine } from "./engines.ts";
 import { EscapeFilter } from "./escape.ts";
 import { jsonSink, type OutputSink, plainSink } from "./events.ts";
-import { type Guest, type GuestBoot, type PortName, startGuest } from "./guest.ts";
+import { type Guest, type GuestBoot, startGuest } from "./guest.ts";
 import { type InputPump, pumpInput } from "./input-pump.ts";
 import { IMAGE_COMMAND_LINE, overlayInitrd } from "./overlay.ts";
 import { kernelProtocol } from "./protocol.ts";
@@ -22,6 +23,10 @@ export interface GuestEnd {
 	/** A line for stderr. */
 	readonly message?: string;
 }
+
+/** Ports that xkvm's own init uses, by what they carry. */
+const PORTS = ["stdin", "stdout", "stderr", "control"] as const;
+type PortName = (typeof PORTS)[number];
 
 /** Longest a guest may take for its own shutdown after its command has ended. */
 const SHUTDOWN_GRACE_MS = 5000;
@@ -72,10 +77,28 @@ function isInteractive(request: RunRequest, io: CliIo): boolean {
 	return request.command === undefined && !request.json && io.stdin.isTTY === true && io.stdout.isTTY === true;
 }
 
+/** What a {@link GuestDriver} drives. */
+export interface Driven {
+	readonly guest: Guest;
+	/** The kernel the guest starts from, if it starts from one. */
+	readonly kernel: Kernel | undefined;
+	/** Runs the guest until something ends it, as `Machine.run`; waits for whoever reads its output. */
+	run(): Promise<MachineExit>;
+	/** Ends `run` soon, with `stopped`. */
+	stop(): void;
+	/** The guest is to end: by a signal, a timeout, or the user. */
+	readonly over: AbortSignal;
+}
+
+/** Runs a guest to its end in another way than straight on: under a debugger, or with a trace. */
+export type GuestDriver = (driven: Driven) => Promise<MachineExit>;
+
 interface Prepared {
 	readonly boot: GuestBoot;
 	/** The guest is an image's, with xkvm's own init. */
 	readonly ownInit: boolean;
+	/** A file that goes into the guest as its last disk, the one with its root. */
+	readonly rootFile?: string | undefined;
 }
 
 async function prepare(request: RunRequest, io: CliIo): Promise<Prepared> {
@@ -94,7 +117,8 @@ async function prepare(request: RunRequest, io: CliIo): Promise<Prepared> {
 			ownInit: false,
 		};
 	}
-	const image = await imageFor(request.image, io);
+	const image =
+		request.packages.length > 0 ? await imageWithPackages(request.packages, io) : await imageFor(request.image, io);
 	const kernel = await naming(image.kernel, async () => loadKernel(await readFile(image.kernel)));
 	const protocol = kernelProtocol(request.boot, kernel);
 	if (request.initrd !== undefined) {
@@ -104,7 +128,8 @@ async function prepare(request: RunRequest, io: CliIo): Promise<Prepared> {
 	const initrd = overlayInitrd(await readFile(image.initrd), request.environment, request.command);
 	const words = [...IMAGE_COMMAND_LINE, ...terminalWords(request, io)];
 	if (request.append !== undefined) words.push(request.append);
-	return { boot: { kernel, initrd, commandLine: words.join(" "), protocol }, ownInit: true };
+	const { rootFile } = image;
+	return { boot: { kernel, initrd, commandLine: words.join(" "), protocol }, ownInit: true, rootFile };
 }
 
 /** A multiboot kernel's command line starts with its own name; Linux without any gets a console one can see. */
@@ -135,13 +160,16 @@ function terminalWords(request: RunRequest, io: CliIo): string[] {
  *
  * @throws CliError for everything that keeps it from starting, and when interrupted
  */
-export async function runGuest(request: RunRequest, io: CliIo): Promise<GuestEnd> {
+export async function runGuest(request: RunRequest, io: CliIo, driver?: GuestDriver): Promise<GuestEnd> {
 	const disks: FileDisk[] = [];
 	try {
 		for (const spec of request.disks) disks.push(openDisk(spec));
 		const prepared = await prepare(request, io);
+		const { rootFile } = prepared;
+		if (rootFile !== undefined) disks.push(openDisk({ path: rootFile, readonly: true, id: ROOT_DISK_ID }));
 		io.signal.throwIfAborted();
-		return await new Session(request, io, prepared, disks, await openEngine(request.engine, request.fallback)).run();
+		const kvm = await openEngine(request.engine, request.fallback);
+		return await new Session(request, io, prepared, disks, kvm, driver).run();
 	} finally {
 		for (const disk of disks) disk.close();
 	}
@@ -161,10 +189,21 @@ class Session {
 	#exitCode: number | undefined;
 	#left = false;
 	#timedOut = false;
-	#final = false;
+	/** The guest is being stopped because the reader of its console is slow. */
+	#pausing = false;
+	#stopAsked = false;
+	readonly #over = new AbortController();
+	readonly #drive: () => Promise<MachineExit>;
 	#timers: NodeJS.Timeout[] = [];
 
-	constructor(request: RunRequest, io: CliIo, prepared: Prepared, disks: readonly FileDisk[], kvm: Kvm) {
+	constructor(
+		request: RunRequest,
+		io: CliIo,
+		prepared: Prepared,
+		disks: readonly FileDisk[],
+		kvm: Kvm,
+		driver?: GuestDriver,
+	) {
 		this.#request = request;
 		this.#io = io;
 		this.#ownInit = prepared.ownInit;
@@ -185,20 +224,36 @@ class Session {
 			onSerialDrained: () => this.#pump?.drained(),
 			...("firmware" in prepared.boot && { onDebug: (bytes: Uint8Array) => this.#sink.push("stderr", bytes) }),
 			...(prepared.ownInit && {
-				ports: {
-					onOutput: (port: PortName, bytes: Uint8Array) => this.#onPort(port, bytes),
-					onDrained: (port: PortName) => {
-						if (port === "stdin") this.#pump?.drained();
+				ports: PORTS.map((name) => ({
+					name,
+					onOutput: (bytes: Uint8Array) => this.#onPort(name, bytes),
+					onDrained: () => {
+						if (name === "stdin") this.#pump?.drained();
 					},
-					onOpen: (port: PortName) => {
-						if (port === "stdin") this.#startInput();
+					onOpen: () => {
+						if (name === "stdin") this.#startInput();
 					},
-				},
+				})),
 			}),
 		});
+		const kernel = "kernel" in prepared.boot ? prepared.boot.kernel : undefined;
+		const driven: Driven = {
+			guest: this.#guest,
+			kernel,
+			run: () => this.#runOn(),
+			stop: () => {
+				this.#stopAsked = true;
+				this.#guest.stop();
+			},
+			over: this.#over.signal,
+		};
+		this.#drive = driver === undefined ? driven.run : () => driver(driven);
 		this.#sink.onPause((stream, paused) => {
 			if (stream !== "console") this.#guest.pausePort(stream, paused);
-			else if (paused) this.#guest.stop();
+			else if (paused) {
+				this.#pausing = true;
+				this.#guest.stop();
+			}
 		});
 	}
 
@@ -222,7 +277,7 @@ class Session {
 		else if (!this.#ownInit) this.#startInputWhenHeard();
 		try {
 			signal.throwIfAborted();
-			return this.#end(await this.#runToEnd());
+			return this.#end(await this.#drive());
 		} finally {
 			for (const timer of this.#timers) clearTimeout(timer);
 			signal.removeEventListener("abort", stop);
@@ -234,17 +289,20 @@ class Session {
 		}
 	}
 
-	/** A stop without a reason of its own is a pause: the reader of the console has to catch up. */
-	async #runToEnd(): Promise<MachineExit> {
+	/** A pause is no stop: the reader of the console has to catch up. */
+	async #runOn(): Promise<MachineExit> {
 		for (;;) {
 			const exit = await this.#guest.run();
-			if (exit.reason !== "stopped" || this.#final) return exit;
-			await this.#sink.flush();
+			if (this.#pausing) await this.#sink.flush();
+			const asked = this.#stopAsked || this.#over.signal.aborted || !this.#pausing;
+			this.#stopAsked = false;
+			this.#pausing = false;
+			if (exit.reason !== "stopped" || asked) return exit;
 		}
 	}
 
 	#stop(): void {
-		this.#final = true;
+		this.#over.abort();
 		this.#guest.stop();
 	}
 

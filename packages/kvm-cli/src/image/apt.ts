@@ -46,9 +46,11 @@ export interface Apt {
 	/** Brings the lists up to date. A source that cannot be reached is a remark, not an error. */
 	update(): Promise<void>;
 	/**
+	 * What the lists say of packages, in the order of their names here.
+	 *
 	 * @throws CliError NO_PACKAGE
 	 */
-	show(name: string): Promise<DebianPackage>;
+	show(names: readonly string[]): Promise<DebianPackage[]>;
 	/** Names of packages with all they depend on, as for a system that has nothing installed. */
 	closure(names: readonly string[]): Promise<string[]>;
 	/** Downloads packages into a folder, checked by apt against its signed lists, and gives the files' paths. */
@@ -123,19 +125,19 @@ export async function openApt({ architecture, folder, signal, progress }: AptOpt
 			const reason = errors.find((line) => line.startsWith("E: "))?.slice(3) ?? `apt-get update ended with ${exitCode}`;
 			progress.note(`apt could not refresh every list, going on with what it has (${reason})`);
 		},
-		async show(name) {
-			const { exitCode, stdout } = await runChild("apt-cache", [...options, "show", "--no-all-versions", name], {
-				signal,
-			});
-			const found = exitCode === 0 ? parseStanza(stdout.toString()) : undefined;
-			if (found === undefined) {
+		async show(names) {
+			const args = [...options, "show", "--no-all-versions", ...names];
+			const { stdout } = await runChild("apt-cache", args, { signal });
+			const found = parsePackages(stdout.toString());
+			return names.map((name) => {
+				const described = found.get(name);
+				if (described !== undefined) return described;
 				throw new CliError(
 					EXIT.notFound,
 					"NO_PACKAGE",
 					`no package ${name} for ${architecture} in this system's apt sources; a Debian source with its main component is needed`,
 				);
-			}
-			return found;
+			});
 		},
 		async closure(names) {
 			const { exitCode, stdout, errors } = await aptGet([
@@ -181,10 +183,19 @@ export function noSpace(folder: string): CliError {
 	);
 }
 
-/** Reads the first stanza of `apt-cache show`, or gives undefined when it lacks what every real package has. */
-export function parseStanza(text: string): DebianPackage | undefined {
+/** Reads what `apt-cache show` prints: the first stanza of each name that has all that every real package has. */
+export function parsePackages(text: string): Map<string, DebianPackage> {
+	const found = new Map<string, DebianPackage>();
+	for (const stanza of text.split("\n\n")) {
+		const described = parseStanza(stanza);
+		if (described !== undefined && !found.has(described.name)) found.set(described.name, described);
+	}
+	return found;
+}
+
+function parseStanza(text: string): DebianPackage | undefined {
 	const fields = new Map<string, string>();
-	for (const line of text.split("\n\n")[0]!.split("\n")) {
+	for (const line of text.split("\n")) {
 		const match = /^([A-Za-z0-9-]+): ?(.*)$/.exec(line);
 		if (match) fields.set(match[1]!, match[2]!);
 	}

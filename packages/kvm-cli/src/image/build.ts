@@ -1,17 +1,21 @@
 import { createHash } from "node:crypto";
-import { readdir, readFile, rm } from "node:fs/promises";
-import { join, relative } from "node:path";
-import { gunzipSync, gzipSync } from "node:zlib";
+import { createReadStream } from "node:fs";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { createGunzip, gzipSync } from "node:zlib";
 import { CliError, EXIT } from "../exit.ts";
 import type { Progress } from "../terminal/progress.ts";
 import { type Apt, type DebianPackage, noSpace, openApt } from "./apt.ts";
-import { runChild } from "./child.ts";
-import { type CpioEntry, characterDevice, directory, file, symlink, writeCpio } from "./cpio.ts";
-import { extractDeb } from "./deb.ts";
-import { BOOT_MODULES, EXTRA_MODULES, GUEST_INIT, MODULE_PATTERNS } from "./guest-init.ts";
-import { loadOrder, moduleDependencies, moduleName } from "./kernel-module.ts";
+import { readArchive } from "./archive.ts";
+import { writeCpio } from "./cpio.ts";
+import { readFolder } from "./folder.ts";
+import { BOOT_MODULES, EXTRA_MODULES, GUEST_INIT, MODULE_PATTERNS, ROOT_MODULES } from "./guest-init.ts";
+import { findBusybox, initrdTree, withModules } from "./initrd.ts";
+import { type KernelContents, readKernelPackage } from "./kernel-package.ts";
 import { packageTree } from "./package-tree.ts";
-import type { ImageManifest, ImageStore, StoredImage } from "./store.ts";
+import { writeRootFile } from "./root-file.ts";
+import { checkImageName, type ImageManifest, type ImageStore, type StoredImage } from "./store.ts";
+import type { TreeEntry } from "./tree.ts";
 
 /** Kernels to choose from, and Debian's metapackage for each. */
 export const KERNELS = {
@@ -23,18 +27,43 @@ export const KERNELS = {
 /** The names in {@link KERNELS}. */
 export type KernelName = keyof typeof KERNELS;
 
+/** Where a guest's root file system comes from. */
+export type RootSource =
+	/** Debian packages with all they depend on, besides busybox. */
+	| { readonly kind: "packages"; readonly packages: readonly string[] }
+	| { readonly kind: "folder"; readonly path: string }
+	/** A tar archive, e.g. an exported container; gzip's compression is seen by its magic number. */
+	| { readonly kind: "archive"; readonly path: string };
+
+/** How the root reaches the guest. */
+export const ROOT_FORMATS = ["initramfs", "squashfs"] as const;
+
+/** The names in {@link ROOT_FORMATS}. */
+export type RootFormat = (typeof ROOT_FORMATS)[number];
+
 /** What to build. */
 export interface BuildOptions {
 	readonly kernel: KernelName;
 	/** What `xkvm run` calls it. */
 	readonly name: string;
-	/** Debian packages unpacked into the guest besides busybox. */
-	readonly packages: readonly string[];
-	/** Compress the initrd: a smaller file, a slower start. */
+	readonly source: RootSource;
+	/** All in RAM from the start, or read from a disk when needed. */
+	readonly root: RootFormat;
+	/** Compress initrd and root: smaller files, a slower guest. */
 	readonly gzip: boolean;
 	/** Build even if the same image is there. */
 	readonly force: boolean;
 }
+
+/** The image `xkvm run` uses when none is named. */
+export const DEFAULT_IMAGE: BuildOptions = {
+	kernel: "cloud",
+	name: "default",
+	source: { kind: "packages", packages: [] },
+	root: "initramfs",
+	gzip: false,
+	force: false,
+};
 
 /** Surroundings of a build. */
 export interface BuildContext {
@@ -43,9 +72,38 @@ export interface BuildContext {
 	readonly progress: Progress;
 }
 
+/** Goes up when the same packages and lists make another initrd. */
+const LAYOUT = 2;
+
 /** Digest of everything in an image that is xkvm's own. */
 export function recipe(): string {
-	return digest([GUEST_INIT, BOOT_MODULES, EXTRA_MODULES, MODULE_PATTERNS]);
+	return digest([LAYOUT, GUEST_INIT, BOOT_MODULES, ROOT_MODULES, EXTRA_MODULES, MODULE_PATTERNS]);
+}
+
+/**
+ * What to build for `xkvm run --packages`: an image with a name of its own for each set of packages.
+ *
+ * @throws CliError BAD_PACKAGE_NAME
+ */
+export function packageImage(packages: readonly string[], kernel: KernelName = "cloud"): BuildOptions {
+	const wanted = [...new Set(packages.map(checkPackageName))].sort();
+	return {
+		...DEFAULT_IMAGE,
+		kernel,
+		name: checkImageName(`packages-${digest([kernel, wanted])}`),
+		source: { kind: "packages", packages: wanted },
+		root: "squashfs",
+	};
+}
+
+/** @throws CliError BAD_PACKAGE_NAME */
+export function checkPackageName(name: string): string {
+	if (/^[a-z0-9][a-z0-9+.-]+$/.test(name)) return name;
+	throw new CliError(
+		EXIT.usage,
+		"BAD_PACKAGE_NAME",
+		`package name ${JSON.stringify(name)}: expected Debian's lower-case letters, digits, "+", "-" and "."`,
+	);
 }
 
 function digest(value: unknown): string {
@@ -53,7 +111,7 @@ function digest(value: unknown): string {
 }
 
 /**
- * Builds an image, or finds that the one in the cache is made of the same packages.
+ * Builds an image, or finds that the one in the cache is made of the same things.
  *
  * @throws CliError
  */
@@ -62,61 +120,143 @@ export async function buildImage(
 	context: BuildContext,
 ): Promise<{ image: StoredImage; built: boolean }> {
 	const { store, signal, progress } = context;
-	const { architecture, metapackage } = KERNELS[options.kernel];
 	const waiting = (pid: number): void => progress.step(`Waiting for another build (process ${pid})`);
-	const build = async (): Promise<{ image: StoredImage; built: boolean }> => {
-		await store.sweep();
-		const apt = await openApt({ architecture, folder: join(store.root, "apt", architecture), signal, progress });
-		progress.step(`Refreshing package lists for ${architecture}`);
-		await apt.update();
-		const kernel = await kernelPackage(apt, metapackage);
-		const busybox = await apt.show("busybox-static");
-		const extra = await extraPackages(apt, options.packages);
-		const packages = [kernel, busybox, ...extra];
-		const used = packages.map(({ name, version, sha256 }) => ({ name, version, sha256 }));
-		const id = `${options.name}-${architecture}-${digest([recipe(), used, options.gzip])}`;
-		const present = options.force ? undefined : await store.find(id);
-		if (present !== undefined) {
-			await store.point(options.name, id);
-			return { image: present, built: false };
-		}
-		const work = await store.workFolder();
-		try {
-			const megabytes = (packages.reduce((sum, { size }) => sum + size, 0) / 1e6).toFixed(1);
-			progress.step(`Downloading ${packages.length} packages (${megabytes} MB)`);
-			const debs = await apt.download(packages, work);
-			progress.step("Unpacking the kernel and its modules");
-			const contents = await readKernelPackage(debs[0]!, kernel, join(work, "kernel"), signal);
-			progress.step("Writing the initrd");
-			const trees = await packageTree([debs[1]!, ...debs.slice(2)], join(work, "root"), signal);
-			const initrd = writeCpio(initrdEntries(contents, trees));
-			const packed = options.gzip ? gzipSync(initrd) : initrd;
-			const manifest: ImageManifest = {
-				schemaVersion: 1,
-				id,
-				name: options.name,
-				architecture,
-				kernelRelease: contents.release,
-				recipe: recipe(),
-				packages: used,
-				size: contents.vmlinuz.length + packed.length,
-			};
-			signal.throwIfAborted();
-			return { image: await store.commit(manifest, { kernel: contents.vmlinuz, initrd: packed }), built: true };
-		} finally {
-			await rm(work, { recursive: true, force: true });
-		}
-	};
 	try {
-		return await store.exclusively(signal, waiting, build);
+		return await store.exclusively(signal, waiting, () => build(options, context));
 	} catch (error) {
 		if ((error as { code?: unknown }).code === "ENOSPC") throw noSpace(store.root);
 		throw error;
 	}
 }
 
-async function kernelPackage(apt: Apt, metapackage: string): Promise<DebianPackage> {
-	const meta = await apt.show(metapackage);
+async function build(
+	options: BuildOptions,
+	{ store, signal, progress }: BuildContext,
+): Promise<{ image: StoredImage; built: boolean }> {
+	const { source } = options;
+	const { architecture, metapackage } = KERNELS[options.kernel];
+	await store.sweep();
+	const given = source.kind === "packages" ? undefined : await readSource(source, signal);
+	const apt = await openApt({ architecture, folder: join(store.root, "apt", architecture), signal, progress });
+	progress.step(`Refreshing package lists for ${architecture}`);
+	await apt.update();
+	const kernel = await kernelPackage(apt, metapackage);
+	const wanted = source.kind === "packages" && source.packages.length > 0 ? await apt.closure(source.packages) : [];
+	const packages = await apt.show([kernel, "busybox-static", ...wanted]);
+	const used = packages.map(({ name, version, sha256 }) => ({ name, version, sha256 }));
+	const parts = [recipe(), used, options.gzip, ...(options.root === "initramfs" ? [] : [options.root])];
+	const id = `${options.name}-${architecture}-${digest(parts)}`;
+	// What a folder or an archive holds is known only when it has been read; the root's digest is compared below.
+	const present = options.force ? undefined : await store.find(id);
+	if (present !== undefined && given === undefined) {
+		await store.point(options.name, id);
+		return { image: present, built: false };
+	}
+	const work = await store.workFolder();
+	try {
+		const megabytes = (packages.reduce((sum, { size }) => sum + size, 0) / 1e6).toFixed(1);
+		progress.step(`Downloading ${packages.length} packages (${megabytes} MB)`);
+		const debs = await apt.download(packages, work);
+		progress.step("Unpacking the kernel and its modules");
+		const onDisk = options.root !== "initramfs";
+		const bootModules = onDisk ? [...BOOT_MODULES, ...ROOT_MODULES] : BOOT_MODULES;
+		const contents = await readKernelPackage(debs[0]!, packages[0]!, join(work, "kernel"), bootModules, signal);
+		const ownTree = await packageTree([debs[1]!], signal);
+		progress.step("Unpacking the root file system");
+		const root = given ?? (await packageTree(debs.slice(2), signal));
+		progress.step("Writing the image");
+		const made = naming(source, () => {
+			const inRam = onDisk ? [] : [...ownTree, ...root];
+			const initrd = writeCpio(initrdTree(contents, findBusybox(ownTree), inRam, onDisk ? options.root : undefined));
+			const file = join(work, "root.img");
+			return {
+				initrd: options.gzip ? gzipSync(initrd) : initrd,
+				...(onDisk && { root: { file, ...writeRoot(root, contents, file, options.gzip, progress) } }),
+			};
+		});
+		signal.throwIfAborted();
+		const manifest: ImageManifest = {
+			schemaVersion: 1,
+			id: given === undefined ? id : `${options.name}-${architecture}-${digest([parts, contentDigest(made)])}`,
+			name: options.name,
+			architecture,
+			kernelRelease: contents.release,
+			recipe: recipe(),
+			packages: used,
+			...(made.root && { root: { format: options.root, sha256: made.root.sha256 } }),
+			size: contents.vmlinuz.length + made.initrd.length + (made.root?.size ?? 0),
+		};
+		const same = options.force ? undefined : await store.find(manifest.id);
+		if (same !== undefined) {
+			await store.point(options.name, manifest.id);
+			return { image: same, built: false };
+		}
+		const files = { kernel: contents.vmlinuz, initrd: made.initrd, rootFile: made.root?.file };
+		return { image: await store.commit(manifest, files), built: true };
+	} finally {
+		await rm(work, { recursive: true, force: true });
+	}
+}
+
+async function readSource(
+	source: Exclude<RootSource, { kind: "packages" }>,
+	signal: AbortSignal,
+): Promise<TreeEntry[]> {
+	if (source.kind === "folder") return readFolder(source.path, signal);
+	const { path } = source;
+	const file = createReadStream(path);
+	try {
+		const head = await new Promise<Buffer>((resolve, reject) => {
+			file.once("error", reject);
+			file.once("readable", () => resolve((file.read(2) as Buffer | null) ?? Buffer.alloc(0)));
+		});
+		file.unshift(head);
+		if (head[0] !== 0x1f || head[1] !== 0x8b) return await readArchive(file, path, signal);
+		const gunzip = createGunzip();
+		file.once("error", (error) => gunzip.destroy(error));
+		return await readArchive(file.pipe(gunzip), path, signal);
+	} catch (error) {
+		const { code } = error as NodeJS.ErrnoException;
+		if (error instanceof CliError || code === undefined || signal.aborted) throw error;
+		const exitCode = code === "ENOENT" ? EXIT.notFound : code === "EACCES" ? EXIT.permission : EXIT.io;
+		throw new CliError(exitCode, code, `${path}: ${code === "ENOENT" ? "no such file" : code}`, { cause: error });
+	} finally {
+		file.destroy();
+	}
+}
+
+/** A tree that cannot be is the fault of what it was read from. */
+function naming<T>(source: RootSource, work: () => T): T {
+	try {
+		return work();
+	} catch (error) {
+		if (!(error instanceof RangeError)) throw error;
+		const what = source.kind === "packages" ? source.packages.join(", ") : source.path;
+		throw new CliError(EXIT.failed, "BAD_ROOT", `${what}: ${error.message}`, { cause: error });
+	}
+}
+
+function writeRoot(
+	root: readonly TreeEntry[],
+	kernel: KernelContents,
+	file: string,
+	compress: boolean,
+	progress: Progress,
+): { size: number; sha256: string } {
+	const total = root.reduce((sum, { data }) => sum + (data instanceof Uint8Array ? data.length : (data?.size ?? 0)), 1);
+	return writeRootFile(withModules(root, kernel), file, {
+		compress,
+		onProgress: (bytes) => progress.fraction(bytes / total),
+	});
+}
+
+function contentDigest({ initrd, root }: { initrd: Uint8Array; root?: { sha256: string } }): string {
+	return root?.sha256 ?? createHash("sha256").update(initrd).digest("hex");
+}
+
+/** @returns the name of the package with the kernel that the metapackage stands for now */
+async function kernelPackage(apt: Apt, metapackage: string): Promise<string> {
+	const [meta] = (await apt.show([metapackage])) as [DebianPackage];
 	const name = meta.depends.find((dependency) => /^linux-image-\d/.test(dependency));
 	if (name === undefined) {
 		throw new CliError(
@@ -125,112 +265,5 @@ async function kernelPackage(apt: Apt, metapackage: string): Promise<DebianPacka
 			`package ${metapackage} ${meta.version} depends on no kernel: is this Debian's?`,
 		);
 	}
-	return apt.show(name);
-}
-
-async function extraPackages(apt: Apt, names: readonly string[]): Promise<DebianPackage[]> {
-	if (names.length === 0) return [];
-	const packages: DebianPackage[] = [];
-	for (const name of await apt.closure(names)) packages.push(await apt.show(name));
-	return packages;
-}
-
-interface KernelContents {
-	readonly release: string;
-	readonly vmlinuz: Uint8Array;
-	/** In load order; `boot` are those /init loads. */
-	readonly modules: readonly {
-		readonly name: string;
-		readonly path: string;
-		readonly bytes: Uint8Array;
-		readonly needs: readonly string[];
-	}[];
-	readonly boot: readonly string[];
-}
-
-async function readKernelPackage(
-	deb: string,
-	from: DebianPackage,
-	folder: string,
-	signal: AbortSignal,
-): Promise<KernelContents> {
-	await extractDeb(deb, ["./boot/vmlinuz-*", ...MODULE_PATTERNS], folder, signal);
-	const images = (await readdir(join(folder, "boot")).catch(() => [])).filter((name) => name.startsWith("vmlinuz-"));
-	const release = images[0]?.slice("vmlinuz-".length);
-	if (release === undefined) {
-		throw new CliError(EXIT.failed, "BAD_PACKAGE", `package ${from.name} ${from.version} holds no boot/vmlinuz`);
-	}
-	const paths = new Map<string, string>();
-	for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
-		if (entry.isFile() && /\.ko(\.(xz|gz|zst))?$/.test(entry.name))
-			paths.set(moduleName(entry.name), join(entry.parentPath, entry.name));
-	}
-	const loaded = new Map<string, { bytes: Uint8Array; needs: string[] }>();
-	const load = async (name: string): Promise<void> => {
-		const path = paths.get(name);
-		if (path === undefined || loaded.has(name)) return;
-		const bytes = await readModule(path, signal);
-		const needs = moduleDependencies(name, bytes);
-		loaded.set(name, { bytes, needs });
-		for (const needed of needs) await load(needed);
-	};
-	for (const name of [...BOOT_MODULES, ...EXTRA_MODULES]) await load(name);
-	const graph = { dependencies: (name: string) => loaded.get(name)?.needs };
-	const order = loadOrder([...BOOT_MODULES, ...EXTRA_MODULES], graph);
-	return {
-		release,
-		vmlinuz: await readFile(join(folder, "boot", images[0]!)),
-		modules: order.map((name) => ({
-			name,
-			path: `lib/modules/${release}/${relative(folder, paths.get(name)!)
-				.replace(/^.*\/(kernel\/)/, "$1")
-				.replace(/\.(xz|gz|zst)$/, "")}`,
-			...loaded.get(name)!,
-		})),
-		boot: loadOrder(BOOT_MODULES, graph),
-	};
-}
-
-async function readModule(path: string, signal: AbortSignal): Promise<Uint8Array> {
-	const bytes = await readFile(path);
-	if (path.endsWith(".ko")) return bytes;
-	if (path.endsWith(".gz")) return gunzipSync(bytes);
-	const program = path.endsWith(".xz") ? "xz" : "zstd";
-	const { exitCode, stdout } = await runChild(program, ["-dc"], { signal, input: bytes });
-	if (exitCode !== 0) throw new CliError(EXIT.failed, "BAD_PACKAGE", `${program} cannot decompress ${path}`);
-	return stdout;
-}
-
-function initrdEntries(kernel: KernelContents, trees: readonly CpioEntry[]): CpioEntry[] {
-	const busybox = trees.find(({ path }) => path === "bin/busybox" || path === "usr/bin/busybox");
-	if (busybox?.data === undefined)
-		throw new CliError(EXIT.failed, "BAD_PACKAGE", "package busybox-static holds no busybox");
-	const pathOf = new Map(kernel.modules.map(({ name, path }) => [name, path]));
-	const modulesFolder = `lib/modules/${kernel.release}`;
-	const withPrefix = (path: string): string => path.slice(modulesFolder.length + 1);
-	return [
-		...["dev", "proc", "sys", "run", "tmp", "root", "etc", "mnt", "bin", "sbin", "usr/bin", "usr/sbin"].map((path) =>
-			directory(path),
-		),
-		characterDevice("dev/console", 5, 1),
-		characterDevice("dev/null", 1, 3, 0o666),
-		...trees.filter(({ path }) => path !== "usr/bin/busybox"),
-		file("bin/busybox", busybox.data, 0o755),
-		symlink("bin/sh", "busybox"),
-		symlink("sbin/modprobe", "../bin/busybox"),
-		file("init", GUEST_INIT, 0o755),
-		file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"),
-		file("etc/group", "root:x:0:\n"),
-		...kernel.modules.map(({ path, bytes }) => file(path, bytes)),
-		file(
-			`${modulesFolder}/modules.dep`,
-			kernel.modules
-				.map(
-					({ path, needs }) =>
-						`${withPrefix(path)}:${needs.map((name) => ` ${withPrefix(pathOf.get(name)!)}`).join("")}\n`,
-				)
-				.join(""),
-		),
-		file("lib/modules/xkvm.order", kernel.boot.map((name) => `/${pathOf.get(name)!}\n`).join("")),
-	];
+	return name;
 }

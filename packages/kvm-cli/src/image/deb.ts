@@ -47,6 +47,7 @@ export async function extractDeb(
 		.split("\n")
 		.filter((line) => line !== "" && !/Not found in archive|previous errors/.test(line));
 	if (codes.every((code) => code === 0) || serious.length === 0) return;
-	if (/No space left on device/.test(errors)) throw noSpace(folder);
+	// The last block that goes in part of the way is how tar meets the end first.
+	if (/No space left on device|Wrote only \d+ of \d+ bytes/.test(errors)) throw noSpace(folder);
 	throw new CliError(EXIT.failed, "BAD_PACKAGE", `${deb} does not unpack: ${serious[0]}`);
 }

@@ -1,3 +1,5 @@
+import { ROOT_SWITCH } from "./root-switch.ts";
+
 /**
  * The guest's /init. What the kernel does not know of its command line it hands to init as environment: XKVM_MARK is a
  * word to print at once, XKVM_ROWS and XKVM_COLS the terminal's size, and XKVM_PORTS says that there is a virtio console
@@ -5,21 +7,23 @@
  * instead of a shell on the serial console. On xkvm.control the guest says "ready" or "exit CODE", the host "ROWS COLS".
  */
 export const GUEST_INIT = `#!/bin/busybox sh
-[ -n "$XKVM_MARK" ] && echo "$XKVM_MARK"
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
-/bin/busybox mount -t devtmpfs devtmpfs /dev
-/bin/busybox --install -s /bin 2>/dev/null
-mkdir -p /dev/pts /dev/shm /proc /sys /run /tmp /root
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mount -t devpts devpts /dev/pts
-mount -t tmpfs tmpfs /run
-mount -t tmpfs tmpfs /tmp
-chmod 1777 /tmp
-ln -sf /proc/self/fd /dev/fd
-hostname xkvm
-while read -r module; do insmod "$module"; done </lib/modules/xkvm.order
-cd /root
+if [ "$1" != switched ]; then
+	[ -n "$XKVM_MARK" ] && echo "$XKVM_MARK"
+	/bin/busybox mount -t devtmpfs devtmpfs /dev
+	/bin/busybox --install -s /bin 2>/dev/null
+	mkdir -p /dev/pts /dev/shm /proc /sys /run /tmp /root
+	mount -t proc proc /proc
+	mount -t sysfs sysfs /sys
+	mount -t devpts devpts /dev/pts
+	mount -t tmpfs tmpfs /run
+	mount -t tmpfs tmpfs /tmp
+	chmod 1777 /tmp
+	ln -sf /proc/self/fd /dev/fd
+	hostname xkvm
+	while read -r module; do insmod "$module"; done </lib/modules/xkvm.order
+fi
+${ROOT_SWITCH}cd /root
 finish() {
 	sync
 	umount -a -r 2>/dev/null
@@ -65,6 +69,9 @@ export const BOOT_MODULES: readonly string[] = [
 	"crc32c_generic",
 	"ext4",
 ];
+
+/** Modules an image with its root on a disk loads besides. */
+export const ROOT_MODULES: readonly string[] = ["squashfs", "overlay"];
 
 /** Modules in the image that `modprobe` can load. */
 export const EXTRA_MODULES: readonly string[] = [

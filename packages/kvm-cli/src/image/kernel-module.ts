@@ -86,3 +86,8 @@ export function loadOrder(wanted: readonly string[], graph: ModuleGraph): string
 	for (const name of wanted) visit(name, undefined);
 	return order;
 }
+
+/** All a module needs, what is loaded first last: a line of modules.dep, as depmod writes it and modprobe reads it. */
+export function needsInReverse(name: string, graph: ModuleGraph): string[] {
+	return loadOrder([name], graph).slice(0, -1).reverse();
+}

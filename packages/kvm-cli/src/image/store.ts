@@ -17,7 +17,9 @@ export interface ImageManifest {
 	/** Digest of xkvm's own part: init and the choice of modules. */
 	readonly recipe: string;
 	readonly packages: readonly { readonly name: string; readonly version: string; readonly sha256: string }[];
-	/** Bytes of kernel and initrd together. */
+	/** The root file system, if it is on a disk of its own. */
+	readonly root?: { readonly format: string; readonly sha256: string };
+	/** Bytes of kernel, initrd and root together. */
 	readonly size: number;
 }
 
@@ -26,8 +28,19 @@ export interface StoredImage extends ImageManifest {
 	readonly folder: string;
 	readonly kernel: string;
 	readonly initrd: string;
+	/** The disk with the root file system. */
+	readonly rootFile?: string;
 }
 
+/** What {@link ImageStore.commit} files. */
+export interface ImageFiles {
+	readonly kernel: Uint8Array;
+	readonly initrd: Uint8Array;
+	/** A finished file on the store's file system; it is moved. */
+	readonly rootFile?: string | undefined;
+}
+
+const ROOT_FILE = "root.img";
 const NAME = /^[a-z0-9][a-z0-9._-]{0,63}$/;
 
 /** xkvm's folder under the XDG cache folder. */
@@ -95,7 +108,13 @@ export class ImageStore {
 		try {
 			const manifest = JSON.parse(await readFile(join(folder, "image.json"), "utf8")) as ImageManifest;
 			if (manifest.schemaVersion !== 1 || manifest.id !== id) return undefined;
-			return { ...manifest, folder, kernel: join(folder, "vmlinuz"), initrd: join(folder, "initrd.img") };
+			return {
+				...manifest,
+				folder,
+				kernel: join(folder, "vmlinuz"),
+				initrd: join(folder, "initrd.img"),
+				...(manifest.root && { rootFile: join(folder, ROOT_FILE) }),
+			};
 		} catch {
 			return undefined;
 		}
@@ -117,11 +136,12 @@ export class ImageStore {
 	}
 
 	/** Files an image by renaming its finished folder, and points its name at it. */
-	async commit(manifest: ImageManifest, files: { kernel: Uint8Array; initrd: Uint8Array }): Promise<StoredImage> {
+	async commit(manifest: ImageManifest, files: ImageFiles): Promise<StoredImage> {
 		const work = await this.workFolder();
 		try {
 			await writeFile(join(work, "vmlinuz"), files.kernel);
 			await writeFile(join(work, "initrd.img"), files.initrd);
+			if (files.rootFile !== undefined) await rename(files.rootFile, join(work, ROOT_FILE));
 			await writeFile(join(work, "image.json"), `${JSON.stringify(manifest, null, "\t")}\n`);
 			await makeFolder(this.images);
 			const folder = join(this.images, manifest.id);
@@ -139,6 +159,13 @@ export class ImageStore {
 		const fresh = join(this.names, `.${name}.${process.pid}`);
 		await writeFile(fresh, `${id}\n`);
 		await rename(fresh, join(this.names, name));
+	}
+
+	/** Images that no name leads to any more: newer ones were built since. */
+	async unnamed(): Promise<StoredImage[]> {
+		const images = await this.list();
+		const named = new Set(await Promise.all(images.map(async ({ name }) => (await this.find(name))?.id)));
+		return images.filter(({ id }) => !named.has(id));
 	}
 
 	/** Removes an image, first its manifest, so that what is half gone is no image. */

@@ -34,6 +34,8 @@ export type VcpuExit =
 			readonly pc: bigint;
 			readonly dr6: bigint;
 			readonly dr7: bigint;
+			/** What stopped the guest, when it is one of {@link GuestDebug.points}. */
+			readonly point?: DebugPoint;
 	  }
 	/** A triple fault. */
 	| { readonly reason: "shutdown" }
@@ -186,6 +188,21 @@ export interface GuestDebug {
 	softwareBreakpoints?: boolean;
 	/** Up to four; they take the place of the guest's debug registers. */
 	hardwareBreakpoints?: readonly HardwareBreakpoint[];
+	/** Delivers no external interrupt and no NMI while it steps (KVM_GUESTDBG_BLOCKIRQ). */
+	blockInterrupts?: boolean;
+	/**
+	 * Stops beyond the four registers, where the capability `debug-points` says so (the software engine): any number, at
+	 * full speed, and nothing of them shows in the guest's memory or registers.
+	 */
+	points?: readonly DebugPoint[];
+}
+
+/** A linear address whose execution, or bytes whose access, stops the guest. */
+export interface DebugPoint {
+	readonly address: bigint;
+	readonly kind: "execute" | "read" | "write" | "access";
+	/** Bytes watched; of no meaning for `execute`. */
+	readonly length: number;
 }
 
 /** One of the four debug registers as `setGuestDebug` takes it. */
@@ -338,6 +355,16 @@ export interface Ioevent {
 	deferred?: boolean;
 }
 
+/** An interrupt or exception about to be delivered. */
+export interface VcpuEvent {
+	readonly kind: "external" | "nmi" | "exception" | "software";
+	readonly vector: number;
+	/** -1 where the vector has none. */
+	readonly errorCode: number;
+	/** RIP it interrupts. */
+	readonly rip: bigint;
+}
+
 /** A virtual processor. */
 export interface Vcpu extends OptionalVcpuOperations {
 	readonly id: number;
@@ -390,6 +417,8 @@ export interface Vcpu extends OptionalVcpuOperations {
 	nmi(): void;
 	translateGva(linear: bigint): Translation;
 	setGuestDebug(debug: GuestDebug): void;
+	/** Told of every interrupt, NMI and exception before it is delivered (software engine). */
+	onEvent?: ((event: VcpuEvent) => void) | undefined;
 	/** Instructions executed since the vCPU was made (software engine), or undefined. */
 	readonly instructionsRetired: number | undefined;
 }

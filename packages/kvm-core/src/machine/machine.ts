@@ -1,4 +1,5 @@
-import type { GuestMemory, Kvm, Vcpu, VcpuExit, Vm } from "../kvm/types.ts";
+import { KvmError } from "../kvm/errors.ts";
+import type { GuestMemory, Kvm, Msi, Vcpu, VcpuExit, Vm } from "../kvm/types.ts";
 import { Board, type BoardEvent, boardRoutes } from "./board.ts";
 import { cpuidFor } from "./cpuid.ts";
 import { MachineError } from "./errors.ts";
@@ -77,6 +78,16 @@ export class Machine {
 	readonly board: Board;
 	/** The memory map to give to a guest booted without firmware. */
 	readonly memoryMap: readonly MemoryMapEntry[];
+	/** vCPUs, by id, that `run` leaves alone: a debugger holds them. */
+	readonly held: Set<number> = new Set();
+	/**
+	 * vCPU, by id, that stops behind an instruction whose port or memory-mapped I/O was served here: KVM's single step
+	 * passes over those.
+	 */
+	stepping: number | undefined;
+	/** Sees every exit before it is served. The array in it is live during the call only. */
+	onExit: ((vcpu: Vcpu, exit: VcpuExit) => void) | undefined;
+	readonly #roms: readonly MachineRom[];
 	readonly #memory: GuestMemory;
 	readonly #now: () => number;
 	readonly #start: number;
@@ -102,6 +113,7 @@ export class Machine {
 		this.#scheduler = options.scheduler;
 		this.memoryMap = makeMemoryMap(memoryBytes);
 		const roms = options.roms ?? [];
+		this.#roms = roms;
 		this.vm = kvm.createVm({
 			memoryBytes: roms.reduce((sum, { bytes }) => sum + bytes.length, memoryBytes),
 			vcpus: cpus,
@@ -139,7 +151,7 @@ export class Machine {
 					if (level) this.wake();
 				},
 				signalMsi: (msi) => {
-					this.vm.signalMsi(msi);
+					this.#signalMsi(msi);
 					this.wake();
 				},
 				onEvent: (event) => this.#end(event),
@@ -163,6 +175,22 @@ export class Machine {
 	 */
 	write(physAddr: number, bytes: Uint8Array): void {
 		this.ram.load(physAddr, bytes);
+	}
+
+	/**
+	 * Copies out of what the guest sees as memory: RAM and ROMs.
+	 *
+	 * @returns false where there is neither, with the rest of `target` untouched
+	 */
+	read(physAddr: number, target: Uint8Array): boolean {
+		if (this.ram.read(physAddr, target)) return true;
+		for (const rom of this.#roms) {
+			const at = physAddr - rom.physAddr;
+			if (at < 0 || at + target.length > rom.bytes.length) continue;
+			target.set(rom.bytes.subarray(at, at + target.length));
+			return true;
+		}
+		return false;
 	}
 
 	/**
@@ -232,6 +260,15 @@ export class Machine {
 		this.ram.release();
 	}
 
+	/** The guest wrote the message: one that KVM refuses, or that no processor is addressed by, is lost as on a bus. */
+	#signalMsi(msi: Msi): void {
+		try {
+			this.vm.signalMsi(msi);
+		} catch (error) {
+			if (!(error instanceof KvmError)) throw error;
+		}
+	}
+
 	#addRom(slot: number, { physAddr, bytes }: MachineRom): void {
 		const memory = this.vm.createMemory(bytes.length);
 		memory.view(0, bytes.length).set(bytes);
@@ -271,6 +308,7 @@ export class Machine {
 			this.#woken = false;
 			let halted = true;
 			for (const vcpu of vcpus) {
+				if (this.held.has(vcpu.id)) continue;
 				if (!this.#runVcpu(vcpu, end)) halted = false;
 				if (this.#ending !== undefined) return false;
 			}
@@ -289,6 +327,7 @@ export class Machine {
 		const { bus } = this.board;
 		for (let exits = 1; ; exits++) {
 			const exit = vcpu.run();
+			this.onExit?.(vcpu, exit);
 			switch (exit.reason) {
 				case "io":
 					bus.handleIo(exit);
@@ -310,6 +349,11 @@ export class Machine {
 			}
 			if (this.#ending !== undefined) {
 				this.#finishExit(vcpu);
+				return false;
+			}
+			if (this.stepping === vcpu.id) {
+				this.#finishExit(vcpu);
+				this.#end({ ...stepExit(vcpu), vcpu: vcpu.id });
 				return false;
 			}
 			if (exits % EXITS_PER_LOOK === 0 && this.#now() >= end) {
@@ -358,6 +402,19 @@ export class Machine {
 		await done;
 		this.#cancelSleep = undefined;
 	}
+}
+
+const DEBUG_VECTOR = 1;
+/** DR6.BS and the bits that always read as 1. */
+const DR6_STEPPED = 0xffff_4ff0n;
+const DR7_FIXED = 0x400n;
+
+/** The exit that a single step over the instruction just finished would have had. */
+export function stepExit(vcpu: Vcpu): Extract<VcpuExit, { reason: "debug" }> {
+	const { rip } = vcpu.getRegs();
+	const { cs } = vcpu.getSregs();
+	const pc = cs.l === 1 ? rip : (rip + cs.base) & 0xffff_ffffn;
+	return { reason: "debug", exception: DEBUG_VECTOR, pc, dr6: DR6_STEPPED, dr7: DR7_FIXED };
 }
 
 /**

@@ -1,5 +1,6 @@
+import type { DebugPoint, VcpuEvent } from "../kvm/types.ts";
 import { TSC_KHZ } from "./clock.ts";
-import { type Core, Cpu, DB, ExitRequest, GP, GuestFault, NM, SS_VECTOR, UD } from "./cpu/cpu.ts";
+import { BP, type Core, Cpu, DB, ExitRequest, GP, GuestFault, PF_VECTOR } from "./cpu/cpu.ts";
 import { breakpoints, DR6_BS, matchExecution, noteDebug } from "./cpu/debug.ts";
 import {
 	DEBUG_TRAP,
@@ -14,20 +15,29 @@ import {
 	NMI_INJECTED,
 	NMI_MASKED,
 	NMI_PENDING,
+	OUTSIDE_TRAP,
 } from "./cpu/events.ts";
 import { deliver, type EventKind } from "./cpu/interrupts.ts";
 import * as L from "./cpu/layout.ts";
 import { deriveMode } from "./cpu/mode.ts";
-import { linearAddress } from "./cpu/operand.ts";
 import { SHADOW_MOV_SS } from "./cpu/segment-load.ts";
+import { type AccessHost, DataAccess } from "./data-access.ts";
+import type { ArmedPoint, DebugPoints } from "./debug-points.ts";
 import { type CodeArena, CodeCache, type CodePage } from "./decode/code-cache.ts";
 import { Decoder } from "./decode/decoder.ts";
-import { ALIGNED } from "./emit/emitter.ts";
 import { CROSSING, type HandlerPlan, JOIN, LEAVE, STALE } from "./emit/plan.ts";
-import { UOP_BYTES, UOP_FLAGS, UOP_IMM, UOP_META } from "./emit/uop.ts";
+import { UOP_BYTES, UOP_IMM, UOP_META } from "./emit/uop.ts";
+import { ExecutionPosition } from "./execution-position.ts";
 import type { PhysicalMemory } from "./memory.ts";
 import { SystemInsn } from "./system-insn.ts";
 import { type MmioHandler, Translator } from "./translate.ts";
+
+/** Opcode of the breakpoint instruction's row. */
+const INT3 = "CC";
+
+function eventName(kind: EventKind): VcpuEvent["kind"] {
+	return kind === "icebp" ? "exception" : kind;
+}
 
 /** Why `ExecutionCore.run` came back. */
 export type CoreStop =
@@ -46,8 +56,6 @@ export type CoreStop =
 	/** Code is fetched from where there is no memory. */
 	| "no-memory";
 
-const PF = 14;
-
 /** Where external interrupts come from. */
 export interface InterruptSource {
 	/** Whether a maskable interrupt waits. */
@@ -56,69 +64,53 @@ export interface InterruptSource {
 	acknowledge(): number;
 }
 
-/** Debugging from outside, as KVM_SET_GUEST_DEBUG has it. */
-export interface DebugControl {
-	/** Steps one instruction at a time. */
-	singleStep: boolean;
-	/** INT3 stops the guest. */
-	software: boolean;
-	/** Linear addresses whose execution stops the guest. */
-	breakpoints: readonly bigint[];
-}
-
 /**
  * Executes one vCPU's instructions: the loop between generated code, the decoder, and event delivery. It knows nothing
  * of time, devices or the embedder but through its callbacks.
  */
-export class ExecutionCore implements Core {
-	readonly cpu: Cpu;
+export class ExecutionCore extends ExecutionPosition implements Core, AccessHost {
 	readonly translator: Translator;
 	readonly code: CodeCache;
 	/** The VM's cores, this one among them: what one writes, the others may have decoded. */
 	peers: readonly ExecutionCore[] = [this];
 	interrupts: InterruptSource | undefined;
-	debug: DebugControl | undefined;
+	private debug: DebugPoints | undefined;
 	/** Ran into by `debug`: what stopped it, DR6 bits. */
 	debugStatus = 0;
 	/** Exception vector that a debug stop is for: #DB or #BP. */
 	debugException: number = DB;
-	/** Instructions executed up to the last time generated code was left, and the budget then. */
-	private retired = 0;
-	private counted = 0;
+	/** The point that a debug stop is for, if any. */
+	debugPoint: DebugPoint | undefined;
+	/** Told of every event before its delivery. */
+	onEvent: ((event: VcpuEvent) => void) | undefined;
 	/**
 	 * Number of the instruction the embedder has answered: it comes before any event, for asking again would read a
 	 * device twice.
 	 */
 	answered = -1;
-	/** By KVM's names: page faults of the guest's own, TLB flushes, pages flushed one by one. */
-	readonly counts = { pf_guest: 0, tlb_flush: 0, invlpg: 0 };
+	/** By KVM's names: page faults of the guest's own, TLB flushes, pages flushed one by one, external interrupts. */
+	readonly counts = { pf_guest: 0, tlb_flush: 0, invlpg: 0, irq_exits: 0 };
 	private readonly physical: PhysicalMemory;
 	private readonly plan: HandlerPlan;
 	private readonly insn: SystemInsn;
-	private readonly u16: Uint16Array;
-	private readonly i32: Int32Array;
+	private readonly data: DataAccess;
 	private enter!: (pc: number) => void;
 	private stop: CoreStop | undefined;
 	/** Translations or the mode changed: what follows is looked up anew. */
 	private refetch = false;
-	private leaveAsked = false;
-	/** Micro-op whose handler was replaced by LEAVE for a moment, and what stood there. */
-	private trapped = 0;
-	private trappedHandler = 0;
+	/** Part of AccessHost: the instruction in hand is to be the last before the loop. */
+	leaveAsked = false;
 	/** DR7 enables an instruction breakpoint. */
 	private watchesCode = false;
-	/** Budget put aside to make generated code leave at once. */
-	private stolen = 0;
 
 	constructor(physical: PhysicalMemory, base: number, arena: CodeArena, plan: HandlerPlan, mmio: MmioHandler) {
 		const { buffer } = physical.u8;
+		super(new Cpu(buffer, base), buffer);
 		this.physical = physical;
 		this.plan = plan;
-		this.cpu = new Cpu(buffer, base);
 		this.insn = new SystemInsn(this.cpu, buffer);
-		this.u16 = new Uint16Array(buffer);
-		this.i32 = new Int32Array(buffer);
 		this.translator = new Translator(this.cpu, physical, mmio, this);
+		this.data = new DataAccess(this.cpu, this.translator, physical.u8, this);
 		this.code = new CodeCache(buffer, arena, new Decoder(plan), (page) => this.codeAppeared(page));
 		this.cpu.memory = this.translator;
 		this.cpu.core = this;
@@ -130,20 +122,20 @@ export class ExecutionCore implements Core {
 	/** The functions generated code imports. */
 	imports(): Record<string, (...args: number[]) => number | undefined> {
 		return {
-			slowRead: (lo, hi, size, pc) => this.slowRead(lo!, hi!, size!, pc!),
-			slowWrite: (lo, hi, size, pc) => this.slowWrite(lo!, hi!, size!, pc!, false),
-			slowModify: (lo, hi, size, pc) => this.slowWrite(lo!, hi!, size!, pc!, true),
-			commit: (pc) => this.commit(pc!),
+			slowRead: (lo, hi, size, pc) => this.data.slowRead(lo!, hi!, size!, pc!),
+			slowWrite: (lo, hi, size, pc) => this.data.slowWrite(lo!, hi!, size!, pc!, false),
+			slowModify: (lo, hi, size, pc) => this.data.slowWrite(lo!, hi!, size!, pc!, true),
+			commit: (pc) => this.data.commit(pc!),
 			raise: (vector, code, pc) => {
 				this.queueFault(vector!, code!, pc!);
 				return undefined;
 			},
 			system: (number, pc) => this.system(number!, pc!),
-			checkSegment: (segment, offset, size, write, pc) => this.checkSegment(segment!, offset!, size!, write!, pc!),
+			checkSegment: (segment, offset, size, write, pc) => this.data.checkSegment(segment!, offset!, size!, write!, pc!),
 			redirect: (pc) => this.redirect(pc!),
 			crossing: (pc) => this.crossing(pc!),
 			unavailable: (sse, pc) => {
-				this.unavailable(sse!, pc!);
+				this.data.unavailable(sse!, pc!);
 				return undefined;
 			},
 		};
@@ -152,51 +144,6 @@ export class ExecutionCore implements Core {
 	/** Connects the instantiated module. */
 	connect(enter: (pc: number) => void): void {
 		this.enter = enter;
-	}
-
-	// ---- where execution stands --------------------------------------------------------------------------------
-
-	/** RIP of the next instruction. */
-	get rip(): bigint {
-		const pc = this.cpu.get32(L.PC);
-		return pc === 0 ? this.cpu.get64(L.RIP) : this.ripOf(pc);
-	}
-
-	set rip(value: bigint) {
-		this.settle(value);
-	}
-
-	/** Instructions left of the budget. */
-	get budget(): number {
-		const pc = this.cpu.get32(L.PC);
-		const raw = this.cpu.i32[L.BUDGET >> 2]!;
-		return (pc === 0 ? raw : (raw - (pc >>> 4)) | 0) + this.stolen;
-	}
-
-	private setBudget(value: number): void {
-		const pc = this.cpu.get32(L.PC);
-		this.stolen = 0;
-		this.cpu.i32[L.BUDGET >> 2] = pc === 0 ? value : value + (pc >>> 4);
-	}
-
-	private ripOf(pc: number): bigint {
-		// What ends a page after an instruction across its boundary stands beyond the offsets a page has.
-		const end = this.isPageEnd(this.u16[pc >>> 1]!);
-		const offset = end ? this.i32[(pc + UOP_IMM) >>> 2]! : this.u16[(pc + UOP_META) >>> 1]! & 0xfff;
-		return this.cutRip(this.cpu.get64(L.RIP_BASE) + BigInt(offset));
-	}
-
-	private cutRip(rip: bigint): bigint {
-		return this.cpu.get32(L.CODE_64) !== 0 ? BigInt.asUintN(64, rip) : rip & 0xffff_ffffn;
-	}
-
-	/** Stands at `rip` without a micro-op: it is looked up when execution goes on. */
-	private settle(rip: bigint): void {
-		const budget = this.budget;
-		this.cpu.set32(L.PC, 0);
-		this.cpu.set64(L.RIP, rip);
-		this.stolen = 0;
-		this.cpu.i32[L.BUDGET >> 2] = budget;
 	}
 
 	// ---- Core: what instructions change beyond the state page --------------------------------------------------
@@ -250,8 +197,39 @@ export class ExecutionCore implements Core {
 	debugChanged(): void {
 		const enabled = breakpoints(this.cpu);
 		this.watchesCode = enabled.some(({ kind }) => kind === "execute");
-		this.translator.watch(enabled.filter(({ kind }) => kind === "write" || kind === "access"));
+		const watched = enabled.filter(({ kind }) => kind === "write" || kind === "access");
+		this.translator.watch([...watched, ...(this.debug?.data ?? []).map(({ point }) => point)]);
 		this.leaveAsked = true;
+	}
+
+	/** Takes a debugger's wishes, or undefined when it is gone. */
+	setDebug(debug: DebugPoints | undefined): void {
+		this.settle(this.rip);
+		this.debug = debug;
+		this.translator.debug = debug;
+		this.cpu.set32(DEBUG_TRAP, this.cpu.get32(DEBUG_TRAP) & ~OUTSIDE_TRAP);
+		this.translator.flushCode();
+		this.debugChanged();
+	}
+
+	/** Linear address of the next instruction. */
+	get linearRip(): bigint {
+		return this.cutRip(this.rip + this.cpu.get64(L.SEG_BASE + L.CS * 8));
+	}
+
+	/** The data point that was touched, if any; it is told of once. */
+	private takeTouched(): ArmedPoint | undefined {
+		this.cpu.set32(DEBUG_TRAP, this.cpu.get32(DEBUG_TRAP) & ~OUTSIDE_TRAP);
+		const touched = this.debug?.touched;
+		if (touched !== undefined) this.debug!.touched = undefined;
+		return touched;
+	}
+
+	private stopForDebug(exception: number, armed: ArmedPoint | undefined, status: number): void {
+		this.debugException = exception;
+		this.debugPoint = armed?.status === 0 ? armed.point : undefined;
+		this.debugStatus = status;
+		this.stop = "debug";
 	}
 
 	writeTsc(value: bigint): void {
@@ -332,15 +310,11 @@ export class ExecutionCore implements Core {
 		this.cpu.set32(L.REQUEST_FLAG, on ? 1 : 0);
 	}
 
-	/** Number of the instruction in hand: those executed before it. */
-	get position(): number {
-		return this.retired + this.counted - this.budget;
-	}
-
 	/** One instruction at a time: debugging, TF, the shadow of STI with an interrupt waiting. */
 	private get steps(): boolean {
 		const { cpu } = this;
-		return this.debug !== undefined || (cpu.systemFlags & L.TF) !== 0 || this.watchesCode || cpu.get32(L.SHADOW) !== 0;
+		if ((cpu.systemFlags & L.TF) !== 0 || this.watchesCode || cpu.get32(L.SHADOW) !== 0) return true;
+		return this.debug !== undefined && (this.debug.singleStep || this.debug.stepsThrough(this.linearRip));
 	}
 
 	private wantsAttention(): boolean {
@@ -360,6 +334,13 @@ export class ExecutionCore implements Core {
 			cpu.set32(DEBUG_TRAP, 0);
 			this.enterHandler(cpu.get32(EXCEPTION_VECTOR), "exception", cpu.i32[EXCEPTION_ERROR >> 2]!);
 			return true;
+		}
+		if ((cpu.get32(DEBUG_TRAP) & OUTSIDE_TRAP) !== 0) {
+			const touched = this.takeTouched();
+			if (touched !== undefined) {
+				this.stopForDebug(DB, touched, touched.status);
+				return true;
+			}
 		}
 		if (this.answered === this.position) return false;
 		if (cpu.get32(INTERRUPT) !== 0) {
@@ -384,6 +365,7 @@ export class ExecutionCore implements Core {
 			return true;
 		}
 		if (cpu.get32(L.SHADOW) !== 0) return false;
+		if (this.debug?.singleStep === true && this.debug.blockInterrupts) return false;
 		if (cpu.get32(NMI_PENDING) !== 0 && cpu.get32(NMI_MASKED) === 0) {
 			cpu.set32(NMI_PENDING, 0);
 			cpu.set32(NMI_MASKED, 1);
@@ -411,6 +393,8 @@ export class ExecutionCore implements Core {
 		cpu.rip = rip;
 		cpu.nextRip = rip;
 		cpu.jumped = false;
+		if (kind === "external") this.counts.irq_exits++;
+		if (this.onEvent !== undefined) this.onEvent({ kind: eventName(kind), vector, errorCode, rip });
 		// An event takes its share of the budget, so that a handler that faults at once cannot go on for ever.
 		this.setBudget(this.budget - 1);
 		deliver(cpu, { vector, kind, errorCode, returnRip: rip });
@@ -440,7 +424,8 @@ export class ExecutionCore implements Core {
 			return 0;
 		}
 		const page = this.code.page(physical, cpu.get32(L.MODE));
-		translator.fillCode(lo, hi, page.table);
+		// Pages with execution points stay out of the code TLB, so that every way into them comes by here.
+		if (this.debug?.stepsThrough(linear) !== true) translator.fillCode(lo, hi, page.table);
 		const offset = lo & 0xfff;
 		const uop = this.code.entry(page, offset, host);
 		const budget = this.budget;
@@ -487,8 +472,8 @@ export class ExecutionCore implements Core {
 			cpu.set32(DEBUG_TRAP, cpu.get32(DEBUG_TRAP) | DR6_BS);
 		}
 		if (this.debug?.singleStep === true && finished) {
-			this.debugStatus = 0x4000;
-			this.stop ??= "debug";
+			const touched = this.takeTouched();
+			if (this.stop === undefined) this.stopForDebug(DB, touched, DR6_BS | (touched?.status ?? 0));
 		}
 	}
 
@@ -500,10 +485,9 @@ export class ExecutionCore implements Core {
 			return false;
 		}
 		const linear = this.cutRip(this.ripOf(pc) + cpu.get64(L.SEG_BASE + L.CS * 8));
-		const at = this.debug?.breakpoints.indexOf(linear) ?? -1;
-		if (at >= 0) {
-			this.debugStatus = 1 << at;
-			this.stop = "debug";
+		const point = this.debug?.executionAt(linear);
+		if (point !== undefined) {
+			this.stopForDebug(DB, point, point.status);
 			return true;
 		}
 		if (!this.watchesCode || this.debug !== undefined || cpu.get32(L.SHADOW) === SHADOW_MOV_SS) return false;
@@ -538,136 +522,21 @@ export class ExecutionCore implements Core {
 		}
 	}
 
-	private isPageEnd(handler: number): boolean {
-		return handler >= 3 && handler <= 5;
-	}
-
-	/** Makes generated code leave behind the instruction at `pc`, whichever way it goes on. */
-	private leaveAfter(pc: number): void {
-		if (this.trapped !== 0) return;
-		const raw = this.cpu.i32[L.BUDGET >> 2]!;
-		this.stolen += ((raw - (pc >>> 4)) | 0) - 1;
-		this.cpu.i32[L.BUDGET >> 2] = (pc >>> 4) + 1;
-		const behind = pc + UOP_BYTES;
-		this.trapped = behind;
-		this.trappedHandler = this.u16[behind >>> 1]!;
-		this.u16[behind >>> 1] = LEAVE;
-	}
-
-	private untrap(): void {
-		if (this.trapped !== 0) {
-			this.u16[this.trapped >>> 1] = this.trappedHandler;
-			this.trapped = 0;
-		}
-		this.setBudget(this.budget);
-	}
-
 	// ---- what generated code calls -----------------------------------------------------------------------------
 
-	/** The instruction at `pc` is abandoned: it, or its fault's handler, is what comes next. */
-	private abandon(pc: number): 0 {
-		this.cpu.set32(L.PC, pc);
-		return 0;
-	}
-
-	private queueException(vector: number, errorCode: number): void {
+	/** Part of AccessHost. */
+	queueException(vector: number, errorCode: number): void {
 		const { cpu } = this;
-		if (vector === PF) this.counts.pf_guest++;
+		if (vector === PF_VECTOR) this.counts.pf_guest++;
 		cpu.set32(EXCEPTION, 1);
 		cpu.set32(EXCEPTION_VECTOR, vector);
 		cpu.i32[EXCEPTION_ERROR >> 2] = errorCode;
 	}
 
-	private queueFault(vector: number, errorCode: number, pc: number): void {
+	/** Part of AccessHost. */
+	queueFault(vector: number, errorCode: number, pc: number): void {
 		this.queueException(vector, errorCode);
 		this.abandon(pc);
-	}
-
-	private slowRead(lo: number, hi: number, size: number, pc: number): number {
-		this.cpu.set32(L.PC, pc);
-		if (this.passesEnd(lo, size, pc)) return 0;
-		const host = this.translator.readable(lo, hi, size & 0xff, this.usesStack(size, pc));
-		if (this.cpu.get32(DEBUG_TRAP) !== 0) this.leaveAfter(pc);
-		return host > 0 ? host : this.missed(host, pc);
-	}
-
-	private slowWrite(lo: number, hi: number, size: number, pc: number, modify: boolean): number {
-		this.cpu.set32(L.PC, pc);
-		if (this.passesEnd(lo, size, pc)) return 0;
-		const host = this.translator.writable(lo, hi, size & 0xff, this.usesStack(size, pc), modify);
-		if (this.cpu.get32(DEBUG_TRAP) !== 0) this.leaveAfter(pc);
-		return host > 0 ? host : this.missed(host, pc);
-	}
-
-	/** Outside 64-bit code nothing reaches beyond the end of a flat segment, whose limit generated code does not check. */
-	private passesEnd(lo: number, size: number, pc: number): boolean {
-		const { cpu } = this;
-		if ((lo >>> 0) + (size & 0xff) <= 2 ** 32 || cpu.get32(L.CODE_64) !== 0) return false;
-		const stack = this.usesStack(size, pc);
-		const segment = stack ? L.SS : (this.physical.u8[pc + UOP_FLAGS]! >> 2) & 7;
-		if (cpu.get64(L.SEG_BASE + segment * 8) !== 0n) return false;
-		this.queueFault(stack ? SS_VECTOR : GP, 0, pc);
-		return true;
-	}
-
-	/** Whether an access goes through SS, implicitly or by its operand: a non-canonical address is #SS then. */
-	private usesStack(size: number, pc: number): boolean {
-		return (size & 0x100) !== 0 || ((this.physical.u8[pc + UOP_FLAGS]! >> 2) & 7) === L.SS;
-	}
-
-	/** A fault (0) or a request (-1). */
-	private missed(result: number, pc: number): 0 {
-		if (result === 0) {
-			const { translator } = this;
-			// What is not canonical is #SS through the stack segment, and 64-bit code names that only by its base register.
-			const stack = translator.faultVector === GP && ((this.physical.u8[pc + UOP_FLAGS]! >> 2) & 7) === L.SS;
-			this.queueException(stack ? SS_VECTOR : translator.faultVector, translator.faultCode);
-		} else this.requestPending = true;
-		return this.abandon(pc);
-	}
-
-	private commit(pc: number): number {
-		this.cpu.set32(L.PC, pc);
-		this.leaveAsked = false;
-		this.translator.commit();
-		if (this.leaveAsked || this.requestPending) this.leaveAfter(pc);
-		return 1;
-	}
-
-	private checkSegment(segment: number, offset: number, size: number, write: number, pc: number): number {
-		const { cpu } = this;
-		try {
-			linearAddress(cpu, segment, BigInt(offset >>> 0), size & 0xff, write !== 0);
-			return 1;
-		} catch (error) {
-			if (!(error instanceof GuestFault)) throw error;
-			const misaligned = ((cpu.u32[(L.SEG_BASE + segment * 8) >> 2]! + offset) & 15) !== 0;
-			if ((size & ALIGNED) !== 0 && misaligned) {
-				this.queueFault(GP, 0, pc);
-				return 0;
-			}
-			this.queueFault(error.vector, error.errorCode, pc);
-			return 0;
-		}
-	}
-
-	private unavailable(sse: number, pc: number): void {
-		const { cr0, cr4 } = this.cpu;
-		const em = (cr0 & 4) !== 0;
-		this.queueFault(sse !== 0 && (em || (cr4 & 0x200) === 0) ? UD : NM, -1, pc);
-	}
-
-	private redirect(pc: number): number {
-		const budget = this.budgetAt(pc);
-		this.cpu.set32(L.PC, 0);
-		this.cpu.set64(L.RIP, this.ripOf(pc));
-		this.cpu.i32[L.BUDGET >> 2] = budget;
-		// Looked up in the loop, where there is room for whatever comes of it.
-		return 0;
-	}
-
-	private budgetAt(pc: number): number {
-		return (this.cpu.i32[L.BUDGET >> 2]! - (pc >>> 4)) | 0;
 	}
 
 	private crossing(pc: number): number {
@@ -718,6 +587,10 @@ export class ExecutionCore implements Core {
 		this.refetch = false;
 		this.leaveAsked = false;
 		this.insn.load(pc, handler);
+		if (this.debug?.software === true && handler.row.opcode === INT3) {
+			this.stopForDebug(BP, undefined, 0);
+			return this.abandon(pc);
+		}
 		try {
 			handler.row.system!(cpu, this.insn);
 		} catch (error) {
@@ -754,8 +627,7 @@ export class ExecutionCore implements Core {
 
 	private dropPage(physical: number): void {
 		this.code.drop(physical);
-		// What was put back later must not bring the old code back.
-		if (this.trapped !== 0 && this.u16[this.trapped >>> 1] === STALE) this.trappedHandler = STALE;
+		this.dropTrapped();
 	}
 
 	/** Slots changed: whatever was translated or decoded may be gone. */

@@ -18,15 +18,19 @@ export interface Interpreter {
 let plan: HandlerPlan | undefined;
 const modules = new Map<number, WebAssembly.Module>();
 
+/** The handlers' numbers and the prepared rows. Made once. */
+export function handlerPlan(): HandlerPlan {
+	plan ??= planHandlers(table);
+	return plan;
+}
+
 /** The module's bytes for a vCPU at `base`; what the package's build stores for the first one. */
 export function interpreterBytes(base: number): Uint8Array<ArrayBuffer> {
-	plan ??= planHandlers(table);
-	return generate(plan, base, MEMORY);
+	return generate(handlerPlan(), base, MEMORY);
 }
 
 /** The interpreter for a vCPU whose area lies at `base`. Made once, kept for every VM of this thread. */
 export function interpreter(base: number): Interpreter {
-	plan ??= planHandlers(table);
 	let module = modules.get(base);
 	if (module === undefined) {
 		const stored = base === FIRST_VCPU ? pregenerated : undefined;
@@ -34,7 +38,7 @@ export function interpreter(base: number): Interpreter {
 		module = new WebAssembly.Module(bytes);
 		modules.set(base, module);
 	}
-	return { plan, module };
+	return { plan: handlerPlan(), module };
 }
 
 function unpack(stored: string): Uint8Array<ArrayBuffer> {

@@ -34,6 +34,7 @@ const CAPABILITIES: Readonly<Record<string, number>> = {
 	irqfd: 1,
 	ioeventfd: 1,
 	"set-guest-debug": 1,
+	"debug-points": 1,
 	"vcpu-events": 1,
 	debugregs: 1,
 	xsave: 1,

@@ -1,8 +1,9 @@
-import { type Cpu, ExitRequest, GP, type LinearMemory, PF_VECTOR, SS_VECTOR } from "./cpu/cpu.ts";
-import { type Breakpoint, matchData } from "./cpu/debug.ts";
-import { DEBUG_TRAP } from "./cpu/events.ts";
+import { AC_VECTOR, type Cpu, ExitRequest, GP, type LinearMemory, PF_VECTOR, SS_VECTOR } from "./cpu/cpu.ts";
+import { matchData } from "./cpu/debug.ts";
+import { DEBUG_TRAP, OUTSIDE_TRAP } from "./cpu/events.ts";
 import * as L from "./cpu/layout.ts";
 import { ACCESS_FETCH, ACCESS_IMPLICIT, ACCESS_USER, ACCESS_WRITE, Mmu, PAGE_GLOBAL, walk } from "./cpu/paging.ts";
+import type { DebugPoints } from "./debug-points.ts";
 import { markDirty, PAGE, type PhysicalMemory, type Slot } from "./memory.ts";
 
 /** Flags word of a TLB entry: it survives a load of CR3. */
@@ -34,6 +35,8 @@ export class Translator implements LinearMemory {
 	/** Vector of the fault the last failed access queued, and its error code. */
 	faultVector = 0;
 	faultCode = 0;
+	/** What a debugger outside the guest watches. */
+	debug: DebugPoints | undefined;
 	/** Low halves of the linear pages that data breakpoints touch. */
 	private watched: readonly number[] = [];
 	private readonly cpu: Cpu;
@@ -50,6 +53,8 @@ export class Translator implements LinearMemory {
 	private readonly scratch = new DataView(new ArrayBuffer(8));
 	private readonly scratchBytes: Uint8Array;
 	private readonly view: DataView;
+	/** Current TLB base while alignment is checked. */
+	private readonly emptyTlb: number;
 
 	constructor(cpu: Cpu, physical: PhysicalMemory, mmio: MmioHandler, watcher: CodeWatcher) {
 		this.cpu = cpu;
@@ -57,6 +62,8 @@ export class Translator implements LinearMemory {
 		this.mmio = mmio;
 		this.watcher = watcher;
 		this.mmu = new Mmu(cpu.u32, physical);
+		this.emptyTlb = cpu.base + L.EMPTY_TLB;
+		physical.u8.fill(0xff, this.emptyTlb, this.emptyTlb + L.TLB_BYTES);
 		const { buffer } = physical.u8;
 		this.tlbWords = new Int32Array(buffer);
 		this.bounceAddress = cpu.base + L.BOUNCE;
@@ -136,12 +143,14 @@ export class Translator implements LinearMemory {
 	}
 
 	/** Watches data breakpoints: pages that they touch stay out of the TLBs, so that each access comes by here. */
-	watch(breakpoints: readonly Breakpoint[]): void {
+	watch(breakpoints: readonly { readonly address: bigint; readonly length: number }[]): void {
 		if (breakpoints.length === 0 && this.watched.length === 0) return;
 		this.watched = breakpoints.flatMap(({ address, length }) => {
-			const first = Number(address & 0xffff_f000n);
-			const last = Number((address + BigInt(length - 1)) & 0xffff_f000n);
-			return first === last ? [first | 0] : [first | 0, last | 0];
+			const pages = [];
+			for (let page = address & -4096n; page < address + BigInt(length); page += 4096n) {
+				pages.push(Number(page & 0xffff_f000n) | 0);
+			}
+			return pages;
 		});
 		this.flush(false);
 	}
@@ -151,7 +160,8 @@ export class Translator implements LinearMemory {
 		if (this.watched.length === 0) return;
 		const linear = (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
 		const bits = matchData(this.cpu, linear, size, write);
-		if (bits !== 0) this.cpu.set32(DEBUG_TRAP, this.cpu.get32(DEBUG_TRAP) | bits);
+		const outside = this.debug?.touch(linear, size, write) === true ? OUTSIDE_TRAP : 0;
+		if ((bits | outside) !== 0) this.cpu.set32(DEBUG_TRAP, (this.cpu.get32(DEBUG_TRAP) | bits | outside) >>> 0);
 	}
 
 	/** Whether an address with this upper half is not canonical: #GP(0) or #SS(0). */
@@ -179,6 +189,7 @@ export class Translator implements LinearMemory {
 	/** Host address of `size` readable bytes, BOUNCE if need be; 0 = fault queued, -1 = ask the embedder first. */
 	readable(lo: number, hi: number, size: number, stack: boolean): number {
 		const access = this.cpu.cpl === 3 ? ACCESS_USER : 0;
+		if (this.checksAlignment && (this.refuses(hi, stack) || this.misaligned(lo, size))) return 0;
 		this.noteAccess(lo, hi, size, false);
 		const first = lo & (PAGE - 1);
 		if (first + size > PAGE) return this.gather(lo, hi, size, access, stack);
@@ -189,7 +200,7 @@ export class Translator implements LinearMemory {
 			return this.mmio.mmioRead(physical + first, this.bounce.subarray(0, size)) ? this.bounceAddress : -1;
 		}
 		const host = slot.host + (physical - slot.physical);
-		this.fill(this.cpu.get32(L.TLB_READ), lo, hi, host);
+		this.fill(this.tlbOf(false, false), lo, hi, host);
 		return host + first;
 	}
 
@@ -199,6 +210,7 @@ export class Translator implements LinearMemory {
 	 */
 	writable(lo: number, hi: number, size: number, stack: boolean, modify: boolean): number {
 		const access = ACCESS_WRITE | (this.cpu.cpl === 3 ? ACCESS_USER : 0);
+		if (this.checksAlignment && (this.refuses(hi, stack) || this.misaligned(lo, size))) return 0;
 		this.noteAccess(lo, hi, size, true);
 		const first = lo & (PAGE - 1);
 		if (first + size > PAGE) return this.splitWrite(lo, hi, size, access, stack, modify);
@@ -219,7 +231,7 @@ export class Translator implements LinearMemory {
 		const offset = physical - slot.physical;
 		const host = slot.host + offset;
 		this.noteWrite(slot, offset, first, first + size);
-		if (slot.code[offset / PAGE] === 0) this.fill(this.cpu.get32(L.TLB_WRITE), lo, hi, host);
+		if (slot.code[offset / PAGE] === 0) this.fill(this.tlbOf(true, false), lo, hi, host);
 		return host + first;
 	}
 
@@ -284,14 +296,35 @@ export class Translator implements LinearMemory {
 		if ((last ^ linear) >> 12n !== 0n) this.translateOrRaise(last & ~0xfffn, access);
 	}
 
-	/** The TLB that generated code uses for such accesses; those of the system are a supervisor's without AC. */
+	/**
+	 * CR0.AM, RFLAGS.AC and CPL 3 demand that data lie on multiples of their size (SDM vol. 3, 6.15, interrupt 17).
+	 */
+	get checksAlignment(): boolean {
+		return this.cpu.get32(L.TLB_READ) === this.emptyTlb;
+	}
+
+	/** Whether an access is misaligned: then #AC(0) is in `faultVector`. */
+	private misaligned(lo: number, size: number): boolean {
+		if ((lo & (alignmentOf(size) - 1)) === 0) return false;
+		this.faultVector = AC_VECTOR;
+		this.faultCode = 0;
+		return true;
+	}
+
+	checkAlignment(linear: bigint, unit: number): void {
+		if (this.checksAlignment && this.misaligned(Number(linear & 0xffn), unit)) this.cpu.raise(AC_VECTOR, 0);
+	}
+
+	/** The TLB of such accesses; those of the system are a supervisor's without AC. */
 	private tlbOf(write: boolean, system: boolean): number {
+		if (!system && this.checksAlignment) return this.cpu.base + L.TLBS + (write ? L.TLB_BYTES : 0);
 		if (!system) return this.cpu.get32(write ? L.TLB_WRITE : L.TLB_READ);
 		return this.cpu.base + L.TLBS + (write ? 3 : 2) * L.TLB_BYTES;
 	}
 
 	/** Host address of bytes within one page that the TLB knows, or 0. */
 	private known(linear: bigint, size: number, write: boolean, system: boolean): number {
+		if (!system) this.checkAlignment(linear, size);
 		const lo = Number(linear & 0xffff_ffffn);
 		if ((lo & (PAGE - 1)) + size > PAGE) return 0;
 		const words = this.tlbWords;
@@ -439,6 +472,11 @@ export class Translator implements LinearMemory {
 
 /** The one request to leave, so that nothing is allocated for it. */
 export const EXIT_REQUEST: ExitRequest = new ExitRequest();
+
+/** What an access of `size` bytes is aligned to: x87's 10 bytes as a quadword. */
+function alignmentOf(size: number): number {
+	return size === 10 ? 8 : size;
+}
 
 function nextPage(lo: number, hi: number, long: boolean): [number, number] {
 	const next = ((lo & -PAGE) + PAGE) >>> 0;

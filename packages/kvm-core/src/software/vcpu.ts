@@ -13,6 +13,7 @@ import type {
 	Sregs,
 	Translation,
 	Vcpu,
+	VcpuEvent,
 	VcpuEvents,
 	VcpuExit,
 } from "../kvm/types.ts";
@@ -28,6 +29,7 @@ import { PAGE_MAY_WRITE, PAGE_USER, walk } from "./cpu/paging.ts";
 import * as registers from "./cpu/registers.ts";
 import { init, powerOn, startUp } from "./cpu/reset.ts";
 import { COMPONENTS } from "./cpu/xsave-layout.ts";
+import { DebugPoints } from "./debug-points.ts";
 import type { CodeArena } from "./decode/code-cache.ts";
 import type { HandlerPlan } from "./emit/plan.ts";
 import { ExitPort, type InternalDevices, type RequestGate } from "./exits.ts";
@@ -85,7 +87,6 @@ export class SoftwareVcpu extends VcpuWithoutOptions implements Vcpu, RequestGat
 	private sliceInstructions = LONGEST_SLICE;
 	private tscOffset = 0n;
 	private cpuidEntries: readonly CpuidEntry[];
-	private debugging: GuestDebug = { enable: false };
 
 	constructor(parts: VcpuParts) {
 		super();
@@ -153,6 +154,14 @@ export class SoftwareVcpu extends VcpuWithoutOptions implements Vcpu, RequestGat
 
 	get element(): number {
 		return this.core.cpu.gpr32(L.RCX);
+	}
+
+	get onEvent(): ((event: VcpuEvent) => void) | undefined {
+		return this.core.onEvent;
+	}
+
+	set onEvent(listener: ((event: VcpuEvent) => void) | undefined) {
+		this.core.onEvent = listener;
 	}
 
 	get instructionsRetired(): number {
@@ -237,9 +246,10 @@ export class SoftwareVcpu extends VcpuWithoutOptions implements Vcpu, RequestGat
 				return {
 					reason: "debug",
 					exception: core.debugException,
-					pc: core.rip,
+					pc: core.linearRip,
 					dr6: BigInt(core.debugStatus) | 0xffff_0ff0n,
 					dr7: cpu.get64(L.DR7),
+					...(core.debugPoint === undefined ? {} : { point: core.debugPoint }),
 				};
 			}
 			case "no-memory":
@@ -469,21 +479,7 @@ export class SoftwareVcpu extends VcpuWithoutOptions implements Vcpu, RequestGat
 				`${breakpoints.length} breakpoints; there are four registers`,
 			);
 		}
-		this.debugging = debug;
-		const { rip } = this.core;
-		this.core.debug = debug.enable
-			? {
-					singleStep: debug.singleStep === true,
-					software: debug.softwareBreakpoints === true,
-					breakpoints: breakpoints.filter(({ kind }) => kind === "execute").map(({ address }) => address),
-				}
-			: undefined;
-		this.core.rip = rip;
-	}
-
-	/** What `setGuestDebug` was last given. */
-	get guestDebug(): GuestDebug {
-		return this.debugging;
+		this.core.setDebug(debug.enable ? new DebugPoints(debug) : undefined);
 	}
 }
 

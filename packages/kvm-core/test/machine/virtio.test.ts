@@ -280,6 +280,65 @@ describe("disk", () => {
 		expect(driver.used(0)).toEqual([]);
 	});
 
+	test("a driver that does not flush, or switches the cache off, hears of writes when they are safe", async () => {
+		for (const [features, off] of [
+			[~(1 << 9), false],
+			[-1, true],
+			[-1, false],
+		] as const) {
+			const log: string[] = [];
+			let finish = (): void => undefined;
+			const backend: BlockBackend = {
+				...{ bytes: 4096, readonly: false },
+				read: () => undefined,
+				write: () => void log.push("write"),
+				zero: () => void log.push("zero"),
+				flush: () => {
+					log.push("flush");
+					return new Promise((resolve) => (finish = resolve));
+				},
+			};
+			const driver = new Driver(new VirtioBlock({ backend })).start({ features });
+			if (off) driver.write(driver.config + 32, 1, 0);
+			const cached = features === -1 && !off;
+			expect(driver.read(driver.config + 32, 1)).toBe(cached ? 1 : 0);
+			const again = new Driver(new VirtioBlock({ backend })).start({ features });
+			again.transport.restore(JSON.parse(JSON.stringify(driver.transport.save())));
+			expect(again.read(again.config + 32, 1)).toBe(cached ? 1 : 0);
+			const { rooms } = driver.add(0, [header(1, 0), { send: new Uint8Array(512) }, { room: 1 }]);
+			rooms[0][0] = 9;
+			driver.kick(0);
+			expect(log).toEqual(cached ? ["write"] : ["write", "flush"]);
+			expect(driver.used(0).length).toBe(cached ? 1 : 0);
+			finish();
+			await new Promise(setImmediate);
+			expect(rooms[0][0]).toBe(0);
+		}
+	});
+
+	test("a request that fails in one piece is over when the others are, and nobody misses a rejection", async () => {
+		let finish = (): void => undefined;
+		const backend: BlockBackend = {
+			...{ bytes: 4096, readonly: false },
+			read: (offset) => {
+				if (offset === 1024) throw new Error("at once");
+				if (offset === 512) return Promise.reject(new Error("later"));
+				return new Promise((resolve) => (finish = resolve));
+			},
+			write: () => undefined,
+			flush: () => undefined,
+		};
+		const driver = new Driver(new VirtioBlock({ backend })).start();
+		const { rooms } = driver.add(0, [header(0, 0), { room: 512 }, { room: 512 }, { room: 512 }, { room: 1 }]);
+		driver.kick(0);
+		await new Promise(setImmediate);
+		expect(driver.used(0)).toEqual([]);
+		finish();
+		await new Promise(setImmediate);
+		expect(driver.used(0).length).toBe(1);
+		expect(rooms[3][0]).toBe(1);
+	});
+
 	test("with event index the driver hears only of what it asked for", () => {
 		const { driver } = makeDisk(8);
 		driver.start();

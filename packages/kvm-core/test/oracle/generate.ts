@@ -1,8 +1,18 @@
 import type { Case, Mode } from "./protocol.ts";
 import { CODE, CODE_BYTES, CODE_MAX, DATA, DATA_BYTES, FS_BASE, GS_BASE, REGION } from "./protocol.ts";
 import type { Rng } from "./rng.ts";
-import { type Encoding, exclusion, operandsOf, parseOpcode, type Row } from "./rows.ts";
-import { fxArea, integer } from "./values.ts";
+import {
+	APPROXIMATE,
+	ELEMENTARY,
+	type Encoding,
+	exclusion,
+	MACHINES_OWN,
+	operandsOf,
+	POINTERS,
+	parseOpcode,
+	type Row,
+} from "./rows.ts";
+import { fxArea, integer, SAVE_AREAS } from "./values.ts";
 
 /** A case and what its comparison must know. */
 export interface Generated {
@@ -16,6 +26,8 @@ export interface Generated {
 	planned: ReadonlySet<number>;
 	/** Flags that the architecture leaves open after any of its instructions. */
 	undefinedFlags: number;
+	/** Registers whose value after it is the machine's own. */
+	ignored: readonly number[];
 }
 
 /** The same code with other values in the registers that may have any, as the two engines then share its decoding. */
@@ -33,7 +45,9 @@ export function nameOf(rows: readonly Row[]): string {
 }
 
 function flags(rng: Rng): bigint {
-	return 0x202n | (BigInt(rng.u32()) & ARITHMETIC_FLAGS) | (rng.chance(5) ? 0x400n : 0n);
+	const direction = rng.chance(5) ? 0x400n : 0n;
+	const alignment = rng.chance(6) ? 0x4_0000n : 0n;
+	return 0x202n | (BigInt(rng.u32()) & ARITHMETIC_FLAGS) | direction | alignment;
 }
 
 interface Ready {
@@ -46,6 +60,8 @@ const RSP = 4;
 /** With LOCK before them, AMD's processors read CR0 as CR8, and execute VERW as if it were not there. */
 const LOCK_MEANS_MORE = /^0F (2[02]|00 \/5)/;
 const ARITHMETIC_FLAGS = 0x8d5n;
+const CARRY = 1;
+const OVERFLOW = 0x800;
 
 /** What one instruction may use and has used up. */
 interface Draft {
@@ -58,6 +74,10 @@ interface Draft {
 	roomy: boolean;
 	/** Registers whose value something already relies on. */
 	planned: Set<number>;
+	/** What the last instruction was encoded with: operand size, the register of ModRM.rm, its immediate bytes. */
+	size: 2 | 4 | 8;
+	rm: number;
+	immediates: readonly number[];
 }
 
 interface Address {
@@ -113,6 +133,9 @@ export class Generator {
 			gpr: Array.from({ length: 16 }, () => integer(rng)),
 			roomy: rng.chance(92),
 			planned: new Set([RSP]),
+			size: 4,
+			rm: 0,
+			immediates: [],
 		};
 		if (mode !== 64) for (let i = 0; i < 16; i++) draft.gpr[i]! &= i < 8 ? 0xffff_ffffn : 0n;
 		draft.gpr[RSP] = this.#stack(draft);
@@ -125,6 +148,7 @@ export class Generator {
 		const rows: Row[] = [];
 		const starts: number[] = [];
 		let undefinedFlags = 0;
+		let ignored: readonly number[] = [];
 		for (let i = 0; i < count; i++) {
 			const ready = i === 0 && only !== undefined ? this.#ready[only]! : rng.pick(this.#ready);
 			if (!valid(ready.row, mode)) {
@@ -135,6 +159,15 @@ export class Generator {
 			// they need, and POPA that faults keeps what it has popped, on some processors.
 			if (i > 0 && /^(sh[lr]d|retf|iret.?|popa)$/.test(ready.row.name)) continue;
 			if (/^(retf|iret.?|popa)$/.test(ready.row.name) && !draft.roomy) return undefined;
+			if (
+				POINTERS.test(ready.row.name) &&
+				rows.some((row) => row.attributes.includes("x87") || POINTERS.test(row.name))
+			)
+				continue;
+			// Whether a component counts as in use after what was done to it is the processor's choice.
+			if (i > 0 && /^xsave/.test(ready.row.name)) continue;
+			// Behind anything else EAX may forbid key 0, and with it the process its own memory.
+			if (i > 0 && ready.row.name === "wrpkru") continue;
 			const before = draft.code.length;
 			this.#instruction(draft, ready);
 			if (draft.code.length > CODE_MAX - 4) {
@@ -143,11 +176,15 @@ export class Generator {
 			}
 			rows.push(ready.row);
 			starts.push(before);
-			undefinedFlags |= ready.row.undefinedFlags;
+			const open = undefinedAfter(draft, ready, i === 0);
+			undefinedFlags |= open;
 			// What follows must not see flags that the architecture leaves open: cmp al, al.
-			if (ready.row.undefinedFlags !== 0 && i < count - 1) draft.code.push(0x38, 0xc0);
-			// Behind POPF there may be alignment checks, which the engine does not make.
-			if (/^popf/.test(ready.row.name)) break;
+			if (open !== 0 && i < count - 1) draft.code.push(0x38, 0xc0);
+			if (MACHINES_OWN.test(ready.row.name)) {
+				ignored = resultsOf(ready.row.name, draft.rm);
+				break;
+			}
+			if (ELEMENTARY.test(ready.row.name) || APPROXIMATE.test(ready.row.name)) break;
 			if (ready.row.attributes.includes("ends") || ready.operands.some((operand) => operand.startsWith("J"))) break;
 		}
 		const code = Uint8Array.from(draft.code.slice(0, CODE_MAX));
@@ -166,6 +203,7 @@ export class Generator {
 			starts,
 			planned: draft.planned,
 			undefinedFlags,
+			ignored,
 		};
 	}
 
@@ -234,6 +272,8 @@ export class Generator {
 			const j = rng.below(i + 1);
 			[prefixes[i], prefixes[j]] = [prefixes[j]!, prefixes[i]!];
 		}
+		// An override without effect, often enough for the 15 bytes an instruction may have, or a few more.
+		if (rng.chance(1)) prefixes.unshift(...Array.from({ length: 7 + rng.below(8) }, () => 0x3e));
 		if (encoding.mandatory !== 0) prefixes.push(encoding.mandatory);
 
 		let rex = mode === 64 && rng.chance(55) ? 0x40 | rng.below(8) | (rng.chance(45) ? 8 : 0) : 0;
@@ -253,7 +293,7 @@ export class Generator {
 			if (operands.some((operand) => operand.startsWith("S"))) reg = rng.chance(90) ? rng.below(6) : reg;
 			if (!memory) tail.push(0xc0 | (reg << 3) | (encoding.rm ?? rng.below(8)));
 			else {
-				const address = this.#address(draft, addressSize, segmentBase);
+				const address = this.#address(draft, addressSize, segmentBase, /^x(save|rstor)/.test(row.name));
 				rex = address.rex === 0 && rex === 0 ? 0 : (rex & ~3) | address.rex | (rex === 0 ? 0x40 : 0);
 				if (mode !== 64) rex = 0;
 				target = address.target;
@@ -271,6 +311,9 @@ export class Generator {
 				: /^sh[lr]d$/.test(row.name) && operands.includes("Ib")
 					? [rng.below(8) * 32 + rng.below(16)]
 					: operands.flatMap((operand) => this.#immediate(draft, operand, size, addressSize, segmentBase));
+		draft.size = size;
+		draft.rm = ((tail[0] ?? 0) & 7) | ((rex & 1) << 3);
+		draft.immediates = immediates;
 		const length = prefixes.length + (rex === 0 ? 0 : 1) + opcode.length + tail.length + immediates.length;
 		if (target !== undefined) {
 			const displacement = target - (CODE + draft.offset + draft.code.length + length);
@@ -297,6 +340,30 @@ export class Generator {
 			planned.add(1);
 			gpr[1] = BigInt(rng.below(rng.chance(80) ? 20 : 600));
 			if (addressSize !== 8 && rng.chance(20) && draft.mode === 64) gpr[1] |= BigInt(rng.u32()) << 32n;
+		}
+		if (/^x(save|rstor)/.test(row.name)) {
+			// x87 and SSE, and components that neither side has.
+			planned.add(0);
+			planned.add(2);
+			gpr[0] = BigInt(rng.below(4) + (rng.u32() & 0x3f) * 0x100_0000);
+			gpr[2] = BigInt(rng.u32() & 0x3fff_ffff);
+		}
+		if (/^(rdpkru|wrpkru|xgetbv)$/.test(row.name) && rng.chance(85)) {
+			planned.add(1);
+			gpr[1] = (gpr[1]! >> 32n) << 32n;
+			planned.add(2);
+			if (row.name === "wrpkru") gpr[2] = (gpr[2]! >> 32n) << 32n;
+		}
+		// XCR0 is the machine's own; whether there are others, too.
+		if (row.name === "xgetbv" && (gpr[1]! & 0xffff_ffffn) === 1n) gpr[1] = 2n;
+		// Key 0 is the process's own memory.
+		if (row.name === "wrpkru") {
+			planned.add(0);
+			gpr[0]! &= ~3n;
+		}
+		if (operands.includes("CL") && !/^sh[lr]d$/.test(row.name) && !planned.has(1) && rng.chance(60)) {
+			planned.add(1);
+			gpr[1] = (gpr[1]! & ~0xffn) | BigInt(rng.chance(50) ? rng.pick([1, 1, 1, 33, 65, 0]) : rng.below(70));
 		}
 		// Most shift counts, bit offsets and divisors should do something.
 		if (/^(bt|bts|btr|btc)$/.test(row.name) && rng.chance(70)) {
@@ -337,8 +404,13 @@ export class Generator {
 		return cut | ((noise >> BigInt(addressSize * 8)) << BigInt(addressSize * 8));
 	}
 
-	#address(draft: Draft, addressSize: 2 | 4 | 8, segmentBase: number): Address {
-		const goal = BigInt(this.#target(draft.rng) - segmentBase);
+	#address(draft: Draft, addressSize: 2 | 4 | 8, segmentBase: number, saveArea: boolean): Address {
+		const { rng } = draft;
+		let target = this.#target(rng);
+		if (saveArea && rng.chance(90)) {
+			target = DATA + (rng.chance(60) ? rng.pick(SAVE_AREAS) : 64 * rng.below(DATA_BYTES / 64));
+		}
+		const goal = BigInt(target - segmentBase);
 		return addressSize === 2 ? this.#address16(draft, goal) : this.#address32(draft, goal, addressSize);
 	}
 
@@ -476,6 +548,36 @@ export class Generator {
 			return addressSize === 2 ? word(Number(goal & 0xffffn)) : addressSize === 4 ? dword(goal) : qword(goal);
 		}
 		return [];
+	}
+}
+
+/** Flags that an instruction leaves open, as it is encoded and, when it stands first, with the count it has. */
+function undefinedAfter(draft: Draft, { row, operands }: Ready, first: boolean): number {
+	if (row.name === "rdseed") return CARRY;
+	if (!/^(ro[lr]|rc[lr]|sh[lr]|sar|sh[lr]d)$/.test(row.name) || row.undefinedFlags === 0) return row.undefinedFlags;
+	const byte = row.operands.startsWith("Eb");
+	let count: number;
+	if (operands.at(-1) === "Ib") count = draft.immediates[0]!;
+	else if (operands.at(-1) === "CL" && first && draft.planned.has(1)) count = Number(draft.gpr[1]! & 0xffn);
+	else return row.undefinedFlags;
+	count &= !byte && draft.size === 8 ? 63 : 31;
+	if (count === 0) return 0;
+	return count === 1 ? row.undefinedFlags & ~(OVERFLOW | CARRY) : row.undefinedFlags;
+}
+
+/** General registers that hold what the machine says of itself. */
+function resultsOf(name: string, rm: number): readonly number[] {
+	switch (name) {
+		case "cpuid":
+			return [0, 1, 2, 3];
+		case "rdtsc":
+			return [0, 2];
+		case "rdtscp":
+			return [0, 1, 2];
+		case "xgetbv":
+			return [0];
+		default:
+			return [rm];
 	}
 }
 

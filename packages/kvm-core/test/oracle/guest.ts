@@ -91,6 +91,7 @@ const GDT: readonly (readonly [index: number, descriptor: Descriptor])[] = [
 	[4, { base: 0, limit: 0xfffff, access: 0xfb, flags: 12 }],
 	[5, { base: 0, limit: 0xfffff, access: 0xf3, flags: 12 }],
 	[6, { base: 0, limit: 0xfffff, access: 0xfb, flags: 10 }],
+	[15, { base: 0, limit: 0, access: 0xf5, flags: 4 }],
 ];
 
 /** The same as in native.c: Linux sets the accessed bit, DPL 3, and AVL for `useable`. */
@@ -127,7 +128,7 @@ const le32 = (value: number): number[] => [value, value >>> 8, value >>> 16, val
 const le64 = (value: bigint): number[] => [...le32(Number(value & 0xffff_ffffn)), ...le32(Number(value >> 32n))];
 
 /** Loads the input area and goes to CPL3. */
-function entryCode(): number[] {
+function entryCode(protectionKeys: boolean): number[] {
 	const setBase = (msr: number, base: number): number[] => [
 		...[0xb9, ...le32(msr)], // mov ecx, msr
 		...[0xb8, ...le32(base)], // mov eax, base
@@ -135,7 +136,10 @@ function entryCode(): number[] {
 		...[0x0f, 0x30], // wrmsr
 	];
 	const bases = [...setBase(0xc000_0100, FS_BASE), ...setBase(0xc000_0101, GS_BASE)];
+	// xor eax, eax; xor ecx, ecx; xor edx, edx; wrpkru
+	const keys = protectionKeys ? [0x31, 0xc0, 0x31, 0xc9, 0x31, 0xd2, 0x0f, 0x01, 0xef] : [];
 	return [
+		...keys,
 		...[0x48, 0xbb, ...le64(KERNEL + BigInt(PHYS.input))], // mov rbx, input
 		...[0x48, 0x0f, 0xae, 0x0b], // fxrstor64 [rbx]
 		...[0x8b, 0x83, ...le32(INPUT.ds)], // mov eax, [rbx + ds]
@@ -182,6 +186,8 @@ export interface EngineCpu {
 export interface EngineCpuOptions {
 	/** Instructions after which a case counts as one that does not end. @default 100_000 */
 	instructions?: number;
+	/** CR4.PKE. @default true */
+	protectionKeys?: boolean;
 }
 
 export function openEngineCpu(kvm: Kvm, options: EngineCpuOptions = {}): EngineCpu {
@@ -190,12 +196,16 @@ export function openEngineCpu(kvm: Kvm, options: EngineCpuOptions = {}): EngineC
 	vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0, memorySize: RAM_BYTES, memory });
 	const ram = memory.view(0, RAM_BYTES);
 	const view = new DataView(ram.buffer, ram.byteOffset, ram.byteLength);
-	build(ram, view);
+	const protectionKeys = options.protectionKeys ?? true;
+	build(ram, view, protectionKeys);
 	memory.written(0, RAM_BYTES);
 	const vcpu = vm.createVcpu(0);
 	vcpu.setCpuid2(kvm.getSupportedCpuid());
 	vcpu.setSlice({ instructions: options.instructions ?? 100_000, milliseconds: 200 });
 	const sregs = systemRegisters(vcpu.getSregs());
+	if (protectionKeys) sregs.cr4 |= 1n << 22n;
+	// x87 and SSE.
+	vcpu.setXcrs([{ xcr: 0, value: 3n }]);
 	const reset = (): void => {
 		vcpu.setSregs(sregs);
 		const regs = vcpu.getRegs();
@@ -209,7 +219,7 @@ export function openEngineCpu(kvm: Kvm, options: EngineCpuOptions = {}): EngineC
 	};
 }
 
-function build(ram: Uint8Array, view: DataView): void {
+function build(ram: Uint8Array, view: DataView, protectionKeys: boolean): void {
 	const put = (at: number, value: bigint): void => view.setBigUint64(at, value, true);
 	const index = (address: number, shift: number): number => Math.floor(address / 2 ** shift) & 511;
 	put(PHYS.pml4, BigInt(PHYS.userPdpt) | PRESENT | WRITE | USER);
@@ -244,7 +254,7 @@ function build(ram: Uint8Array, view: DataView): void {
 	view.setUint16(PHYS.tss + 102, 0x68, true);
 
 	const common = PHYS.entry + 0x200;
-	ram.set(entryCode(), PHYS.entry);
+	ram.set(entryCode(protectionKeys), PHYS.entry);
 	ram.set(exitCode(common), common);
 	for (let vector = 0; vector < 256; vector++) {
 		const at = PHYS.stubs + vector * 16;

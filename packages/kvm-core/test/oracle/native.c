@@ -13,6 +13,7 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -338,8 +339,14 @@ int main(void)
 		errno = ENOTSUP;
 		fail("fsgsbase");
 	}
+	/* LSL of Linux's per-CPU descriptor tells the CPU's number: 0 in guest.ts as well. */
+	cpu_set_t first;
+	CPU_ZERO(&first);
+	CPU_SET(0, &first);
+	sched_setaffinity(0, sizeof first, &first);
 	map();
-	hello[3] = make_ldt();
+	/* Bit 0: 16-bit segments are to be had. Bit 1: CPUID.7.ECX.OSPKE, protection keys are on. */
+	hello[3] = make_ldt() | (c >> 4 & 1) << 1;
 	catch_signals();
 	confine();
 	host_fs = rdfsbase();

@@ -10,6 +10,8 @@ import { INPUT_BYTES, MAGIC, OUTPUT_BYTES, readOutput, writeBatch } from "./prot
 export interface NativeCpu {
 	/** 16-bit code segments are to be had (the kernel has modify_ldt). */
 	readonly has16Bit: boolean;
+	/** The kernel has set CR4.PKE. */
+	readonly protectionKeys: boolean;
 	run(data: Uint8Array, cases: readonly Case[]): Outcome[];
 	close(): void;
 }
@@ -55,7 +57,8 @@ export function openNativeCpu(): NativeCpu | { reason: string } {
 		throw new Error(`native.c and protocol.ts differ: ${sizes.join()}`);
 	}
 	return {
-		has16Bit: hello.readUInt32LE(12) === 1,
+		has16Bit: (hello.readUInt32LE(12) & 1) !== 0,
+		protectionKeys: (hello.readUInt32LE(12) & 2) !== 0,
 		run(data, cases) {
 			const output = run(writeBatch(data, cases));
 			const view = new DataView(output.buffer, output.byteOffset, output.byteLength);

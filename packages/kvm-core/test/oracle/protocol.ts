@@ -2,7 +2,7 @@
  * What native.c reads and writes. All little-endian.
  *
  * To it: batches of a header (magic, count, the contents of the two data pages) and `count` inputs. From it: once
- * (magic, input size, output size, whether 16-bit segments are to be had), then per batch a u64 length and that many
+ * (magic, input size, output size, bit 0: 16-bit segments are to be had, bit 1: protection keys are on), then per batch a u64 length and that many
  * bytes of outputs: 688 bytes each and behind them the stretch of the data pages that the case changed.
  */
 

@@ -75,17 +75,9 @@ export function operandsOf(row: Row): string[] {
 /** Left out of the comparison with the host's CPU, and why. */
 const EXCLUDED: readonly (readonly [RegExp, string])[] = [
 	[/^(syscall|sysenter|sysret|sysexit)/, "ends in the host's kernel"],
-	[/^(rdtsc|rdtscp|rdpmc|rdrand|rdseed|cpuid|rdpid|xgetbv)$/, "its result is the machine's own"],
-	[/^(sgdt|sidt|smsw|str|sldt)$/, "the host's kernel emulates it, or its result is the machine's own"],
-	[/^(xsave|xrstor)/, "the host's area has more components than the guest's"],
+	[/^(sgdt|sidt|smsw|str|sldt)$/, "with UMIP the host's kernel emulates it; without, its result is the machine's own"],
 	[/^int1$/, "hypervisors differ about where it leaves RIP"],
 	[/^(monitor|mwait|vmcall|vmmcall|getsec)/, "depends on the host's virtualisation"],
-	[
-		/^(fnsave|fsave|fnstenv|fstenv|fxsave|fxsave64|fxrstor|fxrstor64|frstor|fldenv)$/,
-		"pointers of the last x87 instruction are vendor-specific",
-	],
-	[/^f(sin|cos|sincos|ptan|patan|2xm1|yl2x|yl2xp1)$/, "last digits differ between CPUs"],
-	[/^(rcpps|rcpss|rsqrtps|rsqrtss)$/, "an approximation whose table is the vendor's"],
 	[/^pcommit$/, "withdrawn before any processor had it"],
 ];
 
@@ -93,3 +85,15 @@ const EXCLUDED: readonly (readonly [RegExp, string])[] = [
 export function exclusion(row: Row): string | undefined {
 	return EXCLUDED.find(([pattern]) => pattern.test(row.name.toLowerCase()))?.[1];
 }
+
+/** x87 functions whose last digits are the processor's: within an error bound (SDM vol. 1, 8.3.10), not equal. */
+export const ELEMENTARY = /^f(sin|cos|sincos|ptan|patan|2xm1|yl2x|yl2xp1)$/;
+/** Reciprocals out of a table of the vendor's: within 1.5 * 2^-12 of the exact value. */
+export const APPROXIMATE = /^(rcp|rsqrt)[ps]s$/;
+/** What they return is the machine's own: compared is that they execute, and what else they leave alone. */
+export const MACHINES_OWN = /^(rdtsc|rdtscp|cpuid|rdpid|xgetbv|rdrand|rdseed)$/;
+/**
+ * They store or load the last x87 instruction's opcode and pointers. Which instructions set those, and whether selectors
+ * are kept, differs between vendors, so no x87 instruction stands before them in a case.
+ */
+export const POINTERS = /^(fnsave|fnstenv|fxsave|fxrstor|frstor|fldenv|xsave|xsaveopt|xsavec|xrstor)$/;

@@ -31,7 +31,9 @@ afterAll(() => {
 describe.skipIf("reason" in native)(`the software engine against this CPU${why}`, () => {
 	test(`random cases from seed ${seed} come out the same`, { timeout: 7_200_000 }, () => {
 		if ("reason" in native) return;
-		const engine = openEngineCpu(openKvm({ time: { kind: "virtual", nanosecondsPerInstruction: 1 } }));
+		const engine = openEngineCpu(openKvm({ time: { kind: "virtual", nanosecondsPerInstruction: 1 } }), {
+			protectionKeys: native.protectionKeys,
+		});
 		const rows = table.filter((row) => pattern.test(`${row.name} ${row.opcode}`));
 		const end = performance.now() + SECONDS * 1000;
 		const report = runCampaign({

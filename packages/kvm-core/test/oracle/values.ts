@@ -147,7 +147,27 @@ export function dataPages(rng: Rng): Uint8Array {
 				putVector(rng, view, at);
 		}
 	}
+	for (const at of SAVE_AREAS) putSaveArea(rng, view, at);
 	return pages;
+}
+
+/** Offsets in the data pages of what XRSTOR accepts, or nearly so; both pages, and up to an end. */
+export const SAVE_AREAS: readonly number[] = [0x640, 0xdc0, 0x1400, 0x1a00];
+const SAVE_AREA_BYTES = 576;
+
+/** An XSAVE area with x87 and SSE state, standard or compacted, now and then with a header that is wrong. */
+function putSaveArea(rng: Rng, view: DataView, at: number): void {
+	new Uint8Array(view.buffer, at, SAVE_AREA_BYTES).set(fxArea(rng));
+	const header = at + 512;
+	for (let i = 0; i < 64; i += 8) view.setBigUint64(header + i, 0n, true);
+	const compacted = rng.chance(40);
+	const format = compacted ? BigInt(rng.below(4)) : 0n;
+	const present = compacted && rng.chance(80) ? format & BigInt(rng.below(4)) : BigInt(rng.below(4));
+	view.setBigUint64(header, present, true);
+	view.setBigUint64(header + 8, compacted ? (1n << 63n) | format : 0n, true);
+	if (rng.chance(15))
+		view.setBigUint64(header + rng.pick([0, 8, 16, 24, 32, 56]), 1n << BigInt(40 + rng.below(20)), true);
+	if (rng.chance(10)) view.setUint32(at + FX.mxcsr, 0x8000_1f80, true);
 }
 
 /** An FXSAVE area. */

@@ -17,6 +17,8 @@ export interface Vector {
 	/** Of the contents of the data pages. */
 	dataSeed: number;
 	undefinedFlags: number;
+	/** General registers that are not compared. */
+	ignored?: readonly number[];
 	want: {
 		trap: number;
 		error: number;
@@ -74,7 +76,7 @@ function fxBytes(text: FxText): Uint8Array {
 	return fx;
 }
 
-export function toVector({ one, name, undefinedFlags }: Generated, dataSeed: number, want: Outcome): Vector {
+export function toVector({ one, name, undefinedFlags, ignored }: Generated, dataSeed: number, want: Outcome): Vector {
 	const changed = (values: readonly bigint[], from: readonly bigint[]): Record<string, string> =>
 		Object.fromEntries(values.flatMap((value, i) => (value === from[i] ? [] : [[i, value.toString(16)]])));
 	return {
@@ -90,6 +92,7 @@ export function toVector({ one, name, undefinedFlags }: Generated, dataSeed: num
 		fx: fxText(one.fx),
 		dataSeed,
 		undefinedFlags,
+		...(ignored.length === 0 ? {} : { ignored }),
 		want: {
 			trap: want.trap,
 			error: want.error,

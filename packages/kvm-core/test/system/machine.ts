@@ -99,6 +99,9 @@ export class Machine {
 			probe(linear, size, write, system = false) {
 				for (let i = 0; i < size; i++) translate(linear + BigInt(i), write, system);
 			},
+			// Nothing here sets CR0.AM.
+			checksAlignment: false,
+			checkAlignment() {},
 		};
 		cpu.memory = memory;
 		powerOn(cpu, true);

@@ -42,6 +42,11 @@ interface Rule {
 /** All rules of one family that share a mask. */
 interface Tuple {
 	readonly mask: Int32Array;
+	/** The words of an IPv4 mask. */
+	readonly m0: number;
+	readonly m1: number;
+	readonly m2: number;
+	readonly m3: number;
 	readonly table: FlowTable;
 	readonly weight: number;
 	/** Whether the mask looks at ports; a packet without any then cannot match. */
@@ -67,6 +72,7 @@ export class Classifier {
 	private readonly seed: number;
 	private readonly fragments: FragmentCache;
 	private readonly tuples: { 0: Tuple[]; 4: Tuple[]; 6: Tuple[] } = { 0: [], 4: [], 6: [] };
+	private readonly tuples4: Tuple[] = this.tuples[4];
 	private readonly byMask = new Map<string, Tuple>();
 	private readonly rules: (Rule | undefined)[] = [];
 	private readonly free: number[] = [];
@@ -126,6 +132,16 @@ export class Classifier {
 		return id;
 	}
 
+	/** The rule with exactly these patterns, data and mask, or -1. @throws ChannelError `EINVAL` */
+	idOf(match: FlowMatch | readonly FlowPattern[]): number {
+		const patterns = Array.isArray(match) ? match.map(requirePattern) : toPatterns(match as FlowMatch);
+		const ids = patterns.map(
+			({ family, mask, data }) => this.byMask.get(`${family},${mask.join()}`)?.table.find(data) ?? -1,
+		);
+		const [id = -1] = ids;
+		return ids.every((other) => other === id) && this.rules[id]?.patterns.length === patterns.length ? id : -1;
+	}
+
 	/** Removes a rule; false when there is none of that identifier. */
 	remove(id: number): boolean {
 		const rule = this.rules[id];
@@ -177,7 +193,7 @@ export class Classifier {
 	}
 
 	private lookup4(key: PacketKey): number {
-		const tuples = this.tuples[4];
+		const tuples = this.tuples4;
 		const k0 = key.address[0]!;
 		const k1 = key.address[1]!;
 		const k2 = key.ports;
@@ -187,8 +203,7 @@ export class Classifier {
 			const tuple = tuples[index]!;
 			if (best >= 0 && this.settled(best, tuple)) break;
 			if (tuple.wantsPorts && !key.hasPorts) continue;
-			const { mask } = tuple;
-			const found = tuple.table.find4(k0 & mask[0]!, k1 & mask[1]!, k2 & mask[2]!, k3 & mask[3]!);
+			const found = tuple.table.find4(k0 & tuple.m0, k1 & tuple.m1, k2 & tuple.m2, k3 & tuple.m3);
 			if (found >= 0 && (best < 0 || this.beats(found, best))) best = found;
 		}
 		return best;
@@ -226,8 +241,13 @@ export class Classifier {
 		const found = this.byMask.get(name);
 		if (found !== undefined) return found;
 		const wantsPorts = pattern.family !== 0 && pattern.mask[portsWord(pattern.family)] !== 0;
+		const [m0 = 0, m1 = 0, m2 = 0, m3 = 0] = pattern.mask;
 		const tuple: Tuple = {
 			mask: pattern.mask,
+			m0,
+			m1,
+			m2,
+			m3,
 			table: new FlowTable(PATTERN_WORDS[pattern.family], this.seed),
 			weight: bitsOf(pattern.mask),
 			wantsPorts,

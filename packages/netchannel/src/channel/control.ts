@@ -115,8 +115,7 @@ function run(ctl: NetchannelControl, channels: Netchannels): NetchannelResult {
 			return { ret: channel.fd };
 		}
 		case "bind": {
-			const wanted = JSON.stringify(matchOf(ctl.unc.data));
-			const found = channels.dump().find(({ match }) => JSON.stringify(match) === wanted);
+			const found = channels.find(toPattern(ctl.unc));
 			if (found === undefined)
 				throw new ChannelError("ENOENT", "no channel has exactly these addresses, protocol and ports");
 			return { ret: found.fd };

@@ -1,6 +1,7 @@
 import { LinkError } from "../link/errors.ts";
 import type { Link, Offload } from "../link/link.ts";
 import type { RingConsumer } from "../ring/consumer.ts";
+import { RingError } from "../ring/errors.ts";
 import type { RingHandle } from "../ring/layout.ts";
 import type { RingProducer } from "../ring/producer.ts";
 import { createRing, openConsumer, openProducer } from "../ring/ring.ts";
@@ -106,6 +107,31 @@ export class Channel extends ChannelEnd {
 		this.sent++;
 		this.sentBytes += bytes.length;
 		return true;
+	}
+
+	/**
+	 * The next packet; stops this thread until there is one, on a link that can wait: TAP, TUN, packet sockets, batched
+	 * datagrams. Elsewhere give the channel's `handle()` to a worker and block there.
+	 *
+	 * @returns undefined after `timeoutMs`
+	 * @throws RingError `ERR_RING_CANNOT_BLOCK` where the packets come through this thread's own event loop
+	 */
+	override recvBlocking(timeoutMs: number = Number.POSITIVE_INFINITY): Packet | undefined {
+		const end = performance.now() + timeoutMs;
+		for (;;) {
+			const packet = this.recv();
+			if (packet !== undefined) return packet;
+			if (this.link.wait === undefined) {
+				throw new RingError(
+					"ERR_RING_CANNOT_BLOCK",
+					"this link's packets come through this thread's own event loop: await receive(), or block in a worker that has the handle()",
+				);
+			}
+			const left = end - performance.now();
+			if (left <= 0) return undefined;
+			this.link.wait(left);
+			this.owner.publish();
+		}
 	}
 
 	/**
@@ -260,6 +286,11 @@ export class Netchannels {
 		return this.byFd[fd]?.channel;
 	}
 
+	/** The channel made for exactly these addresses, protocol and ports, masks included; undefined when there is none. */
+	find(match: FlowMatch | readonly FlowPattern[]): Channel | undefined {
+		return this.byRule[this.classifier.idOf(match)]?.entry.channel;
+	}
+
 	/** Every channel with its counters, by number. */
 	dump(): ChannelInfo[] {
 		return this.byFd
@@ -377,7 +408,8 @@ export class Netchannels {
 		this.close();
 	}
 
-	private publish(): void {
+	/** Makes what was classified receivable now; otherwise it is at the end of the turn. */
+	publish(): void {
 		const { dirty } = this;
 		this.dirty = [];
 		for (const entry of dirty) {

@@ -40,6 +40,14 @@ export class PacketKey {
  * Never reads outside `frame`; what is cut short or malformed ends as `family` 0.
  */
 export function parsePacket(key: PacketKey, frame: Uint8Array, medium: "ethernet" | "ip"): void {
+	// Most frames are IPv4 in untagged Ethernet: no loop, no header to look through, and every field is written once.
+	if (medium === "ethernet" && frame.length >= 34 && frame[12] === 8 && frame[13] === 0) {
+		key.vlan = 0;
+		key.etherType = ETHERTYPE_IPV4;
+		key.network = 14;
+		parseIPv4(key, frame, 14);
+		return;
+	}
 	key.family = 0;
 	key.vlan = 0;
 	key.ports = 0;
@@ -73,6 +81,11 @@ const word = (frame: Uint8Array, at: number): number =>
 	(frame[at]! << 24) | (frame[at + 1]! << 16) | (frame[at + 2]! << 8) | frame[at + 3]!;
 
 function parseIPv4(key: PacketKey, frame: Uint8Array, at: number): void {
+	key.family = 0;
+	key.ports = 0;
+	key.hasPorts = false;
+	key.fragment = false;
+	key.laterFragment = false;
 	if (frame.length < at + 20) return;
 	const first = frame[at]!;
 	const header = (first & 15) << 2;
@@ -81,8 +94,8 @@ function parseIPv4(key: PacketKey, frame: Uint8Array, at: number): void {
 	key.protocol = frame[at + 9]!;
 	key.address[0] = word(frame, at + 16);
 	key.address[1] = word(frame, at + 12);
-	const fragment = (frame[at + 6]! << 8) | frame[at + 7]!;
 	key.transport = at + header;
+	const fragment = (frame[at + 6]! << 8) | frame[at + 7]!;
 	if ((fragment & 0x3fff) !== 0) {
 		key.fragment = true;
 		key.laterFragment = (fragment & 0x1fff) !== 0;

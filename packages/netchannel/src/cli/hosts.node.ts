@@ -40,7 +40,11 @@ export async function probeLinks(): Promise<LinkAvailability[]> {
 		await attempt("tun", async () => (await openTun({ name, up: false })).close()),
 		await attempt("packet", async () => (await openPacket({ interface: "lo", ringBytes: 2 ** 19 })).close()),
 		await attempt("udp-batch", async () => (await openUdpBatch({ remote: { host: "127.0.0.1", port: 9 } })).close()),
-		await attempt("unix-dgram", async () => void (await loadLibc())),
+		...(await Promise.all(
+			["unix-dgram", "qemu-dgram", "vfkit", "vfkit-listen"].map((link) =>
+				attempt(link, async () => void (await loadLibc())),
+			),
+		)),
 		await attempt("netns", async () => {
 			const libc = await loadLibc();
 			inNamespace(libc, undefined, () => {});

@@ -80,6 +80,11 @@ export interface Link {
 	onError: ((error: Error) => void) | undefined;
 	/** What went through, where the link counts. */
 	stats?(): LinkStats;
+	/**
+	 * Stops this thread until something arrived and was delivered, for links that can: those of the kernel. Returns false
+	 * after `timeoutMs`.
+	 */
+	readonly wait?: ((timeoutMs: number) => boolean) | undefined;
 	/** Whether the frames it delivers lie in memory shared with the kernel. */
 	readonly mapped?: boolean;
 	/** Whether somebody is at the other end, where the link can know. Frames sent without are dropped and counted. */

@@ -53,10 +53,10 @@ function interfaceOptions(url: LinkUrl, options: { mtu?: number }): TapOptions {
 	};
 }
 
-function openDatagram(url: LinkUrl, options: { mtu?: number }): Promise<Link> {
+async function openDatagram(url: LinkUrl, options: { mtu?: number }, hello = false): Promise<Link> {
 	const local = url.parameters.get("local");
 	if (local === null) throw new LinkError("ERR_LINK_OPTION", `${url.href}: the parameter local=PATH is missing`);
-	return openUnixDatagram({ ...mtuOf(options), local, remote: url.target });
+	return openUnixDatagram({ ...mtuOf(options), local, remote: url.target, hello });
 }
 
 const OPENERS: Record<string, { parameters: readonly string[]; open: Opener }> = {
@@ -93,8 +93,9 @@ const OPENERS: Record<string, { parameters: readonly string[]; open: Opener }> =
 		open: (url, options) => openTun(interfaceOptions(url, options)),
 	},
 	packet: {
-		parameters: ["netns", "ring"],
+		parameters: ["netns", "ring", "fanout"],
 		open: (url, options) => {
+			const fanOutGroup = numberParameter(url, "fanout");
 			const ring = url.parameters.get("ring");
 			if (ring !== null && ring !== "v2" && ring !== "v3" && ring !== "none") {
 				throw new LinkError("ERR_LINK_OPTION", `${url.href}: ring is ${ring}, expected v2, v3 or none`);
@@ -104,11 +105,20 @@ const OPENERS: Record<string, { parameters: readonly string[]; open: Opener }> =
 				...mtuOf(options),
 				interface: url.target,
 				...(ring === null ? {} : { ring }),
+				...(fanOutGroup === undefined ? {} : { fanOutGroup }),
 			});
 		},
 	},
-	"qemu-dgram": { parameters: ["local"], open: openDatagram },
-	"unix-dgram": { parameters: ["local"], open: openDatagram },
+	"qemu-dgram": { parameters: ["local"], open: (url, options) => openDatagram(url, options) },
+	"unix-dgram": { parameters: ["local"], open: (url, options) => openDatagram(url, options) },
+	vfkit: {
+		parameters: ["local"],
+		open: (url, options) => openDatagram(url, options, true),
+	},
+	"vfkit-listen": {
+		parameters: [],
+		open: (url, options) => openUnixDatagram({ ...mtuOf(options), local: url.target }),
+	},
 	pcap: {
 		parameters: ["write"],
 		open: (url, options) =>

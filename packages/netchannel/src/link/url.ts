@@ -2,7 +2,7 @@ import { LinkError } from "./errors.ts";
 
 /** A link's URL taken apart; see {@link parseLinkUrl}. */
 export interface LinkUrl {
-	/** `tap`, `tun`, `packet`, `qemu`, `qemu-listen`, `qemu-dgram`, `unix-dgram`, `udp`, `ws`, `wss`, `ws-listen`, `pcap`. */
+	/** `tap`, `tun`, `packet`, `qemu`, `qemu-listen`, `qemu-dgram`, `unix-dgram`, `vfkit`, `vfkit-listen`, `udp`, `ws`, `wss`, `ws-listen`, `pcap`. */
 	readonly scheme: string;
 	/** What follows the scheme, up to `?`. */
 	readonly target: string;
@@ -15,11 +15,13 @@ export interface LinkUrl {
 export const LINK_SCHEMES: Readonly<Record<string, string>> = {
 	tap: "tap:NAME[?netns=N&mtu=BYTES&offload=0&queue=1]",
 	tun: "tun:NAME[?netns=N&mtu=BYTES]",
-	packet: "packet:IFACE[?netns=N&ring=v2|v3]",
+	packet: "packet:IFACE[?netns=N&ring=v2|v3|none&fanout=GROUP]",
 	qemu: "qemu:unix:PATH or qemu:HOST:PORT [?reconnect=MS]",
 	"qemu-listen": "qemu-listen:unix:PATH or qemu-listen:HOST:PORT",
 	"qemu-dgram": "qemu-dgram:PATH?local=PATH",
 	"unix-dgram": "unix-dgram:PATH?local=PATH",
+	vfkit: "vfkit:PATH?local=PATH",
+	"vfkit-listen": "vfkit-listen:PATH",
 	udp: "udp:HOST:PORT?local=[HOST:]PORT",
 	ws: "ws://HOST:PORT/PATH",
 	wss: "wss://HOST/PATH",

@@ -22,11 +22,13 @@ export interface TeeOptions {
 	filter?: FilterProgram;
 }
 
+const lostBy = (link: Link): number => link.stats?.().rxDropped ?? 0;
+
 /** A pcapng file being written from any number of links, each an interface of it. */
 export class Capture {
 	private readonly options: CaptureOptions;
 	private readonly writer = new PcapngWriter();
-	private readonly interfaces: { received: bigint; dropped: bigint }[] = [];
+	private readonly interfaces: { received: bigint; dropped: bigint; link: Link; lostBefore: number }[] = [];
 	private full = false;
 	private closed = false;
 
@@ -42,7 +44,7 @@ export class Capture {
 			...(options.name === undefined ? {} : { name: options.name }),
 			...(this.options.snapLength === undefined ? {} : { snapLength: this.options.snapLength }),
 		});
-		this.interfaces.push({ received: 0n, dropped: 0n });
+		this.interfaces.push({ received: 0n, dropped: 0n, link, lostBefore: lostBy(link) });
 		this.options.write(bytes);
 		return new TeeLink(link, (frame, direction) => {
 			if (options.filter === undefined || options.filter.matches(frame)) this.record(id, frame, direction);
@@ -54,12 +56,19 @@ export class Capture {
 		this.full = false;
 	}
 
-	/** Writes every interface's statistics; nothing is recorded afterwards. The links stay open. */
+	/**
+	 * Writes every interface's statistics: what it saw, and what was lost here or, as far as the link counts that, before
+	 * it came here. Nothing is recorded afterwards. The links stay open.
+	 */
 	close(): void {
 		if (this.closed) return;
 		this.closed = true;
 		const now = this.options.now();
-		for (const [id, counts] of this.interfaces.entries()) this.options.write(this.writer.statistics(id, now, counts));
+		for (const [id, { received, dropped, link, lostBefore }] of this.interfaces.entries()) {
+			const lost = BigInt(Math.max(0, lostBy(link) - lostBefore));
+			const counts = { received: received + lost, dropped: dropped + lost };
+			this.options.write(this.writer.statistics(id, now, counts));
+		}
 	}
 
 	private record(id: number, frame: Uint8Array, direction: "in" | "out"): void {

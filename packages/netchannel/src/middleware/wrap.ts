@@ -69,6 +69,10 @@ export class WrappedLink implements Link {
 		return this.inner.stats?.() ?? { txFrames: 0, txBytes: 0, txDropped: 0, rxFrames: 0, rxBytes: 0, rxDropped: 0 };
 	}
 
+	get wait(): ((timeoutMs: number) => boolean) | undefined {
+		return this.inner.wait === undefined ? undefined : (timeoutMs) => this.inner.wait!(timeoutMs);
+	}
+
 	close(): void {
 		this.receiver = undefined;
 		this.inner.close();

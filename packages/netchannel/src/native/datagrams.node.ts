@@ -3,8 +3,19 @@ import { EAGAIN, type Libc } from "./libc.node.ts";
 /** Bytes of `struct mmsghdr` on 64-bit Linux, and where the length the kernel wrote is. */
 const MESSAGE_BYTES = 64;
 const LENGTH_WORD = 14;
+const NAME_WORD = 2;
 const CONTROL_WORD = 10;
 const MSG_DONTWAIT = 0x40;
+
+/** What goes with the datagrams of a {@link DatagramBatch}. */
+export interface DatagramExtras {
+	/** Where every datagram goes, for sockets that are not connected. */
+	address?: Uint8Array | undefined;
+	/** Room for what the kernel says beside each received datagram. */
+	controlBytes?: number;
+	/** Room for where each received datagram came from. */
+	nameBytes?: number;
+}
 
 /** Memory for many datagrams at once, described to the kernel once: recvmmsg(2) and sendmmsg(2) of one socket. */
 export class DatagramBatch {
@@ -13,7 +24,7 @@ export class DatagramBatch {
 	/** Bytes of each. */
 	readonly slotBytes: number;
 	private readonly libc: Libc;
-	private readonly memory: Uint8Array;
+	private readonly memory: Uint8Array<ArrayBuffer>;
 	private readonly vectors: BigUint64Array;
 	private readonly headers: Uint8Array;
 	private readonly lengths: Uint32Array;
@@ -25,14 +36,16 @@ export class DatagramBatch {
 	private filled = 0;
 	private sent = 0;
 
-	/**
-	 * @param address - where every datagram goes, for sockets that are not connected
-	 * @param controlBytes - room for what the kernel says beside each received datagram
-	 */
-	constructor(libc: Libc, slots: number, slotBytes: number, address?: Uint8Array, controlBytes = 0) {
+	/** Room for where each received datagram came from. */
+	private readonly names: Uint8Array;
+
+	constructor(libc: Libc, slots: number, slotBytes: number, extras: DatagramExtras = {}) {
+		const { address, controlBytes = 0, nameBytes = 0 } = extras;
 		this.libc = libc;
 		this.slots = slots;
 		this.address = address;
+		this.names = new Uint8Array(slots * nameBytes);
+		const names = libc.addressOf(this.names);
 		this.slotBytes = slotBytes;
 		this.memory = new Uint8Array(slots * slotBytes);
 		this.vectors = new BigUint64Array(2 * slots);
@@ -50,6 +63,7 @@ export class DatagramBatch {
 				view.setBigUint64(slot * MESSAGE_BYTES, libc.addressOf(address), true);
 				view.setUint32(slot * MESSAGE_BYTES + 8, address.length, true);
 			}
+			if (nameBytes > 0) view.setBigUint64(slot * MESSAGE_BYTES, names + BigInt(slot * nameBytes), true);
 			view.setBigUint64(slot * MESSAGE_BYTES + 16, vectors + BigInt(16 * slot), true);
 			view.setBigUint64(slot * MESSAGE_BYTES + 24, 1n, true);
 			if (controlBytes > 0) view.setBigUint64(slot * MESSAGE_BYTES + 32, control + BigInt(slot * controlBytes), true);
@@ -60,13 +74,20 @@ export class DatagramBatch {
 	receive(fd: number): number {
 		const room = this.control.length / this.slots;
 		if (room > 0) for (let slot = 0; slot < this.slots; slot++) this.lengths[slot * 16 + CONTROL_WORD] = room;
+		const named = this.names.length / this.slots;
+		if (named > 0) for (let slot = 0; slot < this.slots; slot++) this.lengths[slot * 16 + NAME_WORD] = named;
 		return this.libc.recvmmsg(fd, this.headers, this.slots, MSG_DONTWAIT, null);
 	}
 
 	/** A received datagram, in place until the next {@link receive}. */
 	received(slot: number): Uint8Array {
-		const at = slot * this.slotBytes;
-		return this.memory.subarray(at, at + this.lengths[slot * 16 + LENGTH_WORD]!);
+		return new Uint8Array(this.memory.buffer, slot * this.slotBytes, this.lengths[slot * 16 + LENGTH_WORD]!);
+	}
+
+	/** Where a received datagram came from: a copy of the socket address. */
+	senderOf(slot: number): Uint8Array {
+		const room = this.names.length / this.slots;
+		return this.names.slice(slot * room, slot * room + Math.min(room, this.lengths[slot * 16 + NAME_WORD]!));
 	}
 
 	/** What the kernel said beside a received datagram. */

@@ -3,6 +3,10 @@ import type { LinkFeatures } from "../link/link.ts";
 import { type Libc, releaseDescriptor } from "./libc.node.ts";
 import { type Watch, watchDescriptor } from "./readiness.node.ts";
 
+const POLLIN = 1;
+/** Longer waits have no end. */
+const LONGEST_MS = 2 ** 31 - 1;
+
 /** A link over a descriptor this thread watches. Implementations read and write it. */
 export abstract class DescriptorLink extends LinkBase {
 	protected readonly libc: Libc;
@@ -24,6 +28,18 @@ export abstract class DescriptorLink extends LinkBase {
 
 	/** Takes what waits, up to a budget that leaves the event loop its turn. */
 	protected abstract drain(): void;
+
+	/** Stops this thread until the link delivered something; false after `timeoutMs`. */
+	wait(timeoutMs: number): boolean {
+		if (this.closed) return false;
+		const set = new Uint8Array(8);
+		new DataView(set.buffer).setInt32(0, this.fd, true);
+		set[4] = POLLIN;
+		const ms = timeoutMs > LONGEST_MS ? -1 : Math.ceil(timeoutMs);
+		if (this.libc.poll(set, 1, ms) <= 0) return false;
+		this.drain();
+		return true;
+	}
 
 	/** The descriptor took no more: `onWritable` follows. */
 	protected awaitWritable(): false {

@@ -13,7 +13,7 @@ export class PacketBatch {
 	private readonly tagged: Uint8Array;
 
 	constructor(libc: Libc, longest: number) {
-		this.batch = new DatagramBatch(libc, SLOTS, longest + 1, undefined, CONTROL_BYTES);
+		this.batch = new DatagramBatch(libc, SLOTS, longest + 1, { controlBytes: CONTROL_BYTES });
 		this.tagged = new Uint8Array(longest + 8);
 	}
 

@@ -1,6 +1,7 @@
 import type { LinkOptions } from "../link/base.ts";
 import type { Link, LinkFeatures, Offload } from "../link/link.ts";
 import { readVnetHeader, VNET_HEADER_BYTES, writeVnetHeader } from "../link/vnet-header.ts";
+import { BusyPoll } from "./busy-poll.ts";
 import { DescriptorLink } from "./descriptor-link.node.ts";
 import { bringUp, interfaceMtu, interfaceRequest, setInterfaceMtu } from "./interface.node.ts";
 import { EAGAIN, holdDescriptor, type Libc, loadLibc, releaseDescriptor, systemFailure } from "./libc.node.ts";
@@ -48,7 +49,8 @@ const LONGEST_READ = 65536 + 64 + VNET_HEADER_BYTES;
 
 class TapLink extends DescriptorLink {
 	private readonly header: number;
-	private readonly input: Uint8Array = new Uint8Array(LONGEST_READ);
+	private readonly busy = new BusyPoll();
+	private readonly input: Uint8Array<ArrayBuffer> = new Uint8Array(LONGEST_READ);
 	private readonly output: Uint8Array = new Uint8Array(LONGEST_READ);
 
 	constructor(libc: Libc, fd: number, options: LinkOptions, features: LinkFeatures, header: number) {
@@ -57,17 +59,31 @@ class TapLink extends DescriptorLink {
 	}
 
 	protected override drain(): void {
-		const { libc, fd, input, header } = this;
-		for (let count = 0; count < BUDGET && !this.closed; count++) {
+		const { libc, fd, input, header, busy } = this;
+		let looks = -1;
+		for (let count = 0; count < BUDGET && !this.closed; ) {
 			const length = libc.read(fd, input, LONGEST_READ);
 			if (length < 0) {
 				const errno = libc.errno();
-				// EIO says that the interface is down: it may come up again.
-				if (errno !== EAGAIN && errno !== EIO) this.fail(systemFailure(libc, "read", "the interface failed"));
-				return;
+				if (errno !== EAGAIN) {
+					// EIO says that the interface is down: it may come up again.
+					if (errno !== EIO) this.fail(systemFailure(libc, "read", "the interface failed"));
+					return;
+				}
+				if (count === 0) return;
+				if (looks < 0) looks = busy.begin();
+				else if (looks === 0) busy.foundNothing();
+				if (looks-- === 0) return;
+				continue;
 			}
+			if (looks >= 0) busy.found();
+			looks = -1;
+			count++;
 			if (length <= header) this.rxDropped++;
-			else this.deliver(input.subarray(header, length), header === 0 ? undefined : readVnetHeader(input, 0));
+			else {
+				const frame = new Uint8Array(input.buffer, header, length - header);
+				this.deliver(frame, header === 0 ? undefined : readVnetHeader(input, 0));
+			}
 		}
 	}
 

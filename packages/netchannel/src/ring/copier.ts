@@ -13,8 +13,16 @@ const I32 = 0x7f;
 const EMPTY = 0x40;
 const [BLOCK, LOOP, BR, BR_IF, END] = [0x02, 0x03, 0x0c, 0x0d, 0x0b];
 const [GET, SET] = [0x20, 0x21];
-const [I32_LOAD8, I64_LOAD, I32_STORE, I32_STORE8, I64_STORE, I32_CONST] = [0x2d, 0x29, 0x36, 0x3a, 0x37, 0x41];
-const [I32_GT_U, I32_GE_U, I32_ADD, I32_SUB, I32_AND] = [0x4b, 0x4f, 0x6a, 0x6b, 0x71];
+// Loads and stores with their alignment, 2^0 for what may lie anywhere; the offset follows.
+const [I32_LOAD8, I64_LOAD, I32_STORE, I32_STORE8, I64_STORE] = [
+	[0x2d, 0],
+	[0x29, 0],
+	[0x36, 2],
+	[0x3a, 0],
+	[0x37, 0],
+] as const;
+const I32_CONST = 0x41;
+const [I32_GT_U, I32_GE_U, I32_ADD, I32_AND] = [0x4b, 0x4f, 0x6a, 0x71];
 const MEMORY_COPY = [0xfc, 0x0a, 0x00, 0x00];
 
 /** LEB128 of a size below 2^14. */
@@ -26,46 +34,69 @@ const func = (locals: number[], code: number[]): number[] => {
 	return [...size(body.length), ...body];
 };
 
-/** One word or byte at a time from `source` to `target` until `counter` reaches `limit`. */
-const loop = (counter: number, limit: number, step: number, load: number[], store: number[]): number[] => [
+/** Locals of both functions: target, source, length, then where the 32-byte blocks, the words and the bytes end. */
+const [TARGET, SOURCE, LENGTH] = [0, 1, 2];
+
+/** Repeats `body`, which moves `step` bytes, until the source is at `limit`. */
+const loop = (limit: number, step: number, body: number[]): number[] => [
 	BLOCK,
 	EMPTY,
 	LOOP,
 	EMPTY,
-	...[GET, counter, GET, limit, I32_GE_U, BR_IF, 1],
-	...[GET, 0, GET, counter, I32_ADD],
-	...[GET, 1, GET, counter, I32_ADD, ...load],
-	...store,
-	...[GET, counter, I32_CONST, step, I32_ADD, SET, counter, BR, 0],
+	...[GET, SOURCE, GET, limit, I32_GE_U, BR_IF, 1],
+	...body,
+	...[GET, TARGET, I32_CONST, step, I32_ADD, SET, TARGET],
+	...[GET, SOURCE, I32_CONST, step, I32_ADD, SET, SOURCE, BR, 0],
 	END,
 	END,
 ];
+const moveWord = (offset: number): number[] => [
+	...[GET, TARGET, GET, SOURCE, ...I64_LOAD, offset],
+	...I64_STORE,
+	offset,
+];
 
-/** Longer payloads are cheaper through `memory.copy`, whose call costs as much as a dozen moves. */
-const INLINE_BYTES = 56;
+/** `source + (length & -align)` into `local`. */
+const end = (local: number, align: number): number[] => [
+	...[GET, SOURCE, GET, LENGTH, I32_CONST, -align & 0x7f, I32_AND, I32_ADD, SET, local],
+];
+
+/** Longer payloads are cheaper through `memory.copy`, whose call costs as much as some dozen moves. */
+const INLINE_BYTES = 192;
+
+/** Moves what `TARGET`, `SOURCE` and `LENGTH` say; three locals from `blocks` on are free. */
+const move = (blocks: number): number[] => {
+	const [words, bytes] = [blocks + 1, blocks + 2];
+	return [
+		BLOCK,
+		EMPTY,
+		BLOCK,
+		EMPTY,
+		...[GET, LENGTH, I32_CONST, (INLINE_BYTES & 0x7f) | 0x80, INLINE_BYTES >> 7, I32_GT_U, BR_IF, 0],
+		...end(blocks, 32),
+		...end(words, 8),
+		...[GET, SOURCE, GET, LENGTH, I32_ADD, SET, bytes],
+		...loop(blocks, 32, [0, 8, 16, 24].flatMap(moveWord)),
+		...loop(words, 8, moveWord(0)),
+		...loop(bytes, 1, [GET, TARGET, GET, SOURCE, ...I32_LOAD8, 0, ...I32_STORE8, 0]),
+		...[BR, 1],
+		END,
+		...[GET, TARGET, GET, SOURCE, GET, LENGTH, ...MEMORY_COPY],
+		END,
+	];
+};
 
 function moduleBytes(shared: boolean): Uint8Array<ArrayBuffer> {
 	const limits = shared ? [0x03, 0x00, 0x80, 0x80, 0x04] : [0x01, 0x00, 0x80, 0x80, 0x04];
-	const copy = func([0], [GET, 0, GET, 1, GET, 2, ...MEMORY_COPY]);
-	// (target, source, length, meta) with locals 4 = byte counter, 5 = length rounded down to words.
+	const copy = func([1, 3, I32], move(3));
+	// (target, source, length, meta)
 	const put = func(
-		[1, 2, I32],
+		[1, 3, I32],
 		[
-			...[GET, 0, GET, 2, I32_STORE, 2, 0],
-			...[GET, 0, GET, 3, I32_STORE, 2, 4],
-			...[GET, 0, I32_CONST, 8, I32_ADD, SET, 0],
-			BLOCK,
-			EMPTY,
-			BLOCK,
-			EMPTY,
-			...[GET, 2, I32_CONST, INLINE_BYTES, I32_GT_U, BR_IF, 0],
-			...[GET, 2, GET, 2, I32_CONST, 7, I32_AND, I32_SUB, SET, 5],
-			...loop(4, 5, 8, [I64_LOAD, 0, 0], [I64_STORE, 0, 0]),
-			...loop(4, 2, 1, [I32_LOAD8, 0, 0], [I32_STORE8, 0, 0]),
-			...[BR, 1],
-			END,
-			...[GET, 0, GET, 1, GET, 2, ...MEMORY_COPY],
-			END,
+			...[GET, TARGET, GET, LENGTH, ...I32_STORE, 0],
+			...[GET, TARGET, GET, 3, ...I32_STORE, 4],
+			...[GET, TARGET, I32_CONST, 8, I32_ADD, SET, TARGET],
+			...move(4),
 		],
 	);
 	return new Uint8Array([

@@ -5,11 +5,14 @@ import { RingError } from "./errors.ts";
  * lines, because processors prefetch lines in pairs.
  *
  *   0    magic, version, capacity, data offset, packet limit, doorbell offset, scratch bytes   (written once)
- *   128  producer: head, packets, closed, heartbeat; float64 statistics
- *   256  consumer: tail, packets, closed, heartbeat; float64 statistics
+ *   128  head, which a waiting consumer looks at again and again: nothing else is on its line, or every write there
+ *        would wait for the line to come back
+ *   256  tail, the same for a producer
  *   384  consumer sleeps (the doorbell)
  *   512  producer sleeps
- *   640  records
+ *   640  the producer's own: packets, closed, heartbeat; float64 statistics
+ *   768  the consumer's own
+ *   896  records
  *
  * head and tail count bytes modulo 2^32. A record is i32 length, i32 meta, payload, padding to 8; length -1 sends the
  * reader back to the start. A record never wraps.
@@ -18,9 +21,9 @@ import { RingError } from "./errors.ts";
 /** "NCHR" read as a little-endian word. */
 export const MAGIC = 0x5248434e;
 /** Layout version this package writes and reads. */
-export const VERSION = 1;
+export const VERSION = 2;
 /** Bytes before the records. */
-export const HEADER_BYTES = 640;
+export const HEADER_BYTES = 896;
 /** Bytes of a record's own header. */
 export const RECORD_HEADER = 8;
 /** Length word that sends the reader back to the start. */
@@ -39,26 +42,26 @@ export const Word = {
 	doorbell: 5,
 	scratch: 6,
 	head: 32,
-	sent: 33,
-	producerClosed: 34,
-	producerBeat: 35,
+	sent: 160,
+	producerClosed: 161,
+	producerBeat: 162,
 	tail: 64,
-	received: 65,
-	consumerClosed: 66,
-	consumerBeat: 67,
+	received: 192,
+	consumerClosed: 193,
+	consumerBeat: 194,
 	consumerSleeps: 96,
 	producerSleeps: 128,
 } as const;
 
 /** Float64 indices from the ring's start. */
 export const Stat = {
-	sent: 18,
-	sentBytes: 19,
-	dropped: 20,
-	wakeups: 21,
-	maxDepth: 22,
-	received: 34,
-	receivedBytes: 35,
+	sent: 82,
+	sentBytes: 83,
+	dropped: 84,
+	wakeups: 85,
+	maxDepth: 86,
+	received: 98,
+	receivedBytes: 99,
 } as const;
 
 /** What identifies a ring between threads: structured-cloneable, so it goes through `postMessage` and `workerData`. */

@@ -1,7 +1,7 @@
 import { RingError } from "./errors.ts";
 import { RECORD_HEADER, Stat, Word, WRAP } from "./layout.ts";
 import type { RingView } from "./memory.ts";
-import { sleepUntil, sleepUntilAsync } from "./sleep.ts";
+import { sleepUntil, sleepUntilAsync, type WaitOptions } from "./sleep.ts";
 
 /** What a producer does with a record that does not fit. */
 export type OverflowPolicy = "fail" | "drop-newest" | "block";
@@ -75,8 +75,8 @@ export class RingProducer {
 	/** What the consumer had released when it was last asked. */
 	private seenTail: number;
 	private packets: number;
+	private publishedPackets: number;
 	private seenReceived: number;
-	private pendingRecords = 0;
 	private pendingBytes = 0;
 	private reservedAt = -1;
 	private reservedLength = 0;
@@ -95,7 +95,7 @@ export class RingProducer {
 		const { words, base } = view;
 		this.position = this.published = Atomics.load(words, base + Word.head);
 		this.seenTail = Atomics.load(words, base + Word.tail);
-		this.packets = Atomics.load(words, base + Word.sent);
+		this.packets = this.publishedPackets = Atomics.load(words, base + Word.sent);
 		this.seenReceived = Atomics.load(words, base + Word.received);
 	}
 
@@ -170,16 +170,16 @@ export class RingProducer {
 		if (this.position === this.published) return;
 		const { words, floats, base, doorbell } = this.view;
 		this.published = this.position;
-		Atomics.store(words, base + Word.sent, this.packets);
-		Atomics.store(words, base + Word.head, this.position);
+		// The index comes last: whoever sees it sees the counts that belong to it.
 		const stat = base >> 1;
-		floats[stat + Stat.sent]! += this.pendingRecords;
+		floats[stat + Stat.sent]! += (this.packets - this.publishedPackets) | 0;
 		floats[stat + Stat.sentBytes]! += this.pendingBytes;
+		words[base + Word.sent] = this.publishedPackets = this.packets;
 		words[base + Word.producerBeat]!++;
 		const depth = (this.position - this.seenTail) >>> 0;
 		if (depth > floats[stat + Stat.maxDepth]!) floats[stat + Stat.maxDepth] = depth;
-		this.pendingRecords = 0;
 		this.pendingBytes = 0;
+		Atomics.store(words, base + Word.head, this.position);
 		if (Atomics.load(words, doorbell) === 1 && Atomics.compareExchange(words, doorbell, 1, 0) === 1) {
 			floats[stat + Stat.wakeups]! += 1;
 			this.view.sleeper.wake(doorbell);
@@ -220,10 +220,26 @@ export class RingProducer {
 				`${length} bytes at ${offset} are not in the scratch area of ${this.view.scratch} bytes`,
 			);
 		}
+		const from = this.scratchStart + offset;
+		const { copier, words, data, capacity } = this.view;
+		const need = (RECORD_HEADER + length + 7) & ~7;
+		const inRing = this.position & this.mask;
+		// What nearly every record is: one that fits where the last ended, by what is known already.
+		if (
+			copier !== undefined &&
+			this.limit === 0 &&
+			length <= this.maxLength &&
+			inRing + need <= capacity &&
+			((this.position - this.seenTail) >>> 0) + need <= capacity
+		) {
+			copier.put(data + inRing, from, length, meta);
+			this.position = (this.position + need) | 0;
+			this.packets = (this.packets + 1) | 0;
+			this.pendingBytes += length;
+			return true;
+		}
 		const at = this.make(length);
 		if (at < 0) return this.overflow === "drop-newest";
-		const from = this.scratchStart + offset;
-		const { copier, words } = this.view;
 		const start = at - RECORD_HEADER;
 		if (copier !== undefined) copier.put(start, from, length, meta);
 		else {
@@ -237,12 +253,11 @@ export class RingProducer {
 
 	/** Sends all of `payloads` or, when they do not fit together, none. Returns whether they were sent. */
 	sendBulk(payloads: readonly Uint8Array[], meta = 0): boolean {
-		const { position, packets } = this;
-		const { pendingRecords, pendingBytes } = this;
+		const { position, packets, pendingBytes } = this;
 		for (const payload of payloads) {
 			const at = this.reserve(payload.length);
 			if (at < 0) {
-				Object.assign(this, { position, packets, pendingRecords, pendingBytes, reservedAt: -1 });
+				Object.assign(this, { position, packets, pendingBytes, reservedAt: -1 });
 				return false;
 			}
 			this.place(payload, at, meta);
@@ -282,11 +297,12 @@ export class RingProducer {
 	}
 
 	/** As {@link waitWritable}, for an event loop. */
-	async waitWritableAsync(length: number, timeoutMs: number = Number.POSITIVE_INFINITY): Promise<boolean> {
+	async waitWritableAsync(length: number, options: WaitOptions = {}): Promise<boolean> {
 		const { words, producerBell, sleeper } = this.view;
+		options.signal?.throwIfAborted();
 		this.publish();
 		if (this.hasRoom(length)) return true;
-		await sleepUntilAsync(words, producerBell, sleeper, { timeoutMs }, () => this.hasRoom(length) || this.peerClosed);
+		await sleepUntilAsync(words, producerBell, sleeper, options, () => this.hasRoom(length) || this.peerClosed);
 		return this.hasRoom(length);
 	}
 
@@ -338,7 +354,6 @@ export class RingProducer {
 	private advance(length: number): void {
 		this.position = (this.position + ((RECORD_HEADER + length + 7) & ~7)) | 0;
 		this.packets = (this.packets + 1) | 0;
-		this.pendingRecords++;
 		this.pendingBytes += length;
 		this.reservedAt = -1;
 	}
@@ -353,7 +368,10 @@ export class RingProducer {
 	}
 
 	private refreshPackets(): boolean {
-		this.seenReceived = Atomics.load(this.view.words, this.view.base + Word.received);
+		const { words, base } = this.view;
+		// The index is stored behind the count: whoever loads it first sees a count that is as new.
+		Atomics.load(words, base + Word.tail);
+		this.seenReceived = Atomics.load(words, base + Word.received);
 		return (this.packets - this.seenReceived) >>> 0 < this.limit;
 	}
 

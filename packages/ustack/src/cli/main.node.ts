@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { StackError } from "../errors.ts";
 import { drillCommand } from "./drill.node.ts";
-import { gatewayCommand } from "./gateway.node.ts";
+import { GATEWAY_HELP, gatewayCommand } from "./gateway.node.ts";
 import { type CommandIo, EXIT, UsageError } from "./io.ts";
 import { ncCommand } from "./nc.node.ts";
 import { pingCommand } from "./ping.node.ts";
@@ -13,9 +13,8 @@ const HELP = `ustack: a TCP/IP stack in user space
   ustack nc HOST PORT --link LINK …        stdin to the connection, the connection to stdout
   ustack nc -l PORT --link LINK …
   ustack serve DIR --link LINK … [--port N]
-  ustack gateway --link LINK [--publish HOST:GUEST[/udp]] [--allow RULE] [--deny RULE]
-                 [--network CIDR] [--network6 CIDR] [--audit FILE]
-  ustack drill [--profile linux|freebsd] FILE.pkt…
+  ustack gateway --link LINK [--publish HOST:GUEST[/udp]] [--allow RULE] [--deny RULE] …
+  ustack drill [--profile linux|freebsd] [--sysctl NAME=VALUE]… FILE.pkt…
 
 Without --address the address comes by DHCP. LINK: tap:NAME, tun:NAME, packet:IFACE, qemu:unix:PATH,
 qemu-listen:unix:PATH, udp:…, ws://…. RULE: [tcp|udp|icmp:]NAME|*.SUFFIX|CIDR|*[:PORT[-PORT]].
@@ -75,7 +74,7 @@ function ownVersion(): string {
 export async function main(args: readonly string[], io: CommandIo): Promise<number> {
 	const [name, ...rest] = args;
 	if (name === undefined || name === "--help" || name === "-h" || rest.includes("--help")) {
-		(name === undefined ? io.stderr : io.stdout).write(HELP);
+		(name === undefined ? io.stderr : io.stdout).write(name === "gateway" ? GATEWAY_HELP : HELP);
 		return name === undefined ? EXIT.usage : EXIT.ok;
 	}
 	if (name === "--version" || rest.includes("--version")) {

@@ -4,27 +4,39 @@ import { StackError } from "../errors.ts";
 type Value = number | boolean | string;
 
 /**
- * Checks the `assert` statements of a script's Python block against named numbers: comparisons, `and`, `or`, `not`,
- * arithmetic and bit operators.
+ * Runs a script's Python block as far as it is assertions and arithmetic: comparisons, `and`, `or`, `not`, bit
+ * operators, and names set with `=`, `+=` and `-=`, which stay known in `variables`.
  *
  * @returns the text of the first assertion that does not hold, with the values it saw; undefined when all hold
- * @throws StackError `ERR_BAD_SCRIPT` for a statement that is no assert
+ * @throws StackError `ERR_BAD_SCRIPT` for any other statement
  */
-export function checkAsserts(code: string, names: (name: string) => number | undefined): string | undefined {
+export function checkAsserts(
+	code: string,
+	names: (name: string) => number | undefined,
+	variables: Map<string, number> = new Map(),
+): string | undefined {
 	const joined = code.replace(/\\\n/g, " ");
 	for (const raw of joined.split(/\n|;/)) {
 		const line = raw.replace(/#.*$/, "").trim();
 		if (line === "" || /^(print|import|from)\b/.test(line)) continue;
-		const statement = /^assert\b\s*(.*)$/.exec(line);
-		if (statement === null) throw new StackError("ERR_BAD_SCRIPT", `only assert statements are run, not "${line}"`);
 		const seen: string[] = [];
-		const evaluator = new Evaluator(statement[1]!, (name) => {
-			const value = names(name);
+		const lookup = (name: string): number => {
+			const value = variables.get(name) ?? names(name);
 			if (value === undefined) throw new StackError("ERR_BAD_SCRIPT", `"${name}" is not known to asserts`);
 			if (/^tcpi_/.test(name)) seen.push(`${name}=${value}`);
 			return value;
-		});
-		if (!evaluator.run()) return `assert ${statement[1]} fails: ${seen.join(", ")}`;
+		};
+		const setting = /^([A-Za-z_]\w*)\s*([-+]?)=(?!=)\s*(.*)$/.exec(line);
+		if (setting !== null) {
+			const value = Number(new Evaluator(setting[3]!, lookup).run());
+			const before = setting[2] === "" ? 0 : lookup(setting[1]!);
+			variables.set(setting[1]!, setting[2] === "-" ? before - value : before + value);
+			continue;
+		}
+		const statement = /^assert\b\s*(.*)$/.exec(line);
+		if (statement === null)
+			throw new StackError("ERR_BAD_SCRIPT", `only assertions and settings are run, not "${line}"`);
+		if (!new Evaluator(statement[1]!, lookup).run()) return `assert ${statement[1]} fails: ${seen.join(", ")}`;
 	}
 	return undefined;
 }
@@ -43,8 +55,8 @@ class Evaluator {
 	}
 
 	/** The condition; what follows a comma is the message. */
-	run(): boolean {
-		return Boolean(this.or());
+	run(): Value {
+		return this.or();
 	}
 
 	private accept(...options: string[]): string | undefined {

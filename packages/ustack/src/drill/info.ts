@@ -57,8 +57,6 @@ export function infoNames(c: TcpConnection | undefined, name: string): number | 
 				(options.ecnSeen ? 16 : 0) |
 				(options.synData ? 32 : 0)
 			);
-		case "tcpi_fastopen_client_fail":
-			return 0;
 		default: {
 			const key = name.slice(5).replace(/_([a-z])/g, (_all, letter: string) => letter.toUpperCase());
 			const value = (info as unknown as Record<string, unknown>)[key];

@@ -21,6 +21,7 @@ export interface ScriptSegment {
 	readonly length: number;
 	readonly ack: number | undefined;
 	readonly win: number | undefined;
+	readonly urgent: number;
 	/** Undefined for `<...>`: any options. */
 	readonly options: readonly ScriptOption[] | undefined;
 	/** `noecn`, `ect0`, `ect1`, `ce` or undefined. */
@@ -28,7 +29,7 @@ export interface ScriptSegment {
 }
 
 export interface ScriptOption {
-	readonly kind: "mss" | "wscale" | "sackOK" | "TS" | "nop" | "eol" | "sack" | "FO" | "FOEXP" | "other";
+	readonly kind: "mss" | "wscale" | "sackOK" | "TS" | "nop" | "eol" | "sack" | "FO" | "FOEXP" | "md5" | "other";
 	readonly values: readonly number[];
 	readonly cookie?: string;
 }
@@ -104,7 +105,7 @@ class Parser {
 		for (;;) {
 			const option = this.take(/^--([a-z_0-9]+)(?:=(\S+))?/);
 			if (option === undefined) break;
-			options.set(option[1]!, option[2] ?? "");
+			options.set(option[1]!, (option[2] ?? "").replace(/^"(.*)"$/, "$1"));
 			this.skip();
 		}
 		while (this.at < this.text.length) {
@@ -149,8 +150,9 @@ class Parser {
 
 	private packet(line: number, time: EventTime, direction: "in" | "out"): ScriptEvent {
 		this.take(/^(?:ipv4|ipv6)\s+[^:]*:\s*/);
+		const quoted = this.take(/^\[(\d+):\d+\((\d+)\)\][ \t]*(?=icmp)/);
 		const icmp = this.take(
-			/^icmp(?:v6)?\s+(\w+)(?:\s+(?!mtu\b)(\w+))?(?:\s+mtu\s+(\d+))?(?:\s+\[(\d+)(?::\d+)?\((\d+)\)\])?/,
+			/^icmp(?:v6)?[ \t]+(\w+)(?:[ \t]+(?!mtu\b)(\w+))?(?:[ \t]+mtu[ \t]+(\d+))?(?:[ \t]+\[(\d+)(?::\d+)?\((\d+)\)\])?/,
 		);
 		if (icmp !== undefined) {
 			return {
@@ -161,8 +163,8 @@ class Parser {
 				type: icmp[1]!,
 				code: icmp[2] ?? "",
 				mtu: Number(icmp[3] ?? 0),
-				seq: Number(icmp[4] ?? 1),
-				length: Number(icmp[5] ?? 0),
+				seq: Number(icmp[4] ?? quoted?.[1] ?? 0),
+				length: Number(icmp[5] ?? quoted?.[2] ?? 0),
 			};
 		}
 		const ip = this.take(/^[[(]([^\])]*)[\])]\s*/);
@@ -174,6 +176,7 @@ class Parser {
 		if (seq === undefined) this.fail("SEQ:END(LENGTH)");
 		let ack: number | undefined;
 		let win: number | undefined;
+		let urgent = 0;
 		let options: ScriptOption[] | undefined = [];
 		for (;;) {
 			this.take(/^[ \t]+/);
@@ -181,6 +184,7 @@ class Parser {
 			if (field !== undefined) {
 				if (field[1] === "ack") ack = Number(field[2]);
 				else if (field[1] === "win") win = Number(field[2]);
+				else urgent = Number(field[2]);
 				continue;
 			}
 			const list = this.take(/^<([^>]*)>/);
@@ -192,7 +196,7 @@ class Parser {
 			time,
 			kind: "packet",
 			direction,
-			segment: { flags: flags[0].trim(), seq: Number(seq[1]), length: Number(seq[3]), ack, win, options, ecn },
+			segment: { flags: flags[0].trim(), seq: Number(seq[1]), length: Number(seq[3]), ack, win, urgent, options, ecn },
 		};
 	}
 
@@ -297,5 +301,7 @@ function parseOption(text: string): ScriptOption {
 			values: [],
 			cookie: fast[2] === undefined || fast[2] === "nil" ? "" : fast[2],
 		};
+	const digest = /^md5(?:\s+([0-9a-fA-F]*|valid))?$/.exec(text);
+	if (digest !== null) return { kind: "md5", values: [], cookie: digest[1] ?? "" };
 	return { kind: "other", values: [], cookie: text };
 }

@@ -2,20 +2,20 @@ import type { TcpConfig } from "../tcp/config.ts";
 
 /** Settings of the machine a script speaks of, as far as they have a meaning here. */
 export interface DrillSettings {
-	/** Bytes; scripts fix the send buffer by these. */
-	wmemDefault: number;
+	/** TCP_NOTSENT_LOWAT's default, in bytes. */
+	notSentLowWater: number;
 }
 
 /** Settings without an effect here that a script may set all the same. */
 const NO_EFFECT =
-	/^(net\.ipv4\.(tcp_tso_win_divisor|tcp_min_tso_segs|tcp_fack|tcp_moderate_rcvbuf|tcp_no_metrics_save|tcp_autocorking|tcp_limit_output_bytes|tcp_comp_sack_nr|tcp_invalid_ratelimit|tcp_fastopen_blackhole_timeout_sec|tcp_low_latency|tcp_adv_win_scale|tcp_pacing_\w+|tcp_tw_reuse|tcp_abort_on_overflow|ip_local_port_range|tcp_shrink_window)|net\.core\.\w+|net\.mptcp\.\w+)$/;
+	/^(net\.ipv4\.(tcp_tso_win_divisor|tcp_min_tso_segs|tcp_fack|tcp_moderate_rcvbuf|tcp_no_metrics_save|tcp_autocorking|tcp_limit_output_bytes|tcp_comp_sack_nr|tcp_invalid_ratelimit|tcp_low_latency|tcp_adv_win_scale|tcp_pacing_\w+|tcp_tw_reuse|tcp_abort_on_overflow|ip_local_port_range|tcp_shrink_window|tcp_ecn_option|tcp_ecn_option_beacon|tcp_ecn_fallback|tcp_retries1|tcp_collapse_max_bytes|tcp_early_demux|tcp_backlog_ack_defer|tcp_max_reordering|tcp_comp_sack_\w+|tcp_plb_\w+|tcp_thin_\w+|tcp_mem|tcp_challenge_ack_limit|tcp_max_syn_backlog|tcp_rfc1337|tcp_stdurg|tcp_max_tw_buckets|tcp_mtu_probe_floor|tcp_probe_\w+|tcp_min_snd_mss|tcp_pingpong_thresh|tcp_reflect_tos|ip_no_pmtu_disc|ip_forward_\w+|tcp_workaround_signed_windows|tcp_app_win)|net\.core\.\w+|net\.mptcp\.\w+)$/;
 
 /**
  * Applies one `name=value`.
  *
  * @returns false when the setting is unknown
  */
-export function applySysctl(config: TcpConfig, name: string, value: string): boolean {
+export function applySysctl(config: TcpConfig, settings: DrillSettings, name: string, value: string): boolean {
 	const key = name.replace(/^\/proc\/sys\//, "").replace(/\//g, ".");
 	const numbers = value
 		.replace(/^["']|["']$/g, "")
@@ -25,7 +25,8 @@ export function applySysctl(config: TcpConfig, name: string, value: string): boo
 	const first = numbers[0]!;
 	switch (key) {
 		case "net.ipv4.tcp_rmem":
-			config.receiveBuffer = numbers[1]!;
+			// Half of a buffer is window, the rest overhead.
+			config.receiveBuffer = numbers[1]! >> 1;
 			config.maxReceiveBuffer = numbers[2]!;
 			return true;
 		case "net.ipv4.tcp_wmem":
@@ -53,8 +54,6 @@ export function applySysctl(config: TcpConfig, name: string, value: string): boo
 		case "net.ipv4.tcp_retries2":
 			config.retries = first;
 			return true;
-		case "net.ipv4.tcp_retries1":
-			return true;
 		case "net.ipv4.tcp_orphan_retries":
 			config.orphanRetries = first === 0 ? 8 : first;
 			return true;
@@ -79,13 +78,29 @@ export function applySysctl(config: TcpConfig, name: string, value: string): boo
 		case "net.ipv4.tcp_ecn":
 			config.ecn = first === 0 ? "off" : first === 1 ? "request" : "accept";
 			return true;
-		case "net.ipv4.tcp_ecn_fallback":
-			return true;
 		case "net.ipv4.tcp_fastopen":
 			config.fastOpen = first;
 			return true;
 		case "net.ipv4.tcp_fastopen_key":
-			config.fastOpenKey = fastOpenKey(value);
+			config.fastOpenKeys = value.split(",").map(fastOpenKey);
+			return true;
+		case "net.ipv4.tcp_fastopen_blackhole_timeout_sec":
+			config.fastOpenBlackholeMs = first * 1000;
+			return true;
+		case "net.ipv4.tcp_notsent_lowat":
+			settings.notSentLowWater = first === 0 ? Number.POSITIVE_INFINITY : first;
+			return true;
+		case "net.ipv4.tcp_keepalive_intvl":
+			config.keepAliveIntervalMs = first * 1000;
+			return true;
+		case "net.ipv4.tcp_keepalive_probes":
+			config.keepAliveProbes = first;
+			return true;
+		case "net.ipv4.tcp_rto_min_us":
+			config.minRtoMs = first / 1000;
+			return true;
+		case "net.ipv4.tcp_rto_max_ms":
+			config.maxRtoMs = first;
 			return true;
 		case "net.ipv4.tcp_syncookies":
 			config.synCookies = first !== 0;
@@ -115,7 +130,7 @@ function fastOpenKey(text: string): Uint8Array {
 }
 
 /** What google's `defaults.sh` sets, which nearly every script runs first. */
-export function applyGoogleDefaults(config: TcpConfig): void {
+export function applyGoogleDefaults(config: TcpConfig, settings: DrillSettings): void {
 	const set: [string, string][] = [
 		["net.ipv4.tcp_rmem", "4096 540000 15728640"],
 		["net.ipv4.tcp_wmem", "4096 262144 4194304"],
@@ -130,8 +145,10 @@ export function applyGoogleDefaults(config: TcpConfig): void {
 		["net.ipv4.tcp_early_retrans", "4"],
 		["net.ipv4.tcp_recovery", "1"],
 		["net.ipv4.tcp_ecn", "0"],
+		["net.ipv4.tcp_notsent_lowat", "4294967295"],
+		["net.ipv4.tcp_syncookies", "1"],
 		["net.ipv4.tcp_fastopen", "0x70403"],
 		["net.ipv4.tcp_fastopen_key", "a1a1a1a1-b2b2b2b2-c3c3c3c3-d4d4d4d4"],
 	];
-	for (const [name, value] of set) applySysctl(config, name, value);
+	for (const [name, value] of set) applySysctl(config, settings, name, value);
 }

@@ -1,14 +1,15 @@
 import { StackError } from "../errors.ts";
+import type { IpAddress } from "../wire/address.ts";
 import { get16, get32, put16, put32 } from "../wire/bytes.ts";
 import { foldSum, sumBytes } from "../wire/checksum.ts";
 import { ACK, CWR, ECE, FIN, PSH, RST, SYN, URG } from "../wire/tcp.ts";
 import type { ScriptOption, ScriptSegment } from "./script.ts";
 
-/** The IPv4 addresses a script is run between, as 32-bit words. */
+/** The addresses a script is run between. */
 export interface DrillAddresses {
 	/** The tested host's. */
-	readonly local: number;
-	readonly remote: number;
+	readonly local: IpAddress;
+	readonly remote: IpAddress;
 }
 
 const FLAG_BITS: Record<string, number> = { S: SYN, F: FIN, R: RST, P: PSH, ".": ACK, U: URG, E: ECE, W: CWR, C: CWR };
@@ -31,6 +32,7 @@ export interface LiveSegment {
 	readonly window: number;
 	readonly length: number;
 	readonly ecn: number;
+	readonly tos: number;
 	readonly options: LiveOption[];
 }
 
@@ -40,10 +42,15 @@ export interface LiveOption {
 	cookie?: string;
 }
 
-/** Reads an IPv4 packet with TCP in it; undefined for anything else. */
+const IPV6_HEADER = 40;
+
+/** Reads an IP packet with TCP in it; undefined for anything else. */
 export function readLive(packet: Uint8Array, at: number): LiveSegment | undefined {
-	if (packet[0]! >>> 4 !== 4 || packet[9] !== 6) return undefined;
-	const l4 = (packet[0]! & 15) << 2;
+	const version = packet[0]! >>> 4;
+	if (version === 4 ? packet[9] !== 6 : packet[6] !== 6) return undefined;
+	const l4 = version === 4 ? (packet[0]! & 15) << 2 : IPV6_HEADER;
+	const total = version === 4 ? get16(packet, 2) : IPV6_HEADER + get16(packet, 4);
+	const tos = version === 4 ? packet[1]! : (get16(packet, 0) >> 4) & 0xff;
 	const offset = (packet[l4 + 12]! >>> 4) << 2;
 	const options: LiveOption[] = [];
 	let o = l4 + 20;
@@ -66,7 +73,8 @@ export function readLive(packet: Uint8Array, at: number): LiveSegment | undefine
 			const values: number[] = [];
 			for (let i = o + 2; i < o + length; i += 4) values.push(get32(packet, i));
 			options.push({ kind: "sack", values });
-		} else if (kind === 34) options.push({ kind: "FO", values: [], cookie: hex(o + 2) });
+		} else if (kind === 19) options.push({ kind: "md5", values: [], cookie: hex(o + 2) });
+		else if (kind === 34) options.push({ kind: "FO", values: [], cookie: hex(o + 2) });
 		else if (kind === 254) options.push({ kind: "FOEXP", values: [], cookie: hex(o + 4) });
 		else options.push({ kind: "other", values: [] });
 		o += length;
@@ -79,8 +87,9 @@ export function readLive(packet: Uint8Array, at: number): LiveSegment | undefine
 		ack: get32(packet, l4 + 8),
 		flags: packet[l4 + 13]!,
 		window: get16(packet, l4 + 14),
-		length: get16(packet, 2) - end,
-		ecn: packet[1]! & 3,
+		length: total - end,
+		ecn: tos & 3,
+		tos,
 		options,
 	};
 }
@@ -133,23 +142,30 @@ export function buildSegment(
 				else options.push(254, 4 + cookie.length, 0xf9, 0x89, ...cookie);
 				break;
 			}
+			case "md5": {
+				const digest = (option.cookie ?? "").match(/../g)?.map((pair) => Number.parseInt(pair, 16)) ?? [];
+				options.push(19, 2 + digest.length, ...digest);
+				break;
+			}
 			default:
 				throw new StackError("ERR_BAD_SCRIPT", `the TCP option "${option.cookie}" is not known here`);
 		}
 	}
 	while (options.length % 4 !== 0) options.push(0);
 	const header = 20 + options.length;
-	const bytes = new Uint8Array(20 + header + segment.length);
+	const l4 = ipHeaderLength(addresses);
+	const bytes = new Uint8Array(l4 + header + segment.length);
 	writeIp(bytes, addresses, 6, ECN_BITS[segment.ecn ?? "noecn"] ?? 0);
-	put16(bytes, 20, ports[0]);
-	put16(bytes, 22, ports[1]);
-	put32(bytes, 24, seq);
-	put32(bytes, 28, ack);
-	bytes[32] = (header >> 2) << 4;
-	bytes[33] = flagBits(segment.flags);
-	put16(bytes, 34, window);
-	bytes.set(options, 40);
-	put16(bytes, 36, ~foldSum(sumBytes(bytes, 20, bytes.length - 20) + sumBytes(bytes, 12, 8) + 6 + bytes.length - 20));
+	put16(bytes, l4, ports[0]);
+	put16(bytes, l4 + 2, ports[1]);
+	put32(bytes, l4 + 4, seq);
+	put32(bytes, l4 + 8, ack);
+	bytes[l4 + 12] = (header >> 2) << 4;
+	bytes[l4 + 13] = flagBits(segment.flags);
+	put16(bytes, l4 + 14, window);
+	put16(bytes, l4 + 18, segment.urgent);
+	bytes.set(options, l4 + 20);
+	put16(bytes, l4 + 16, ~foldSum(sumBytes(bytes, l4, bytes.length - l4) + pseudoSum(bytes, 6, bytes.length - l4)));
 	return bytes;
 }
 
@@ -163,34 +179,69 @@ export function buildIcmp(
 	seq: number,
 	length: number,
 ): Uint8Array {
-	const bytes = new Uint8Array(20 + 8 + 20 + 20);
-	writeIp(bytes, addresses, 1, 0);
-	bytes[20] = type;
-	bytes[21] = code;
-	put16(bytes, 26, mtu);
-	bytes[28] = 0x45;
-	put16(bytes, 30, 40 + length);
-	bytes[36] = 64;
-	bytes[37] = 6;
-	put32(bytes, 40, addresses.local);
-	put32(bytes, 44, addresses.remote);
-	put16(bytes, 48, ports[1]);
-	put16(bytes, 50, ports[0]);
-	put32(bytes, 52, seq);
-	put16(bytes, 22, ~sumBytes(bytes, 20, bytes.length - 20));
+	const v4 = addresses.local.family === 4;
+	const l3 = ipHeaderLength(addresses);
+	const quoted = l3 + 8;
+	const bytes = new Uint8Array(quoted + l3 + 20);
+	writeIp(bytes, addresses, v4 ? 1 : 58, 0);
+	bytes[l3] = type;
+	bytes[l3 + 1] = code;
+	if (v4) put16(bytes, l3 + 6, mtu);
+	else put32(bytes, l3 + 4, mtu);
+	const quote = bytes.subarray(quoted);
+	writeIp(quote, { local: addresses.remote, remote: addresses.local }, 6, 0, 20 + length);
+	put16(quote, l3, ports[1]);
+	put16(quote, l3 + 2, ports[0]);
+	put32(quote, l3 + 4, seq);
+	const sum = sumBytes(bytes, l3, bytes.length - l3) + (v4 ? 0 : pseudoSum(bytes, 58, bytes.length - l3));
+	put16(bytes, l3 + 2, ~foldSum(sum));
 	return bytes;
 }
 
-function writeIp(bytes: Uint8Array, addresses: DrillAddresses, protocol: number, tos: number): void {
-	bytes[0] = 0x45;
-	bytes[1] = tos;
-	put16(bytes, 2, bytes.length);
-	bytes[6] = 0x40;
-	bytes[8] = 255;
-	bytes[9] = protocol;
-	put32(bytes, 12, addresses.remote);
-	put32(bytes, 16, addresses.local);
-	put16(bytes, 10, ~sumBytes(bytes, 0, 20));
+function ipHeaderLength(addresses: DrillAddresses): number {
+	return addresses.local.family === 4 ? 20 : IPV6_HEADER;
+}
+
+/** Sum of the pseudo-header of a packet from the scripted side. */
+function pseudoSum(bytes: Uint8Array, protocol: number, length: number): number {
+	const v4 = bytes[0]! >>> 4 === 4;
+	return (v4 ? sumBytes(bytes, 12, 8) : sumBytes(bytes, 8, 32)) + protocol + length;
+}
+
+/** The header of a packet from `remote` to `local`. */
+function writeIp(
+	bytes: Uint8Array,
+	addresses: DrillAddresses,
+	protocol: number,
+	tos: number,
+	payload: number = bytes.length - ipHeaderLength(addresses),
+): void {
+	const { local, remote } = addresses;
+	if (local.family === 4) {
+		bytes[0] = 0x45;
+		bytes[1] = tos;
+		put16(bytes, 2, 20 + payload);
+		bytes[6] = 0x40;
+		bytes[8] = 255;
+		bytes[9] = protocol;
+		put32(bytes, 12, remote.d);
+		put32(bytes, 16, local.d);
+		put16(bytes, 10, ~sumBytes(bytes, 0, 20));
+		return;
+	}
+	put16(bytes, 0, 0x6000 | (tos << 4));
+	put16(bytes, 4, payload);
+	bytes[6] = protocol;
+	bytes[7] = 255;
+	for (const [at, address] of [
+		[8, remote],
+		[24, local],
+	] as const) {
+		put32(bytes, at, address.a);
+		put32(bytes, at + 4, address.b);
+		put32(bytes, at + 8, address.c);
+		put32(bytes, at + 12, address.d);
+	}
 }
 
 /** A live segment in the notation of scripts, for messages. */

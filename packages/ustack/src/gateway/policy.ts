@@ -1,212 +1,188 @@
-import { StackError } from "../errors.ts";
-import { type Cidr, type IpAddress, parseCidr } from "../wire/address.ts";
+import type { IpAddress } from "../wire/address.ts";
+import { isEncryptedResolver, isEncryptedResolverAddress } from "./encrypted-dns.ts";
+import { isClosed } from "./ranges.ts";
+import {
+	matchesTransport,
+	namesPorts,
+	type PolicyProtocol,
+	type PolicyRule,
+	type PolicyRuleLike,
+	parseRule,
+	ruleNames,
+} from "./rule.ts";
 
-/** Transport protocols a rule can name. */
-export type PolicyProtocol = "tcp" | "udp" | "icmp";
-
-/**
- * A rule: `[tcp|udp|icmp:]TARGET[:PORT[-PORT]]`, where TARGET is a host name, `*.suffix`, an address, a network or `*`.
- * IPv6 stands in brackets when a port follows.
- */
-export interface PolicyRule {
-	readonly text: string;
-	readonly protocol: PolicyProtocol | undefined;
-	/** Lower case; with `suffix` it matches names below it. */
-	readonly name: string | undefined;
-	readonly suffix: boolean;
-	readonly network: Cidr | undefined;
-	readonly firstPort: number;
-	readonly lastPort: number;
-}
-
-/** What a guest wants to do. */
-export interface EgressRequest {
+/** What a guest wants to do, for the rules. */
+export interface EgressFlow {
 	readonly protocol: PolicyProtocol;
-	readonly source: IpAddress;
 	readonly address: IpAddress;
 	/** 0 for ICMP. */
 	readonly port: number;
-	/** Names that resolved to the address, as far as the gateway has seen. */
+	/** Names the gateway's resolver gave this guest the address for. */
 	readonly names: readonly string[];
+	/** The address is one of the host's own. */
+	readonly hostItself?: boolean;
 }
 
 /** Why a request was allowed or denied. */
 export interface Verdict {
 	readonly allowed: boolean;
-	/** The rule's text, or `default`, `private`, `hook`. */
+	/**
+	 * The rule's text; `default`; `private` for a closed range or the host itself; `encrypted-dns`, `quic`, `hook`,
+	 * `timeout` or `limit`.
+	 */
 	readonly reason: string;
+	/**
+	 * What a TCP connection's first bytes must show (TLS's server name, HTTP's Host): `allowed` when a name rule let it
+	 * through, so that the name must be one a rule allows; `not-denied` when only a name that a rule denies ends it.
+	 */
+	readonly check?: "allowed" | "not-denied";
 }
-
-/** Options of {@link EgressPolicy}. */
-export interface PolicyOptions {
-	allow?: readonly string[];
-	deny?: readonly string[];
-	/** What no rule speaks of. @default "deny" with allow rules, else "allow" */
-	default?: "allow" | "deny";
-}
-
-/** Closed unless a rule names the network: private, shared, link-local, loopback, test and reserved ranges. */
-const CLOSED = [
-	"0.0.0.0/8",
-	"10.0.0.0/8",
-	"100.64.0.0/10",
-	"127.0.0.0/8",
-	"169.254.0.0/16",
-	"172.16.0.0/12",
-	"192.0.0.0/24",
-	"192.168.0.0/16",
-	"198.18.0.0/15",
-	"224.0.0.0/4",
-	"240.0.0.0/4",
-	"::/96",
-	"64:ff9b:1::/48",
-	"100::/64",
-	"fc00::/7",
-	"fe80::/10",
-	"fec0::/10",
-	"ff00::/8",
-].map((text) => parseCidr(text)!);
-
-const MAX_BOUND = 8192;
-/** A resolved address stays bound this long beyond its TTL: guests keep connections and caches. */
-const GRACE_MS = 600_000;
 
 /**
- * @throws StackError `ERR_BAD_RULE` when the text is no rule
+ * Options of {@link EgressPolicy}, plain data. In this order:
+ *
+ * 1. A deny rule that matches denies, whatever else there is.
+ * 2. An allow rule that matches allows. Closed ranges (private, loopback, link-local, CGNAT, multicast, unique local …,
+ *    also inside NAT64 and 6to4) and the host's own addresses are opened by a rule with a network only: `*` means the
+ *    public network, and a public name that resolves to a private address opens nothing.
+ * 3. Closed ranges and the host itself are denied.
+ * 4. `default`.
+ *
+ * A name rule matches the addresses that the gateway's own resolver gave this guest for the name, until their TTL is
+ * over. Where one let a TCP connection through, its first bytes must agree: TLS's server name, or the Host of every
+ * HTTP request, has to be a name that a rule allows for that port; on ports 443 and 80 nothing but TLS and HTTP passes.
+ * A TLS hello with a name that is encrypted (ECH) is refused unless `allowEncryptedHello`. UDP to port 443 (QUIC, whose
+ * name cannot be seen) needs a rule that says `udp:`.
+ *
+ * With name rules in force, other resolvers are no way round: DNS to any server is answered by the gateway; port 853 and
+ * the well-known DNS-over-HTTPS servers are closed unless a rule names them.
  */
-export function parseRule(text: string): PolicyRule {
-	let rest = text.trim().toLowerCase();
-	let protocol: PolicyProtocol | undefined;
-	const prefix = /^(tcp|udp|icmp):(?!:)/.exec(rest);
-	if (prefix !== null) {
-		protocol = prefix[1] as PolicyProtocol;
-		rest = rest.slice(prefix[0].length);
-	}
-	let firstPort = 0;
-	let lastPort = 65_535;
-	const bracketed = /^\[([^\]]+)\](?::(.+))?$/.exec(rest);
-	let ports: string | undefined;
-	if (bracketed !== null) {
-		rest = bracketed[1]!;
-		ports = bracketed[2];
-	} else if (rest.split(":").length === 2) {
-		ports = rest.slice(rest.indexOf(":") + 1);
-		rest = rest.slice(0, rest.indexOf(":"));
-	}
-	if (ports !== undefined && ports !== "*") {
-		const range = /^(\d{1,5})(?:-(\d{1,5}))?$/.exec(ports);
-		firstPort = range === null ? -1 : Number(range[1]);
-		lastPort = range === null ? -1 : Number(range[2] ?? range[1]);
-		if (firstPort < 1 || lastPort > 65_535 || firstPort > lastPort) {
-			throw new StackError("ERR_BAD_RULE", `"${ports}" in rule "${text}" is no port or range of ports 1-65535`);
-		}
-	}
-	const common = { text, protocol, firstPort, lastPort };
-	if (rest === "*") return { ...common, name: undefined, suffix: false, network: undefined };
-	const network = parseCidr(rest);
-	if (network !== undefined) return { ...common, name: undefined, suffix: false, network };
-	const suffix = rest.startsWith("*.");
-	const name = (suffix ? rest.slice(2) : rest).replace(/\.$/, "");
-	if (
-		!/^(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_]([a-z0-9_-]{0,62}))*$/.test(name) ||
-		/^[\d.]+$/.test(name)
-	) {
-		throw new StackError(
-			"ERR_BAD_RULE",
-			`"${rest}" in rule "${text}" is no host name, *.suffix, address, network or *`,
-		);
-	}
-	return { ...common, name, suffix, network: undefined };
+export interface PolicyOptions {
+	readonly allow?: readonly PolicyRuleLike[];
+	readonly deny?: readonly PolicyRuleLike[];
+	/** What no rule speaks of. @default "deny" with allow rules, else "allow" */
+	readonly default?: "allow" | "deny";
+	/**
+	 * Let TLS hellos through whose server name may be another, encrypted one (RFC 9849's extension; browsers send it
+	 * also without meaning it). @default false
+	 */
+	readonly allowEncryptedHello?: boolean;
 }
 
-/** Whether a name rule speaks of `name`. */
-export function ruleNames(rule: PolicyRule, name: string): boolean {
-	if (rule.name === undefined) return false;
-	return rule.suffix ? name.endsWith(`.${rule.name}`) : name === rule.name;
-}
+const DNS_OVER_TLS = 853;
+const HTTPS = 443;
 
-/** Who may be reached. Denials come first, then what is allowed by name or network; closed ranges need a network rule. */
+/** Who may be reached; see {@link PolicyOptions} for the order. Immutable. */
 export class EgressPolicy {
-	readonly allow: PolicyRule[];
-	readonly deny: PolicyRule[];
+	readonly allow: readonly PolicyRule[];
+	readonly deny: readonly PolicyRule[];
 	readonly fallback: "allow" | "deny";
-	private readonly bound = new Map<string, Map<string, number>>();
+	readonly allowEncryptedHello: boolean;
+	/** Some rule speaks of names. */
+	readonly hasNames: boolean;
+	private readonly deniesNames: boolean;
+	/** Allow rules with those first that ask for no further check. */
+	private readonly byReach: readonly PolicyRule[];
 
 	constructor(options: PolicyOptions = {}) {
 		this.allow = (options.allow ?? []).map(parseRule);
 		this.deny = (options.deny ?? []).map(parseRule);
 		this.fallback = options.default ?? (this.allow.length > 0 ? "deny" : "allow");
+		this.allowEncryptedHello = options.allowEncryptedHello ?? false;
+		this.deniesNames = this.deny.some((rule) => rule.name !== undefined);
+		this.byReach = [
+			...this.allow.filter((rule) => rule.name === undefined),
+			...this.allow.filter((rule) => rule.name !== undefined),
+		];
+		this.hasNames = this.deniesNames || this.allow.some((rule) => rule.name !== undefined);
 	}
 
-	/** Remembers that `name` resolved to `address`. */
-	bind(name: string, address: IpAddress, ttlSeconds: number, now: number): void {
-		const key = address.toString();
-		let names = this.bound.get(key);
-		if (names === undefined) {
-			if (this.bound.size >= MAX_BOUND) this.bound.delete(this.bound.keys().next().value!);
-			names = new Map();
-			this.bound.set(key, names);
-		}
-		if (names.size >= 64 && !names.has(name)) names.delete(names.keys().next().value!);
-		names.set(name, now + ttlSeconds * 1000 + GRACE_MS);
-	}
-
-	/** The names bound to an address. */
-	namesOf(address: IpAddress, now: number): string[] {
-		const names = this.bound.get(address.toString());
-		if (names === undefined) return [];
-		for (const [name, until] of names) if (until <= now) names.delete(name);
-		return [...names.keys()];
-	}
-
-	/** Whether a name may be asked for at all; an answer would be a way out for data otherwise. */
+	/** Whether a name may be asked for at all: a query is a way out for data. */
 	nameAllowed(name: string): Verdict {
-		for (const rule of this.deny) if (coversName(rule, name)) return { allowed: false, reason: rule.text };
-		for (const rule of this.allow)
-			if (coversName(rule, name) || (rule.name === undefined && rule.network === undefined))
-				return { allowed: true, reason: rule.text };
+		for (const rule of this.deny) {
+			// A rule about one port or protocol leaves the name itself alone.
+			if (rule.protocol === undefined && !namesPorts(rule) && (ruleNames(rule, name) || isEverything(rule)))
+				return { allowed: false, reason: rule.text };
+		}
+		for (const rule of this.allow) if (ruleNames(rule, name)) return { allowed: true, reason: rule.text };
+		if (this.hasNames && isEncryptedResolver(name)) return { allowed: false, reason: "encrypted-dns" };
+		for (const rule of this.allow) if (isEverything(rule)) return { allowed: true, reason: rule.text };
 		return { allowed: this.fallback === "allow", reason: "default" };
 	}
 
-	/** Whether some rule speaks of a name without being about one port only. */
-	decide(request: EgressRequest): Verdict {
-		for (const rule of this.deny) if (matches(rule, request)) return { allowed: false, reason: rule.text };
-		const closed = isClosed(request.address);
-		for (const rule of this.allow) {
-			if (!matches(rule, request)) continue;
-			// A name that resolves to a private address opens nothing (DNS rebinding); `*` means the public network.
-			if (closed && rule.network === undefined) continue;
-			return { allowed: true, reason: rule.text };
+	/** Whether a flow may be. */
+	decide(flow: EgressFlow): Verdict {
+		const { protocol, port, address, names } = flow;
+		let ambiguous = false;
+		for (const rule of this.deny) {
+			if (!matchesTransport(rule, protocol, port)) continue;
+			if (rule.name === undefined) {
+				if (rule.network === undefined || rule.network.contains(address)) return { allowed: false, reason: rule.text };
+				continue;
+			}
+			const named = names.filter((name) => ruleNames(rule, name)).length;
+			// An address that another name has as well is decided by what the connection says, if it can say it.
+			if (named === names.length || protocol !== "tcp") {
+				if (named > 0) return { allowed: false, reason: rule.text };
+			} else if (named > 0) ambiguous = true;
+		}
+		const closed = flow.hostItself === true || isClosed(address);
+		let refused: string | undefined;
+		for (const rule of this.byReach) {
+			if (!matchesTransport(rule, protocol, port)) continue;
+			if (rule.network !== undefined) {
+				if (!rule.network.contains(address)) continue;
+			} else {
+				if (closed || (rule.name !== undefined && !names.some((name) => ruleNames(rule, name)))) continue;
+				if (this.hasNames && !namesPorts(rule) && this.leadsRound(protocol, port, address)) {
+					refused = "encrypted-dns";
+					continue;
+				}
+				if (rule.name !== undefined && protocol === "udp" && port === HTTPS && rule.protocol !== "udp") {
+					// QUIC hides its name from us: a shared address would be a hole.
+					refused = "quic";
+					continue;
+				}
+			}
+			return this.allowed(rule.text, protocol, rule.name !== undefined || ambiguous);
 		}
 		if (closed) return { allowed: false, reason: "private" };
+		if (this.fallback === "deny") return { allowed: false, reason: refused ?? "default" };
+		if (this.hasNames && this.leadsRound(protocol, port, address)) return { allowed: false, reason: "encrypted-dns" };
+		return this.allowed("default", protocol, ambiguous);
+	}
+
+	private allowed(reason: string, protocol: PolicyProtocol, byName: boolean): Verdict {
+		if (protocol !== "tcp" || !(byName || this.deniesNames)) return { allowed: true, reason };
+		return { allowed: true, reason, check: byName ? "allowed" : "not-denied" };
+	}
+
+	/** A resolver whose questions nobody sees. */
+	private leadsRound(protocol: PolicyProtocol, port: number, address: IpAddress): boolean {
+		if (protocol === "icmp") return false;
+		return port === DNS_OVER_TLS || (port === HTTPS && isEncryptedResolverAddress(address));
+	}
+
+	/** Whether a connection that was allowed may go to the server it names. */
+	decideName(name: string, port: number, check: "allowed" | "not-denied"): Verdict {
+		const plain = name.toLowerCase().replace(/\.$/, "");
+		for (const rule of this.deny)
+			if (matchesTransport(rule, "tcp", port) && ruleNames(rule, plain)) return { allowed: false, reason: rule.text };
+		for (const rule of this.allow)
+			if (matchesTransport(rule, "tcp", port) && ruleNames(rule, plain)) return { allowed: true, reason: rule.text };
+		if (this.hasNames && isEncryptedResolver(plain)) return { allowed: false, reason: "encrypted-dns" };
+		if (check === "not-denied") return { allowed: true, reason: "default" };
+		for (const rule of this.allow)
+			if (matchesTransport(rule, "tcp", port) && isEverything(rule)) return { allowed: true, reason: rule.text };
 		return { allowed: this.fallback === "allow", reason: "default" };
+	}
+
+	/** Whether a rule opens an address by its network: such an address may stand in a public name's answer. */
+	opensNetwork(address: IpAddress): boolean {
+		return this.allow.some((rule) => rule.network?.contains(address) === true);
 	}
 }
 
-function coversName(rule: PolicyRule, name: string): boolean {
-	return ruleNames(rule, name) && (rule.protocol === undefined || rule.protocol !== "icmp");
-}
-
-/** Whether an address is in a range that is closed by default. */
-export function isClosed(address: IpAddress): boolean {
-	if (CLOSED.some((network) => network.contains(address))) return true;
-	// IPv4 inside NAT64 and 6to4 is judged as what it means.
-	if (address.family === 6 && address.a === 0x0064ff9b && address.b === 0 && address.c === 0)
-		return isClosedWord(address.d);
-	if (address.family === 6 && address.a >>> 16 === 0x2002)
-		return isClosedWord(((address.a & 0xffff) << 16) | (address.b >>> 16));
-	return false;
-}
-
-function isClosedWord(word: number): boolean {
-	return CLOSED.some((network) => network.family === 4 && network.containsWords(0, 0, 0xffff, word | 0));
-}
-
-function matches(rule: PolicyRule, request: EgressRequest): boolean {
-	if (rule.protocol !== undefined && rule.protocol !== request.protocol) return false;
-	const onePort = rule.firstPort > 0 || rule.lastPort < 65_535;
-	if (onePort && (request.port < rule.firstPort || request.port > rule.lastPort)) return false;
-	if (rule.network !== undefined) return rule.network.contains(request.address);
-	if (rule.name !== undefined) return request.names.some((name) => ruleNames(rule, name));
-	return true;
+function isEverything(rule: PolicyRule): boolean {
+	return rule.name === undefined && rule.network === undefined;
 }

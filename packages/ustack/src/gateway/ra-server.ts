@@ -1,6 +1,6 @@
+import type { StackCore } from "../ip/core.ts";
 import { ALL_NODES, ROUTER_SOLICITATION } from "../ip/nd.ts";
 import type { Packet } from "../ip/packet.ts";
-import type { Stack } from "../ip/stack.ts";
 import { CallbackTimer } from "../ip/timers.ts";
 import { TX_L4 } from "../ip/tx.ts";
 import type { Interface } from "../link/interface.ts";
@@ -16,6 +16,8 @@ export interface RouterAdvertiserOptions {
 	mtu?: number;
 	/** Seconds this router is a default router. @default 1800 */
 	lifetimeSeconds?: number;
+	/** DHCPv6 has more to tell than addresses (RFC 4861's O flag). @default false */
+	otherConfiguration?: boolean;
 	/** Milliseconds between unasked advertisements. @default 200_000 */
 	intervalMs?: number;
 }
@@ -24,13 +26,13 @@ const MIN_DELAY_MS = 3_000;
 
 /** Router advertisements for one interface (RFC 4861 section 6.2, RFC 8106 for DNS). */
 export class RouterAdvertiser {
-	private readonly stack: Stack;
+	private readonly stack: StackCore;
 	private readonly iface: Interface;
 	private readonly options: RouterAdvertiserOptions;
 	private readonly timer: CallbackTimer;
 	private lastGroupAt = Number.NEGATIVE_INFINITY;
 
-	constructor(stack: Stack, iface: Interface, options: RouterAdvertiserOptions) {
+	constructor(stack: StackCore, iface: Interface, options: RouterAdvertiserOptions) {
 		this.stack = stack;
 		this.iface = iface;
 		this.options = options;
@@ -72,7 +74,7 @@ export class RouterAdvertiser {
 		let at = TX_L4;
 		put32(tx, at, 134 << 24);
 		tx[at + 4] = 64;
-		tx[at + 5] = 0;
+		tx[at + 5] = this.options.otherConfiguration === true ? 0x40 : 0;
 		put16(tx, at + 6, lifetime);
 		put32(tx, at + 8, 0);
 		put32(tx, at + 12, 0);

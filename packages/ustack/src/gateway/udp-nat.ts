@@ -1,8 +1,9 @@
 import { CallbackTimer } from "../ip/timers.ts";
 import type { Host } from "../socket/host.ts";
 import { type IpAddress, parseAddress } from "../wire/address.ts";
+import type { FlowContext, Flow as JudgedFlow } from "./flow.ts";
+import type { GatewayLimits } from "./limits.ts";
 import type { Outbound, OutboundDatagrams } from "./outbound.ts";
-import type { EgressRequest } from "./policy.ts";
 
 /** RFC 4787 REQ-5: two minutes at the least; short for flows with one answer. */
 const IDLE_MS = 180_000;
@@ -13,15 +14,24 @@ const MAX_WAITING = 16;
 const SWEEP_MS = 10_000;
 const DENIED_MS = 1_000;
 
+interface Peer {
+	allowed: boolean | undefined;
+	/** False for a forward, which the rules do not touch. */
+	readonly judged: boolean;
+	judgedAt: number;
+	/** As whom it answers. */
+	readonly as: IpAddress;
+	readonly asPort: number;
+	readonly waiting: Uint8Array[];
+}
+
 interface Flow {
 	readonly guest: IpAddress;
 	readonly guestPort: number;
-	readonly socket: OutboundDatagrams;
-	/** Peers by `address,port`: judged, and as whom they answer. */
-	readonly peers: Map<
-		string,
-		{ allowed: boolean | undefined; judgedAt: number; as: IpAddress; asPort: number; waiting: Uint8Array[] }
-	>;
+	/** Opened by the first datagram that may go. */
+	socket: OutboundDatagrams | undefined;
+	/** By `address,port`. */
+	readonly peers: Map<string, Peer>;
 	sent: number;
 	received: number;
 	usedAt: number;
@@ -36,15 +46,22 @@ interface Published {
 export class UdpNat {
 	private readonly host: Host;
 	private readonly outbound: Outbound;
-	private readonly judge: (request: EgressRequest) => Promise<boolean>;
+	private readonly context: FlowContext;
+	/** Flows at once. */
+	maxFlows: number;
 	private readonly flows = new Map<string, Flow>();
 	private readonly published = new Map<string, { socket: ReturnType<Host["udp"]["open"]>; entry: Published }>();
 	private readonly sweeper = new CallbackTimer((now) => this.sweep(now));
 
-	constructor(host: Host, outbound: Outbound, judge: (request: EgressRequest) => Promise<boolean>) {
+	constructor(host: Host, outbound: Outbound, context: FlowContext, maxFlows: number = MAX_FLOWS) {
 		this.host = host;
 		this.outbound = outbound;
-		this.judge = judge;
+		this.context = context;
+		this.maxFlows = maxFlows;
+	}
+
+	setLimits(limits: GatewayLimits): void {
+		this.maxFlows = limits.udpFlows ?? MAX_FLOWS;
 	}
 
 	private flowOf(guest: IpAddress, guestPort: number): Flow {
@@ -54,37 +71,43 @@ export class UdpNat {
 			known.usedAt = this.host.driver.now();
 			return known;
 		}
-		if (this.flows.size >= MAX_FLOWS) this.drop(this.flows.keys().next().value!);
-		const socket = this.outbound.datagrams(guest.family);
+		while (this.flows.size >= this.maxFlows) this.drop(this.flows.keys().next().value!);
 		const flow: Flow = {
 			guest,
 			guestPort,
-			socket,
+			socket: undefined,
 			peers: new Map(),
 			sent: 0,
 			received: 0,
 			usedAt: this.host.driver.now(),
 		};
+		this.flows.set(key, flow);
+		this.armSweep();
+		return flow;
+	}
+
+	/** A flow's socket outside: answers come only from peers the guest has spoken to. */
+	private openSocket(flow: Flow): OutboundDatagrams {
+		const socket = this.outbound.datagrams(flow.guest.family);
 		socket.onMessage = (bytes, address, port) => {
 			const from = parseAddress(address);
 			const peer = from === undefined ? undefined : flow.peers.get(`${from},${port}`);
 			if (peer?.allowed !== true) return;
+			if (!this.context.in.takeAll(bytes.length, this.host.driver.now())) return;
 			flow.received++;
 			flow.usedAt = this.host.driver.now();
-			this.host.udp.sendFrom(peer.as, peer.asPort, guest, guestPort, bytes);
+			this.host.udp.sendFrom(peer.as, peer.asPort, flow.guest, flow.guestPort, bytes);
 			this.host.driver.wake();
 		};
-		socket.onError = () => this.drop(key);
-		this.flows.set(key, flow);
-		this.armSweep();
-		return flow;
+		socket.onError = () => this.drop(`${flow.guest},${flow.guestPort}`);
+		return socket;
 	}
 
 	private drop(key: string): void {
 		const flow = this.flows.get(key);
 		if (flow === undefined) return;
 		this.flows.delete(key);
-		flow.socket.close();
+		flow.socket?.close();
 	}
 
 	private armSweep(): void {
@@ -104,38 +127,62 @@ export class UdpNat {
 		if (this.flows.size + this.published.size > 0) this.armSweep();
 	}
 
-	/** A guest's datagram for somebody outside. */
-	outgoing(request: EgressRequest, guestPort: number, data: Uint8Array): void {
-		const flow = this.flowOf(request.source, guestPort);
-		const text = request.address.toString();
-		const key = `${text},${request.port}`;
+	/** A guest's datagram for somebody outside; false when it is denied. `judged` gives the flow to judge, once per peer. */
+	outgoing(
+		source: IpAddress,
+		sourcePort: number,
+		address: IpAddress,
+		port: number,
+		data: Uint8Array,
+		judged: () => JudgedFlow,
+	): boolean {
+		const flow = this.flowOf(source, sourcePort);
+		const text = address.toString();
+		const key = `${text},${port}`;
+		const now = this.host.driver.now();
 		let peer = flow.peers.get(key);
-		// A denial is thought over after a while: names may have been bound since.
-		if (peer?.allowed === false && this.host.driver.now() - peer.judgedAt > DENIED_MS) peer = undefined;
+		if (peer?.allowed === false) {
+			if (now - peer.judgedAt <= DENIED_MS) return false;
+			// A denial is thought over after a while: names may have been bound since.
+			peer = undefined;
+		}
 		if (peer === undefined) {
 			if (flow.peers.size >= MAX_PEERS) flow.peers.delete(flow.peers.keys().next().value!);
-			peer = { allowed: undefined, judgedAt: 0, as: request.address, asPort: request.port, waiting: [data] };
-			flow.peers.set(key, peer);
-			const fresh = peer;
-			void this.judge(request).then((allowed) => {
-				fresh.allowed = allowed;
-				const waiting = fresh.waiting.splice(0);
-				fresh.judgedAt = this.host.driver.now();
-				if (!allowed) return;
-				for (const bytes of waiting) this.send(flow, bytes, text, request.port);
-			});
-			return;
+			const fresh: Peer = { allowed: undefined, judged: true, judgedAt: now, as: address, asPort: port, waiting: [] };
+			flow.peers.set(key, fresh);
+			const verdict = this.context.judge(judged());
+			if (verdict instanceof Promise) {
+				fresh.waiting.push(data);
+				void verdict.then((late) => {
+					fresh.allowed = late.allowed;
+					fresh.judgedAt = this.host.driver.now();
+					const waiting = fresh.waiting.splice(0);
+					if (late.allowed) for (const bytes of waiting) this.send(flow, bytes, text, port);
+				});
+				return true;
+			}
+			fresh.allowed = verdict.allowed;
+			peer = fresh;
 		}
 		if (peer.allowed === undefined) {
 			if (peer.waiting.length < MAX_WAITING) peer.waiting.push(data);
-			return;
+			return true;
 		}
-		if (peer.allowed) this.send(flow, data, text, request.port);
+		if (peer.allowed) this.send(flow, data, text, port);
+		return peer.allowed;
 	}
 
 	private send(flow: Flow, data: Uint8Array, address: string, port: number): void {
+		if (!this.context.out.takeAll(data.length, this.host.driver.now())) return;
 		flow.sent++;
+		flow.socket ??= this.openSocket(flow);
 		flow.socket.send(data, address, port);
+	}
+
+	/** The rules have changed: every peer is judged anew. */
+	forgetVerdicts(): void {
+		for (const flow of this.flows.values())
+			for (const [key, peer] of flow.peers) if (peer.judged) flow.peers.delete(key);
 	}
 
 	/** A guest's datagram to a port of the gateway that leads outside. */
@@ -149,7 +196,7 @@ export class UdpNat {
 	): void {
 		const flow = this.flowOf(guest, guestPort);
 		const address = parseAddress(to.address)?.toString() ?? to.address;
-		flow.peers.set(`${address},${to.port}`, { allowed: true, judgedAt: 0, as, asPort, waiting: [] });
+		flow.peers.set(`${address},${to.port}`, { allowed: true, judged: false, judgedAt: 0, as, asPort, waiting: [] });
 		this.send(flow, data, to.address, to.port);
 	}
 
@@ -165,7 +212,7 @@ export class UdpNat {
 		const key = `${guest},${guestPort},${remote.address},${remote.port}`;
 		let known = this.published.get(key);
 		if (known === undefined) {
-			if (this.published.size >= MAX_FLOWS) {
+			if (this.published.size >= this.maxFlows) {
 				const oldest = this.published.entries().next().value!;
 				oldest[1].socket.close();
 				this.published.delete(oldest[0]);

@@ -3,8 +3,8 @@ import { ANY4, ANY6, IpAddress, ipv4FromNumber } from "../wire/address.ts";
 import { get16, put16, put32 } from "../wire/bytes.ts";
 import { foldSum, sumBytes } from "../wire/checksum.ts";
 import { PROTO_HOPOPTS, PROTO_ICMPV6, PROTO_IGMP } from "../wire/constants.ts";
+import type { StackCore } from "./core.ts";
 import type { Packet } from "./packet.ts";
-import type { Stack } from "./stack.ts";
 import { CallbackTimer } from "./timers.ts";
 import { TX_L4 } from "./tx.ts";
 
@@ -23,9 +23,9 @@ const REPEAT_MS = 1_000;
 
 /** Tells routers and switches which groups are wanted: IGMPv3 (RFC 3376) and MLDv2 (RFC 3810), any-source. */
 export class GroupReporter {
-	private readonly stack: Stack;
+	private readonly stack: StackCore;
 
-	constructor(stack: Stack) {
+	constructor(stack: StackCore) {
 		this.stack = stack;
 		stack.protocols[PROTO_IGMP] = { input: (packet) => this.igmpIn(packet) };
 		stack.icmp.v6Types.set(MLD_QUERY, (packet) => this.mldIn(packet));

@@ -3,9 +3,8 @@ import type { Neighbor } from "../link/neighbor.ts";
 import { ANY6, Cidr, IpAddress, readAddress } from "../wire/address.ts";
 import { get16, get32, put32 } from "../wire/bytes.ts";
 import { PROTO_ICMPV6 } from "../wire/constants.ts";
-import { GroupReporter } from "./groups.ts";
+import type { StackCore } from "./core.ts";
 import type { Packet } from "./packet.ts";
-import type { Stack } from "./stack.ts";
 import { CallbackTimer } from "./timers.ts";
 import { TX_L4 } from "./tx.ts";
 
@@ -49,10 +48,9 @@ interface Autoconf {
 	solicited: number;
 }
 
-/** IPv6 neighbour discovery (RFC 4861), address autoconfiguration (RFC 4862), and the group reports both families send. */
+/** IPv6 neighbour discovery (RFC 4861), address autoconfiguration (RFC 4862). */
 export class NdLayer {
-	private readonly stack: Stack;
-	private readonly groups: GroupReporter;
+	private readonly stack: StackCore;
 	private readonly autoconf = new Map<Interface, Autoconf>();
 	private readonly ageing: CallbackTimer;
 	/** Router lifetimes by interface and router. */
@@ -60,9 +58,8 @@ export class NdLayer {
 	/** DNS servers from advertisements (RFC 8106), by interface name. */
 	readonly dnsServers: Map<string, IpAddress[]> = new Map();
 
-	constructor(stack: Stack) {
+	constructor(stack: StackCore) {
 		this.stack = stack;
-		this.groups = new GroupReporter(stack);
 		this.ageing = new CallbackTimer((now) => this.age(now));
 		const types = stack.icmp.v6Types;
 		types.set(NEIGHBOR_SOLICITATION, (packet) => this.guard(packet, 24, () => this.solicitationIn(packet)));
@@ -137,10 +134,6 @@ export class NdLayer {
 
 	addressRemoved(iface: Interface, address: IpAddress): void {
 		this.stack.leaveGroup(iface, solicitedNode(address));
-	}
-
-	groupChanged(iface: Interface, group: IpAddress, joined: boolean): void {
-		if (iface.ethernet) this.groups.changed(iface, group, joined);
 	}
 
 	solicit(iface: Interface, neighbor: Neighbor, unicast: boolean): void {

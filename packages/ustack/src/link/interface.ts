@@ -1,5 +1,5 @@
 import type { Link, Offload } from "@x/netchannel";
-import type { Stack } from "../ip/stack.ts";
+import type { StackCore } from "../ip/core.ts";
 import { ANY6, type Cidr, type IpAddress, type IpFamily } from "../wire/address.ts";
 import { NeighborTable } from "./neighbor.ts";
 
@@ -13,9 +13,9 @@ export interface InterfaceAddress {
 	state: AddressState;
 	/** `static`, `dhcp`, `ra`, `link-local`, `loopback`. */
 	readonly origin: string;
-	/** Stack time at which it becomes deprecated; Infinity for ever. */
+	/** StackCore time at which it becomes deprecated; Infinity for ever. */
 	preferredUntil: number;
-	/** Stack time at which it goes. */
+	/** StackCore time at which it goes. */
 	validUntil: number;
 }
 
@@ -50,7 +50,7 @@ export interface InterfaceOptions {
 
 /** A link with addresses. Made by {@link Stack.attach}. */
 export class Interface {
-	readonly stack: Stack;
+	readonly stack: StackCore;
 	readonly link: Link | undefined;
 	readonly name: string;
 	readonly mac: Uint8Array;
@@ -72,7 +72,7 @@ export class Interface {
 	/** Sees every frame in and out; for packet sockets and captures. */
 	tap: ((frame: Uint8Array, outgoing: boolean) => void) | undefined = undefined;
 
-	constructor(stack: Stack, link: Link | undefined, name: string, mac: Uint8Array, options: InterfaceOptions) {
+	constructor(stack: StackCore, link: Link | undefined, name: string, mac: Uint8Array, options: InterfaceOptions) {
 		this.stack = stack;
 		this.link = link;
 		this.name = name;

@@ -1,5 +1,5 @@
 import type { FrameReceiver, Link, LinkFeatures, Offload } from "@x/netchannel";
-import type { Stack } from "../ip/stack.ts";
+import type { StackCore } from "../ip/core.ts";
 import { CallbackTimer, TimerHeap } from "../ip/timers.ts";
 import type { Interface, InterfaceOptions } from "./interface.ts";
 
@@ -86,7 +86,7 @@ class ModelLink implements Link {
 export class VirtualNetwork {
 	now: number;
 	private readonly events = new TimerHeap();
-	private readonly stacks: Stack[] = [];
+	private readonly stacks: StackCore[] = [];
 	private readonly random: () => number;
 	/** Frames carried, and what became of the rest. */
 	readonly stats = { carried: 0, lost: 0, duplicated: 0, reordered: 0, corrupted: 0 };
@@ -155,13 +155,13 @@ export class VirtualNetwork {
 	}
 
 	/** Lets a stack live in this world. */
-	add(stack: Stack): void {
+	add(stack: StackCore): void {
 		stack.now = this.now;
 		this.stacks.push(stack);
 	}
 
 	/** Attaches a link end to a stack of this world. */
-	attach(stack: Stack, link: Link, options: InterfaceOptions = {}): Interface {
+	attach(stack: StackCore, link: Link, options: InterfaceOptions = {}): Interface {
 		const iface = stack.attach(link, options);
 		link.onFrame = (frame, offload) => stack.input(frame, this.now, offload, iface);
 		link.onWritable = () => iface.unblock();

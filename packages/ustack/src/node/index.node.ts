@@ -3,6 +3,25 @@
  *
  * @packageDocumentation
  */
+export { type AuthorityKeys, type AuthorityOptions, CertificateAuthority } from "../gateway/http/authority.node.ts";
+export type {
+	BodyInit,
+	BodyStream,
+	HeaderList,
+	HttpAnswer,
+	HttpBlock,
+	HttpForward,
+	HttpHooks,
+	HttpRequestInfo,
+	HttpRespond,
+	HttpResponseInfo,
+} from "../gateway/http/hooks.ts";
+export {
+	createHttpInterceptor,
+	HttpInterceptor,
+	type HttpInterceptorOptions,
+} from "../gateway/http/interceptor.node.ts";
+export type { Secret, SecretPart } from "../gateway/http/secrets.ts";
 export { createNodeOutbound, type NodeOutboundOptions } from "../gateway/outbound.node.ts";
 export { createDgram, type DgramModule, type DgramOptions, DgramSocket, type RemoteInfo } from "./dgram.node.ts";
 export {

@@ -1,5 +1,5 @@
 import type { Link } from "@x/netchannel";
-import type { Stack } from "../ip/stack.ts";
+import type { StackCore } from "../ip/core.ts";
 import type { Interface, InterfaceOptions } from "../link/interface.ts";
 import type { TcpLayer } from "../tcp/layer.ts";
 
@@ -45,7 +45,7 @@ export function hostClock(): Clock {
 
 /** Drives a stack in real time: frames in, polls when something is to do, a timer for the next deadline. */
 export class Driver {
-	readonly stack: Stack;
+	readonly stack: StackCore;
 	private readonly tcp: TcpLayer | undefined;
 	private readonly clock: Clock;
 	private scheduled = false;
@@ -57,7 +57,7 @@ export class Driver {
 	/** A link failed by itself. */
 	onLinkError: ((iface: Interface, error: Error) => void) | undefined = undefined;
 
-	constructor(stack: Stack, tcp: TcpLayer | undefined, clock: Clock = hostClock()) {
+	constructor(stack: StackCore, tcp: TcpLayer | undefined, clock: Clock = hostClock()) {
 		this.stack = stack;
 		this.tcp = tcp;
 		this.clock = clock;

@@ -25,8 +25,10 @@ export interface TcpConfig {
 	frto: boolean;
 	/** Start again from the initial window after an idle RTO (RFC 5681 4.1). @default true */
 	slowStartAfterIdle: boolean;
-	/** HyStart++ (RFC 9406) with CUBIC. @default true */
+	/** Leave slow start with CUBIC before loss does: HyStart++ (RFC 9406), or Linux's earlier HyStart. @default true */
 	hystart: boolean;
+	/** RFC 9438's growth, or Linux's counting, which is slower to make up for what Reno would have. @default "rfc" */
+	cubicStyle: "rfc" | "linux";
 	/** RFC 6928. @default 10 */
 	initialWindowSegments: number;
 	/** @default 1000 */
@@ -67,6 +69,13 @@ export interface TcpConfig {
 	maxTimeWait: number;
 	/** Answer a full backlog with cookies instead of silence (RFC 4987). @default true */
 	synCookies: boolean;
+	/**
+	 * Data beyond the offered window: `trim` takes what fits (RFC 9293 3.10.7.4); `whole`, as Linux, takes a segment
+	 * whole while nothing waits to be read and drops it otherwise. @default "trim"
+	 */
+	beyondWindow: "trim" | "whole";
+	/** Acknowledge a segment that acknowledges what was never sent (RFC 9293 3.10.7.4); Linux drops it. @default true */
+	answerUnsentAck: boolean;
 	/** Largest MSS to announce; 0 for what the interface's MTU gives. @default 0 */
 	maxSegmentSize: number;
 	/** RFC 4821 probing: `onBlackhole` starts after repeated timeouts. @default "onBlackhole" */
@@ -81,8 +90,10 @@ export interface TcpConfig {
 	 * RFC 7413, as Linux's sysctl: 1 client, 2 server, 0x200 server without cookies, 0x400 every listener. @default 0
 	 */
 	fastOpen: number;
-	/** 16 bytes the server's cookies are made with. @default random */
-	fastOpenKey: Uint8Array | undefined;
+	/** Keys of 16 bytes the server's cookies are made with, the present one first. @default random */
+	fastOpenKeys: readonly Uint8Array[] | undefined;
+	/** How long the client's Fast Open stays off after a path ate its SYNs, doubling; 0 for not at all. @default 0 */
+	fastOpenBlackholeMs: number;
 }
 
 /** {@link TcpConfig}'s defaults. */
@@ -98,6 +109,7 @@ export const DEFAULT_TCP_CONFIG: TcpConfig = {
 	frto: true,
 	slowStartAfterIdle: true,
 	hystart: true,
+	cubicStyle: "rfc",
 	initialWindowSegments: 10,
 	initialRtoMs: 1_000,
 	minRtoMs: 200,
@@ -118,11 +130,14 @@ export const DEFAULT_TCP_CONFIG: TcpConfig = {
 	finWait2Ms: 60_000,
 	maxTimeWait: 32_768,
 	synCookies: true,
+	beyondWindow: "trim",
+	answerUnsentAck: true,
 	maxSegmentSize: 0,
 	mtuProbing: "onBlackhole",
 	baseMss: 1024,
 	burstSegments: 128,
 	ephemeralPorts: [32_768, 60_999],
 	fastOpen: 0,
-	fastOpenKey: undefined,
+	fastOpenKeys: undefined,
+	fastOpenBlackholeMs: 0,
 };

@@ -3,12 +3,12 @@ import type { Path } from "../ip/path.ts";
 import type { Timer } from "../ip/timers.ts";
 import type { IpAddress } from "../wire/address.ts";
 import type { Congestion, CongestionView } from "./congestion.ts";
-import type { TcpLayer } from "./layer.ts";
+import type { TcpCore } from "./core.ts";
+import type { TcpInfo } from "./info.ts";
 import type { Listener } from "./listener.ts";
 import { ByteRing } from "./ring.ts";
 import type { Segment } from "./segment.ts";
 import {
-	CA_NAMES,
 	CLOSE_WAIT,
 	CLOSED,
 	ESTABLISHED,
@@ -18,6 +18,7 @@ import {
 	SYN_SENT,
 	type TcpState,
 } from "./state.ts";
+import { enqueue } from "./write.ts";
 
 /** What a connection tells its user; called from the stack's poll. Every member is optional. */
 export interface TcpHandlers {
@@ -30,51 +31,6 @@ export interface TcpHandlers {
 	onWritable?(connection: TcpConnection): void;
 	/** The connection is over; `error` when it did not end by both sides' FIN. The last call. */
 	onClose?(connection: TcpConnection, error: StackError | undefined): void;
-}
-
-/** {@link TcpConnection.info}: Linux's tcp_info by its own field names without the prefix; times in microseconds. */
-export interface TcpInfo {
-	state: TcpState;
-	caState: string;
-	retransmits: number;
-	probes: number;
-	backoff: number;
-	options: { timestamps: boolean; sack: boolean; wscale: boolean; ecn: boolean; ecnSeen: boolean; synData: boolean };
-	sndWscale: number;
-	rcvWscale: number;
-	rto: number;
-	ato: number;
-	sndMss: number;
-	rcvMss: number;
-	unacked: number;
-	sacked: number;
-	lost: number;
-	retrans: number;
-	pmtu: number;
-	rtt: number;
-	rttvar: number;
-	minRtt: number;
-	sndSsthresh: number;
-	sndCwnd: number;
-	advmss: number;
-	reordering: number;
-	rcvSpace: number;
-	totalRetrans: number;
-	bytesAcked: number;
-	bytesReceived: number;
-	bytesSent: number;
-	bytesRetrans: number;
-	segsOut: number;
-	segsIn: number;
-	dataSegsOut: number;
-	dataSegsIn: number;
-	notsentBytes: number;
-	delivered: number;
-	deliveredCe: number;
-	dsackDups: number;
-	sndWnd: number;
-	rcvWnd: number;
-	rcvOoopack: number;
 }
 
 export const EVENT_CONNECT = 1;
@@ -93,7 +49,7 @@ export type RetransmitTimer = "none" | "rto" | "tlp" | "reorder" | "persist";
 export class TcpConnection implements Timer, CongestionView {
 	timerIndex = -1;
 	timerAt = 0;
-	readonly layer: TcpLayer;
+	readonly layer: TcpCore;
 	path: Path;
 	readonly localPort: number;
 	readonly remotePort: number;
@@ -128,8 +84,13 @@ export class TcpConnection implements Timer, CongestionView {
 	/** The last write said that more follows. */
 	more = false;
 	pushNow = false;
-	/** End of the last write that wanted a PSH. */
-	pushEnd = 0;
+	/** Ends of unsent writes that want a PSH, in order (RFC 9293 3.9.1.2). */
+	readonly pushMarks: number[] = [];
+	/** Ends of unsent records nothing may be joined to, in order (MSG_EOR). */
+	readonly records: number[] = [];
+	/** Where the last run of bytes that later writes may join began, and where a PSH was last asked for. */
+	tailStart = 0;
+	pushedSeq = 0;
 	/** End of the last small segment sent, for Nagle as Minshall has it. */
 	smallEnd = 0;
 	mss = 536;
@@ -138,6 +99,12 @@ export class TcpConnection implements Timer, CongestionView {
 	mssClamp = 0;
 	/** Upper bound of the path as probed (RFC 4821), 0 while not probing. */
 	probedMss = 0;
+	/** The search above it: the largest size not known to be lost, the size under way and its segment. */
+	probeHigh = 0;
+	probeSize = 0;
+	probeStart = 0;
+	probeEnd = 0;
+	probeEndedAt: number = Number.POSITIVE_INFINITY;
 	ttl = 0;
 	tos = 0;
 
@@ -150,6 +117,8 @@ export class TcpConnection implements Timer, CongestionView {
 	rcvWscale = 0;
 	readonly recvRing: ByteRing;
 	receiveLimit: number;
+	/** How far the offered window may go yet: it grows with what arrives, so that a burst cannot fill the buffer. */
+	receiveSsthresh = 0xffff;
 	/** The user fixed the receive buffer: no tuning. */
 	receiveFixed = false;
 	/** Ranges received ahead, [start, end) pairs in order. */
@@ -283,6 +252,10 @@ export class TcpConnection implements Timer, CongestionView {
 	tuneSeq = 0;
 	copiedSeq = 0;
 	receiveRtt = 0;
+	/** A window offered then, and where it ends; the last echo measured. */
+	receiveRttAt = -1;
+	receiveRttSeq = 0;
+	receiveEcho = 0;
 
 	// Bookkeeping.
 	orphan = false;
@@ -293,6 +266,8 @@ export class TcpConnection implements Timer, CongestionView {
 	/** The application has been told of the end. */
 	closeDelivered = false;
 	totalRetrans = 0;
+	/** Retransmission timeouts. */
+	timeouts = 0;
 	bytesAcked = 0;
 	bytesReceived = 0;
 	bytesSent = 0;
@@ -303,17 +278,34 @@ export class TcpConnection implements Timer, CongestionView {
 	dataSegsOut = 0;
 	dsackDups = 0;
 	outOfOrderIn = 0;
-	/** Fast Open: the option to put on the SYN or SYN-ACK, bytes the SYN may carry, and whether it carried any. */
+	/** Fast Open: the option to put on the SYN or SYN-ACK, once; whether one went out, and bytes the SYN carries. */
 	fastOpenCookie: Uint8Array | undefined = undefined;
 	fastOpenExperimental = false;
-	fastOpenMss = 0;
+	fastOpenAsked = false;
+	synBytes = 0;
+	/** Why a Fast Open did not carry data, by Linux's numbers: 1 no cookie, 2 data not acknowledged, 3 SYN lost. */
+	fastOpenFailure = 0;
+	/** A Fast Open server's side before the handshake is over: data flows already. */
+	earlyOpen = false;
+	/** Data of the SYN was taken by its receiver. */
+	synDataAcked = false;
 	/** A SYN without options beyond the MSS, after several went unanswered. */
 	plainSyn = false;
 	/** The timestamp a SYN cookie encodes options in. */
 	cookieStamp: number | undefined = undefined;
 	synData = false;
+	synRetries: number;
+	/** When data last arrived, an acknowledgement last did, data last left. */
+	lastAckAt = 0;
+	lastDataSentAt = 0;
+	/** Reorderings seen. */
+	reorderings = 0;
+	/** What sending waits for: 0 nothing, 1 the network, 2 the peer's window, 3 the user's buffer; totals in milliseconds. */
+	limit = 0;
+	limitSince = 0;
+	readonly limited: number[] = [0, 0, 0, 0];
 
-	constructor(layer: TcpLayer, path: Path, localPort: number, remotePort: number, handlers: TcpHandlers | undefined) {
+	constructor(layer: TcpCore, path: Path, localPort: number, remotePort: number, handlers: TcpHandlers | undefined) {
 		this.layer = layer;
 		this.path = path;
 		this.localPort = localPort;
@@ -327,6 +319,8 @@ export class TcpConnection implements Timer, CongestionView {
 		this.congestion = layer.createCongestion();
 		this.cwnd = config.initialWindowSegments;
 		this.rto = config.initialRtoMs;
+		this.synRetries = config.synRetries;
+		this.lastDataAt = this.lastAckAt = layer.stack.now;
 		this.keepAliveIdleMs = config.keepAliveIdleMs;
 		this.keepAliveIntervalMs = config.keepAliveIntervalMs;
 		this.keepAliveProbes = config.keepAliveProbes;
@@ -346,15 +340,15 @@ export class TcpConnection implements Timer, CongestionView {
 
 	/** Segments sent and believed to be in the network. */
 	inFlight(): number {
-		return this.packetsOut - this.sackedOut - this.lostOut + this.retransOut;
+		const sent = this.packetsOut - this.sackedOut - this.lostOut + this.retransOut;
+		// An early connection's SYN-ACK is no load.
+		return this.earlyOpen ? Math.max(0, sent - 1) : sent;
 	}
 
 	/** Bytes written and not yet sent. */
 	get unsent(): number {
 		const sentData = this.sndNxt - this.dataSeq - (this.finSent ? 1 : 0);
-		return this.state <= SYN_SENT && !this.synData
-			? this.sendRing.length
-			: this.sendRing.length - Math.max(sentData | 0, 0);
+		return this.sendRing.length - Math.max(sentData | 0, 0);
 	}
 
 	/** Bytes {@link write} would take now. */
@@ -373,21 +367,19 @@ export class TcpConnection implements Timer, CongestionView {
 	 * Queues bytes, as many as there is room for, and returns how many. After a short write `onWritable` is called when
 	 * half of the buffer is free. The bytes are copied.
 	 *
-	 * @param more - more will follow at once: a last partial segment waits for it
+	 * @param more - more will follow at once: a last partial segment waits for it, until the next acknowledgement
+	 * @param record - nothing written later shares a segment with the end of these bytes
 	 *
 	 * @throws StackError `EPIPE` after {@link end}, the connection's error after it failed, `ENOTCONN` before a connect
 	 */
-	write(bytes: Uint8Array, more = false): number {
+	write(bytes: Uint8Array, more = false, record = false): number {
 		if (this.error !== undefined) throw this.error;
 		if (this.finQueued || this.state > CLOSE_WAIT) throw socketError("EPIPE", "write");
 		if (this.state === CLOSED) throw socketError("ENOTCONN", "write");
 		const room = Math.max(0, this.sendLimit - this.sendRing.length);
 		const count = Math.min(room, bytes.length);
 		if (count > 0) {
-			this.sendRing.write(this.sendRing.length, bytes, 0, count);
-			this.sendRing.length += count;
-			this.more = more;
-			if (!more) this.pushEnd = (this.dataSeq + this.sendRing.length) | 0;
+			enqueue(this, bytes, count, more, record && count === bytes.length);
 			this.layer.wantOutput(this);
 		}
 		if (count < bytes.length) this.wantsWritable = true;
@@ -451,6 +443,17 @@ export class TcpConnection implements Timer, CongestionView {
 		this.layer.wantOutput(this);
 	}
 
+	/** Sends what is queued as far as windows let it, a partial last segment too, and asks the peer to hand it on (PSH). */
+	flush(): void {
+		if (this.unsent === 0) return;
+		const end = (this.dataSeq + this.sendRing.length) | 0;
+		if (this.pushMarks.at(-1) !== end) this.pushMarks.push(end);
+		this.pushedSeq = end;
+		this.more = false;
+		this.pushNow = true;
+		this.layer.wantOutput(this);
+	}
+
 	/** Holds partial segments back until it is lifted. */
 	setCork(on: boolean): void {
 		this.cork = on;
@@ -482,59 +485,13 @@ export class TcpConnection implements Timer, CongestionView {
 		return this.state === SYN_SENT || this.state === SYN_RECEIVED;
 	}
 
-	/** What Linux's TCP_INFO tells. */
+	/**
+	 * What Linux's TCP_INFO tells.
+	 *
+	 * @throws StackError `ENOPROTOOPT` where the layer was made without this part
+	 */
 	info(): TcpInfo {
-		const us = (ms: number) => Math.round(ms * 1000);
-		return {
-			state: this.stateName,
-			caState: CA_NAMES[this.caState]!,
-			retransmits: this.retransmits,
-			probes: this.probesOut,
-			backoff: this.backoff,
-			options: {
-				timestamps: this.tsOk,
-				sack: this.sackOk,
-				wscale: this.wscaleOk,
-				ecn: this.ecnOk,
-				ecnSeen: this.ecnSeen,
-				synData: this.synData,
-			},
-			sndWscale: this.sndWscale,
-			rcvWscale: this.rcvWscale,
-			rto: us(this.rto * 2 ** this.backoff),
-			ato: us(this.ato),
-			sndMss: this.mss,
-			rcvMss: this.rcvMss,
-			unacked: this.packetsOut,
-			sacked: this.sackedOut,
-			lost: this.lostOut,
-			retrans: this.retransOut,
-			pmtu: this.path.mtu,
-			rtt: us(this.srtt),
-			rttvar: us(this.rttvar / 4),
-			minRtt: this.minRtt === Number.POSITIVE_INFINITY ? 0 : us(this.minRtt),
-			sndSsthresh: this.ssthresh,
-			sndCwnd: this.cwnd,
-			advmss: this.advertisedMss,
-			reordering: this.reordering,
-			rcvSpace: this.tuneSpace,
-			totalRetrans: this.totalRetrans,
-			bytesAcked: this.bytesAcked,
-			bytesReceived: this.bytesReceived,
-			bytesSent: this.bytesSent,
-			bytesRetrans: this.bytesRetrans,
-			segsOut: this.segsOut,
-			segsIn: this.segsIn,
-			dataSegsOut: this.dataSegsOut,
-			dataSegsIn: this.dataSegsIn,
-			notsentBytes: this.unsent,
-			delivered: this.delivered,
-			deliveredCe: this.deliveredCe,
-			dsackDups: this.dsackDups,
-			sndWnd: this.sndWnd,
-			rcvWnd: this.rcvWnd,
-			rcvOoopack: this.outOfOrderIn,
-		};
+		return this.layer.describe(this);
 	}
 
 	fire(now: number): void {

@@ -4,11 +4,12 @@ import { ECN_CE, ECN_MASK } from "../wire/constants.ts";
 import { ACK, CWR, ECE, FIN, RST, SYN, type TcpOptions } from "../wire/tcp.ts";
 import type { TcpConnection } from "./connection.ts";
 import { EVENT_CONNECT, EVENT_WRITABLE } from "./connection.ts";
-import { syncMss } from "./output.ts";
-import { clearQueue } from "./queue.ts";
+import { syncMss } from "./mss.ts";
+import { markLost, removeSegment } from "./queue.ts";
 import { stampOf } from "./rack.ts";
-import { quickAck, receiveData } from "./receive.ts";
-import { acknowledge } from "./recovery.ts";
+import { measureEcho, quickAck, receiveData, setDsack } from "./receive.ts";
+import { acknowledge, nonCongestionLoss } from "./recovery.ts";
+import { sendReset } from "./reply.ts";
 import { rttSample } from "./rtt.ts";
 import { after, before, distance } from "./seq.ts";
 import { CLOSED, CLOSING, ESTABLISHED, FIN_WAIT_1, LAST_ACK, SYN_RECEIVED, SYN_SENT } from "./state.ts";
@@ -86,12 +87,21 @@ export function segmentArrives(c: TcpConnection, packet: Packet, s: SegmentIn): 
 		}
 	}
 	if ((flags & ACK) === 0) return;
+	const again = c.state === SYN_RECEIVED && (flags & SYN) !== 0;
 	if (!checkAck(c, packet, s)) return;
+	if (again) {
+		// A simultaneous open's SYN-ACK brings the SYN again.
+		setDsack(c, seq, (seq + 1) | 0);
+		c.ackNow = Math.max(1, c.ackNow);
+	}
 	if (c.tsOk && options.hasTimestamp && !after(seq, c.rcvWup) && ((options.tsVal - c.tsRecent) | 0) >= 0) {
 		c.tsRecent = options.tsVal;
 		c.tsRecentAt = now;
 	}
 	c.lastReceivedAt = now;
+	c.lastAckAt = now;
+	// A held back end of a write waits for an acknowledgement at most.
+	c.more = false;
 	if (c.keepAliveSent > 0) c.keepAliveSent = 0;
 	if (c.ecnOk) explicitCongestion(c, packet, s);
 	const { ack } = s;
@@ -121,7 +131,17 @@ export function segmentArrives(c: TcpConnection, packet: Packet, s: SegmentIn): 
 			return;
 		}
 	}
+	if (s.length > 0 && c.orphan && c.receiveShut && after((seq + s.length) | 0, c.rcvNxt)) {
+		c.layer.resetOrphan(c, packet, s);
+		return;
+	}
 	if ((s.length > 0 || (flags & FIN) !== 0) && !c.finReceived) {
+		if (c.tsOk && options.hasTimestamp && options.tsEcr !== c.receiveEcho && s.length >= c.rcvMss) {
+			c.receiveEcho = options.tsEcr;
+			measureEcho(c, distance(stampOf(c, now), options.tsEcr));
+		}
+		const unit = packet.gsoSize > 0 ? Math.min(packet.gsoSize, s.length) : s.length;
+		if (unit >= c.rcvMss) c.rcvMss = Math.min(unit, c.advertisedMss);
 		receiveData(c, packet.bytes, s.at, seq, s.length, (flags & FIN) !== 0, now);
 	} else if (s.length > 0 || (flags & FIN) !== 0) {
 		c.ackNow = Math.max(1, c.ackNow);
@@ -135,15 +155,15 @@ function checkAck(c: TcpConnection, packet: Packet, s: SegmentIn): boolean {
 	const { ack } = s;
 	if (c.state === SYN_RECEIVED) {
 		if (!after(ack, c.iss) || after(ack, c.sndNxt)) {
-			c.layer.sendReset(packet, s);
+			sendReset(c.layer, packet, s);
 			return false;
 		}
 		establish(c, s, now);
 		return true;
 	}
 	if (after(ack, c.sndNxt)) {
-		// RFC 5961 section 5: neither accepted nor ignored.
-		challenge(c, now);
+		// RFC 5961 section 5: neither accepted nor ignored; Linux ignores it while established.
+		if (c.layer.config.answerUnsentAck || c.state !== ESTABLISHED) challenge(c, now);
 		return false;
 	}
 	if (before(ack, (c.sndUna - Math.max(c.maxWindow, 1)) | 0)) {
@@ -178,13 +198,13 @@ function reset(c: TcpConnection, s: SegmentIn, now: number): void {
 		challenge(c, now);
 		return;
 	}
-	if (c.state === SYN_RECEIVED && c.listener !== undefined && !c.synData) {
+	if (c.state === SYN_RECEIVED && c.listener !== undefined && !c.earlyOpen) {
 		c.layer.finished(c, "silent");
 		return;
 	}
 	c.layer.finished(
 		c,
-		c.state === SYN_RECEIVED && !c.synData ? "ECONNREFUSED" : c.finReceived && c.finQueued ? "EPIPE" : "ECONNRESET",
+		c.state === SYN_RECEIVED && !c.earlyOpen ? "ECONNREFUSED" : c.finReceived && c.finQueued ? "EPIPE" : "ECONNRESET",
 	);
 }
 
@@ -230,7 +250,8 @@ export function takeSynOptions(c: TcpConnection, s: SegmentIn, packet: Packet): 
 		c.tsRecentAt = packet.now;
 	}
 	syncMss(c);
-	c.rcvMss = Math.min(c.advertisedMss, Math.max(c.mss, 88));
+	// What the peer's segments measure shows with the first; until then they count as small.
+	c.rcvMss = Math.max(88, Math.min(c.advertisedMss, c.mss, 536));
 	// SYN segments' windows are never scaled (RFC 7323 2.2).
 	c.sndWnd = s.window;
 	c.maxWindow = s.window;
@@ -254,9 +275,15 @@ function startTransfer(c: TcpConnection, now: number): void {
 	syncMss(c);
 	// RFC 5681 3.1: after a lost SYN, start small.
 	c.cwnd = c.totalRetrans > 1 ? 1 : c.layer.config.initialWindowSegments;
+	if (c.layer.config.mtuProbing === "always" && c.probedMss === 0 && c.mss > c.layer.config.baseMss) {
+		c.probedMss = c.layer.config.baseMss;
+		syncMss(c);
+	}
 	c.lastSentAt = now;
+	c.lastAckAt = c.lastDataAt = now;
 	c.maxPacketsOut = 0;
 	c.cwndUsedEnd = c.sndNxt;
+	c.receiveSsthresh = Math.min(c.receiveLimit, 65_535);
 	c.highestSacked = c.sndUna;
 	c.rackTime = -1;
 	c.tuneSpace = Math.min(c.rcvWnd, 10 * c.advertisedMss);
@@ -268,13 +295,13 @@ function synSent(c: TcpConnection, packet: Packet, s: SegmentIn): void {
 	const { flags, ack, options } = s;
 	const acked = (flags & ACK) !== 0;
 	if (acked && (!after(ack, c.iss) || after(ack, c.sndNxt))) {
-		if ((flags & RST) === 0) c.layer.sendReset(packet, s);
+		if ((flags & RST) === 0) sendReset(c.layer, packet, s);
 		return;
 	}
 	if (acked && c.layer.config.timestamps && !c.plainSyn && options.hasTimestamp && options.tsEcr !== 0) {
 		// An echo we cannot have sent is an old duplicate (RFC 7323 and Linux's PAWSACTIVEREJECTED).
 		if (distance(stampOf(c, now), options.tsEcr) < 0 && (flags & RST) === 0) {
-			c.layer.sendReset(packet, s);
+			sendReset(c.layer, packet, s);
 			return;
 		}
 	}
@@ -296,18 +323,7 @@ function synSent(c: TcpConnection, packet: Packet, s: SegmentIn): void {
 	const head = c.firstSegment;
 	const clean = head !== undefined && head.retransmissions === 0;
 	const sentAt = head?.sentAt ?? now;
-	const acknowledgedData = distance(ack, c.iss) - 1;
-	clearQueue(c);
-	c.sndUna = ack;
-	const wasSynData = c.synData;
-	if (acknowledgedData > 0) {
-		c.sendRing.discard(Math.min(acknowledgedData, c.sendRing.length), false);
-		c.dataSeq = (c.dataSeq + acknowledgedData) | 0;
-		c.bytesAcked += acknowledgedData;
-	}
-	c.delivered++;
-	// Data of a Fast Open SYN that was not taken is sent again as new data.
-	c.sndNxt = ack;
+	acknowledgeSyn(c, ack);
 	c.retransmits = 0;
 	c.troubleSince = -1;
 	setRetransmit(c, "none", 0);
@@ -319,7 +335,14 @@ function synSent(c: TcpConnection, packet: Packet, s: SegmentIn): void {
 	c.hasRetransStamp = false;
 	startTransfer(c, now);
 	c.layer.setState(c, ESTABLISHED);
-	c.layer.fastOpenAnswered(c, packet, s, wasSynData, acknowledgedData);
+	c.layer.fastOpen?.answered(c, packet, s, now);
+	if (c.packetsOut > 0) resendNow(c);
+	else c.synDataAcked = c.synData;
+	if (c.unsent > 0) {
+		// The acknowledgement rides on what waits, and those to come may as well.
+		quickAck(c, 16);
+		c.lastDataAt = now;
+	}
 	if (c.finQueued) c.layer.finState(c);
 	c.layer.notify(c, EVENT_CONNECT | EVENT_WRITABLE);
 	if (s.length > 0 || (flags & FIN) !== 0)
@@ -328,6 +351,37 @@ function synSent(c: TcpConnection, packet: Packet, s: SegmentIn): void {
 		c.ackNow = Math.max(1, c.ackNow);
 		c.layer.wantOutput(c);
 	}
+}
+
+/** Takes an acknowledged SYN, and the data that went with it as far as it was taken, off the queue. */
+function acknowledgeSyn(c: TcpConnection, ack: number): void {
+	for (let segment = c.firstSegment; segment !== undefined; ) {
+		const { next } = segment;
+		if (segment.lost) c.lostOut--;
+		if (segment.resent) c.retransOut--;
+		segment.lost = segment.resent = false;
+		if (!after(segment.end, ack)) {
+			// The SYN and what rode on it are one delivery.
+			if ((segment.flags & SYN) !== 0) c.delivered++;
+			removeSegment(c, segment);
+		} else if (after(ack, segment.seq)) segment.seq = ack;
+		segment = next;
+	}
+	const bytes = distance(ack, c.dataSeq);
+	if (bytes > 0) {
+		c.sendRing.discard(Math.min(bytes, c.sendRing.length), false);
+		c.dataSeq = ack;
+		c.bytesAcked += bytes;
+	}
+	c.sndUna = ack;
+}
+
+/** What was sent and cannot have arrived goes again at once; the window does not answer for it. */
+export function resendNow(c: TcpConnection): void {
+	for (let segment = c.firstSegment; segment !== undefined; segment = segment.next) {
+		if (!segment.sacked) markLost(c, segment);
+	}
+	nonCongestionLoss(c);
 }
 
 /** Reads a header whose checksum has been verified; false when its data offset is impossible. */

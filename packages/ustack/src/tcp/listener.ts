@@ -1,8 +1,8 @@
 import type { IpAddress } from "../wire/address.ts";
 import type { TcpConnection, TcpHandlers } from "./connection.ts";
-import type { TcpLayer } from "./layer.ts";
+import type { TcpCore } from "./core.ts";
 
-/** Options of {@link TcpLayer.listen}. */
+/** Options of {@link TcpCore.listen}. */
 export interface ListenOptions {
 	/** 0 for any free one. */
 	port: number;
@@ -22,9 +22,9 @@ export interface ListenOptions {
 	fastOpenQueue?: number;
 }
 
-/** A passive socket. Made by {@link TcpLayer.listen}. */
+/** A passive socket. Made by {@link TcpCore.listen}. */
 export class Listener {
-	readonly layer: TcpLayer;
+	readonly layer: TcpCore;
 	readonly port: number;
 	readonly address: IpAddress | undefined;
 	readonly ipv6Only: boolean;
@@ -35,12 +35,16 @@ export class Listener {
 	fastOpenPending = 0;
 	/** Fast Open connections that may be pending; undefined leaves it to the configuration. */
 	fastOpenQueue: number | undefined;
+	/** Cookies' keys of 16 bytes, the present one first; undefined leaves them to the configuration. */
+	fastOpenKeys: readonly Uint8Array[] | undefined = undefined;
+	/** Data is taken without a cookie. */
+	fastOpenNoCookie = false;
 	/** When the backlog last overflowed: cookies are believed for a while after. */
 	overflowedAt: number = Number.NEGATIVE_INFINITY;
 	readonly queue: TcpConnection[] = [];
 	closed = false;
 
-	constructor(layer: TcpLayer, port: number, options: ListenOptions) {
+	constructor(layer: TcpCore, port: number, options: ListenOptions) {
 		this.layer = layer;
 		this.port = port;
 		this.address = options.address;

@@ -3,6 +3,8 @@ import { put16, put32 } from "../wire/bytes.ts";
 import { ECN_ECT0, PROTO_TCP } from "../wire/constants.ts";
 import { ACK, CWR, ECE, FIN, PSH, putFastOpen, putTimestamp, RST, SYN, TCP_HEADER } from "../wire/tcp.ts";
 import type { TcpConnection } from "./connection.ts";
+import { BUFFER_LIMITED, startLimit, stopLimit, WINDOW_LIMITED } from "./limits.ts";
+import { effectiveMss } from "./mss.ts";
 import { appendSegment, splitSegment } from "./queue.ts";
 import { stampOf } from "./rack.ts";
 import { currentRto } from "./rtt.ts";
@@ -12,31 +14,15 @@ import { CA_CWR, CA_LOSS, CA_RECOVERY, CLOSED, ESTABLISHED, SYN_RECEIVED, SYN_SE
 import { armLossProbe, armRto, setRetransmit } from "./timers.ts";
 
 const MAX_PACKET = 65_535;
+const LEAST_BURST = 2;
 const CHECKSUM_AT = 16;
 /** What one connection sends per poll at most: little enough to stay in the processor's cache on both sides. */
 const BURST_BYTES = 262_144;
 
-/** Bytes of payload a segment carries: the path's and the peer's limit without options, and half of a small window. */
-export function effectiveMss(c: TcpConnection): number {
-	const { maxWindow, mss } = c;
-	if (maxWindow === 0) return mss;
-	const cutoff = maxWindow > 536 ? maxWindow >> 1 : maxWindow;
-	return mss > cutoff ? Math.max(cutoff, 48) : mss;
-}
-
-/** Takes the path's MTU and the peer's MSS into `mss` (RFC 9293 3.7.1, RFC 6691). */
-export function syncMss(c: TcpConnection): void {
-	const { path } = c;
-	let mss = Math.min(c.peerMss, path.mtu - path.ops.headerLength - TCP_HEADER);
-	if (c.mssClamp > 0) mss = Math.min(mss, c.mssClamp);
-	if (c.probedMss > 0) mss = Math.min(mss, c.probedMss);
-	c.mss = Math.max(mss - (c.tsOk ? 12 : 0), 36);
-}
-
 /** The window to offer, in bytes (RFC 9293 3.8.6.2.2: never in silly steps, never taken back). */
 export function offeredWindow(c: TcpConnection): number {
 	const offered = Math.max(0, distance((c.rcvWup + c.rcvWnd) | 0, c.rcvNxt));
-	const free = Math.max(0, c.receiveLimit - c.recvRing.length);
+	const free = Math.min(Math.max(0, c.receiveLimit - c.recvRing.length), c.receiveSsthresh);
 	const step = Math.min(c.receiveLimit >> 1, c.rcvMss);
 	let window = free - offered >= step ? free : offered;
 	const scale = c.rcvWscale;
@@ -88,7 +74,11 @@ function header(c: TcpConnection, seq: number, flags: number, now: number): numb
 	put32(tx, TX_L4 + 8, (flags & ACK) !== 0 ? c.rcvNxt : 0);
 	let window: number;
 	if ((flags & SYN) !== 0) {
-		window = Math.min(Math.max(0, c.receiveLimit - c.recvRing.length), 0xffff);
+		window = Math.max(0, c.receiveLimit - c.recvRing.length);
+		// Whole segments, where there is room for one.
+		const mss = c.advertisedMss - (c.tsOk ? 12 : 0);
+		if (window > mss) window -= window % mss;
+		window = Math.min(window, 0xffff);
 		c.rcvWnd = window;
 	} else {
 		const bytes = offeredWindow(c);
@@ -137,6 +127,7 @@ function synOptions(c: TcpConnection, flags: number, start: number, now: number)
 	}
 	if (c.fastOpenCookie !== undefined && at - start + c.fastOpenCookie.length + 4 <= 40) {
 		at += putFastOpen(tx, at, c.fastOpenCookie, c.fastOpenExperimental);
+		c.fastOpenAsked = true;
 	}
 	return at - start;
 }
@@ -176,6 +167,7 @@ function transmit(
 		c.bytesSent += length;
 	}
 	c.lastSentAt = now;
+	if (length > 0) c.lastDataSentAt = now;
 	stack.transmit(c.path, PROTO_TCP, headerLength + length, c.ttl, tos, true, CHECKSUM_AT, gsoSize, headerLength);
 }
 
@@ -205,15 +197,21 @@ export function sendSyn(c: TcpConnection, now: number): void {
 	let flags = answer ? SYN | ACK : SYN;
 	if (!answer && c.synEcn) flags |= ECE | CWR;
 	if (answer && c.ecnOk) flags |= ECE;
-	const segment = c.layer.segments.take(c.iss, (c.iss + 1) | 0, flags & (SYN | FIN));
-	let length = 0;
-	if (!answer && c.synData && c.sendRing.length > 0) {
-		length = Math.min(c.sendRing.length, Math.max(0, c.fastOpenMss));
-		segment.end = (segment.end + length) | 0;
-	}
+	const { segments } = c.layer;
+	const segment = segments.take(c.iss, (c.iss + 1) | 0, SYN);
 	segment.sentAt = now;
 	c.sndNxt = segment.end;
 	appendSegment(c, segment);
+	const length = answer ? 0 : c.synBytes;
+	if (length > 0) {
+		// The data is a segment of its own: the SYN alone is sent again.
+		const data = segments.take(segment.end, (segment.end + length) | 0, PSH);
+		data.sentAt = now;
+		pushDue(c, data.end);
+		c.sndNxt = data.end;
+		appendSegment(c, data);
+		c.synData = true;
+	}
 	transmit(c, c.iss, length, flags, now, false, 0);
 	armRto(c, now);
 }
@@ -223,7 +221,7 @@ export function retransmit(c: TcpConnection, segment: Segment, now: number): voi
 	const mss = effectiveMss(c);
 	if (dataLength(segment) > mss && (segment.flags & SYN) === 0) splitSegment(c, segment, (segment.seq + mss) | 0);
 	// A path that eats the option must not eat the connection (RFC 7413 4.1.3).
-	if (c.state === SYN_SENT) c.fastOpenCookie = undefined;
+	if (c.state <= SYN_RECEIVED) c.fastOpenCookie = undefined;
 	let { flags } = segment;
 	if ((flags & SYN) !== 0) {
 		flags |= c.state === SYN_RECEIVED ? ACK : 0;
@@ -231,8 +229,6 @@ export function retransmit(c: TcpConnection, segment: Segment, now: number): voi
 		if (c.state === SYN_SENT && c.synEcn && c.retransmits < 2) flags |= ECE | CWR;
 		if (c.state === SYN_RECEIVED && c.ecnOk) flags |= ECE;
 	} else flags |= ACK;
-	if (dataLength(segment) > 0 && (segment.flags & SYN) === 0 && segment.next === undefined && c.unsent === 0)
-		flags |= PSH;
 	const length = (segment.flags & SYN) !== 0 ? 0 : dataLength(segment);
 	if (!c.hasRetransStamp) {
 		c.retransStamp = stampOf(c, now);
@@ -267,6 +263,18 @@ function resendLost(c: TcpConnection, now: number): void {
 	c.resendHint = segment;
 }
 
+/** Sends the next `length` bytes as one segment. */
+export function sendSegment(c: TcpConnection, length: number, flags: number, now: number): void {
+	const end = (c.sndNxt + length) | 0;
+	const push = pushDue(c, end) ? PSH : 0;
+	const segment = c.layer.segments.take(c.sndNxt, end, push);
+	segment.sentAt = now;
+	segment.deliveredBefore = c.delivered;
+	appendSegment(c, segment);
+	c.sndNxt = end;
+	transmit(c, segment.seq, length, flags | push, now, true, 0);
+}
+
 /** Nagle (RFC 9293 3.7.4) as Minshall refined it: one small segment may be outstanding. */
 function nagleHolds(c: TcpConnection): boolean {
 	if (c.pushNow) return false;
@@ -281,7 +289,10 @@ function sendNew(c: TcpConnection, now: number): boolean {
 	const { features } = c.path.iface.link ?? NO_LINK;
 	const canSegment = c.path.ops.family === 4 ? features.tso4 : features.tso6;
 	let budget = Math.min(c.layer.config.burstSegments, Math.max(2, Math.floor(BURST_BYTES / mss)));
+	const burst = burstSegments(c, mss);
+	let run = 0;
 	let limited = false;
+	let windowLimited = false;
 	let sent = false;
 	for (;;) {
 		const dataEnd = (c.dataSeq + c.sendRing.length) | 0;
@@ -294,31 +305,41 @@ function sendNew(c: TcpConnection, now: number): boolean {
 			break;
 		}
 		if (budget <= 0) {
-			afterSending(c, now, sent, false);
+			afterSending(c, now, sent, false, false);
 			return true;
 		}
 		if (!sent && c.packetsOut === 0) idleRestart(c, now);
-		const room = distance((c.sndUna + c.sndWnd) | 0, c.sndNxt);
-		let length = Math.min(available, mss);
-		if (length > room) break;
+		if (c.probedMss > 0 && !sent && c.layer.probe(c, now)) {
+			sent = true;
+			continue;
+		}
+		// An early connection's window counts from behind its SYN-ACK.
+		const room = distance((c.sndUna + c.sndWnd) | 0, c.sndNxt) + (c.earlyOpen ? 1 : 0);
+		const record = c.records.length > 0 ? distance(c.records[0]!, c.sndNxt) : available;
+		let length = Math.min(record, mss);
+		if (length > room) {
+			windowLimited = true;
+			break;
+		}
 		const lastOne = length === available;
-		if (length < mss && available > 0 && !finDue && nagleHolds(c)) break;
-		let flags = ACK;
-		if (lastOne && length > 0 && c.pushEnd === ((c.sndNxt + length) | 0)) flags |= PSH;
+		if (length < mss && lastOne && available > 0 && !finDue && nagleHolds(c)) break;
 		let count = 1;
-		if (canSegment && length === mss && available >= 2 * mss) {
+		if (canSegment && length === mss && record >= 2 * mss) {
 			count = Math.min(
 				Math.max(1, budget),
 				c.cwnd - c.inFlight(),
 				Math.floor(room / mss),
-				Math.floor(available / mss),
+				Math.floor(record / mss),
 				Math.max(1, Math.floor((MAX_PACKET - 120) / mss)),
 			);
-			if (count > 1) {
-				length = count * mss;
-				flags = length === available ? ACK | PSH : ACK;
-			}
+			if (count > 1) length = count * mss;
 		}
+		const sendEnd = (c.sndNxt + length) | 0;
+		run += count;
+		let flags = pushDue(c, sendEnd) ? ACK | PSH : ACK;
+		const burstEnds = run > 1 && (run >= burst || endsBurst(c, record - length, room - length, mss));
+		if (burstEnds || (flags & PSH) !== 0) run = 0;
+		if (c.records[0] === sendEnd) c.records.shift();
 		const withFin = finDue && length === available && (room > length || length === 0);
 		if (withFin) flags |= FIN;
 		let at = c.sndNxt;
@@ -337,19 +358,49 @@ function sendNew(c: TcpConnection, now: number): boolean {
 		if (length < mss && length > 0) c.smallEnd = c.sndNxt;
 		// A reply soon after data: acknowledgements may ride on data from now on.
 		if (length > 0 && now - c.lastDataAt < c.ato) c.pingPong = true;
-		transmit(c, seq, length, flags, now, true, count > 1 ? mss : 0);
+		transmit(c, seq, length, burstEnds ? flags | PSH : flags, now, true, count > 1 ? mss : 0);
 		if (c.caState === CA_CWR || c.caState === CA_RECOVERY) c.prrOut += count;
 		budget -= count;
 		sent = true;
 	}
 	c.pushNow = false;
-	afterSending(c, now, sent, limited);
+	afterSending(c, now, sent, limited, windowLimited);
 	return false;
 }
 
 const NO_LINK = { features: { checksum: true, tso4: false, tso6: false, uso: false } };
 
-function afterSending(c: TcpConnection, now: number, sent: boolean, limited: boolean): void {
+/**
+ * Segments Linux gives its interface at once: what is sent in a millisecond. It puts a PSH on the last of them, so that
+ * the peer hands them on.
+ */
+function burstSegments(c: TcpConnection, mss: number): number {
+	if (c.srtt === 0) return LEAST_BURST;
+	const perMs = (mss * c.cwnd * (c.cwnd < c.ssthresh / 2 ? 2 : 1.2)) / c.srtt;
+	return Math.max(LEAST_BURST, Math.floor(Math.min(perMs, MAX_PACKET) / mss));
+}
+
+/** Nothing can follow the segment just made in this burst: a window ends, or what is left is no whole segment. */
+function endsBurst(c: TcpConnection, left: number, room: number, mss: number): boolean {
+	return left < mss || room < mss || c.inFlight() + 1 >= c.cwnd;
+}
+
+/** Whether a segment ending at `end` closes what a write wanted pushed; marks before it are done with. */
+function pushDue(c: TcpConnection, end: number): boolean {
+	const marks = c.pushMarks;
+	let count = 0;
+	while (count < marks.length && !after(marks[count]!, end)) count++;
+	if (count === 0) return false;
+	const due = marks[count - 1] === end;
+	if (count === marks.length) marks.length = 0;
+	else marks.splice(0, count);
+	return due;
+}
+
+function afterSending(c: TcpConnection, now: number, sent: boolean, limited: boolean, windowLimited: boolean): void {
+	if (windowLimited) startLimit(c, WINDOW_LIMITED, now);
+	else if (c.limit === WINDOW_LIMITED) stopLimit(c, WINDOW_LIMITED, now);
+	if (c.wantsWritable && c.unsent === 0 && sent && !limited) startLimit(c, BUFFER_LIMITED, now);
 	if (sent) {
 		if (c.retransmitTimer === "none" || c.retransmitTimer === "persist") armRto(c, now);
 		armLossProbe(c, now);
@@ -381,6 +432,7 @@ export function wakeWindow(c: TcpConnection, now: number): void {
 	if (room > 0 && unsent > 0) {
 		const length = Math.min(room, effectiveMss(c), unsent);
 		const segment = c.layer.segments.take(c.sndNxt, (c.sndNxt + length) | 0, PSH);
+		pushDue(c, segment.end);
 		segment.sentAt = now;
 		appendSegment(c, segment);
 		c.sndNxt = segment.end;
@@ -398,12 +450,13 @@ export function sendTailProbe(c: TcpConnection, now: number): void {
 	const room = distance((c.sndUna + c.sndWnd) | 0, c.sndNxt);
 	c.tlpHighSeq = c.sndNxt;
 	if (available > 0 && available <= room) {
-		const last = available === c.unsent;
-		const segment = c.layer.segments.take(c.sndNxt, (c.sndNxt + available) | 0, last ? PSH : 0);
+		const end = (c.sndNxt + available) | 0;
+		const push = pushDue(c, end) ? PSH : 0;
+		const segment = c.layer.segments.take(c.sndNxt, end, push);
 		segment.sentAt = now;
 		appendSegment(c, segment);
 		c.sndNxt = segment.end;
-		transmit(c, segment.seq, available, ACK | (last ? PSH : 0), now, true, 0);
+		transmit(c, segment.seq, available, ACK | push, now, true, 0);
 		c.tlpHighSeq = c.sndNxt;
 		c.tlpRetransmitted = false;
 		c.tlpActive = true;
@@ -424,14 +477,14 @@ export function output(c: TcpConnection, now: number): boolean {
 	if (state === CLOSED || state === TIME_WAIT) return false;
 	if (state === SYN_SENT || state === SYN_RECEIVED) {
 		if (c.packetsOut === 0 && before(c.sndUna, (c.iss + 1) | 0) && c.retransmits === 0) sendSyn(c, now);
-		else if (state === SYN_RECEIVED && c.ackNow > 0) {
+		else if (c.ackNow > 0) {
 			c.ackNow = 0;
 			if (c.firstSegment !== undefined) retransmit(c, c.firstSegment, now);
 		}
-		if (!(state === SYN_RECEIVED && c.synData)) return false;
+		if (!c.earlyOpen) return false;
 	}
 	let more = false;
-	if (state >= ESTABLISHED || c.synData) {
+	if (state >= ESTABLISHED || c.earlyOpen) {
 		if (!c.frtoNew) resendLost(c, now);
 		const hadRoom = !c.frtoNew || c.caState === CA_LOSS;
 		if (hadRoom) more = sendNew(c, now);

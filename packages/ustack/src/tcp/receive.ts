@@ -19,7 +19,6 @@ export function quickAck(c: TcpConnection, most: number): void {
 
 /** Bookkeeping of delayed acknowledgements upon data: how far apart segments come. */
 function dataArrived(c: TcpConnection, length: number, now: number): void {
-	if (length >= c.rcvMss) c.rcvMss = Math.min(length, c.advertisedMss);
 	if (c.ato === 0) {
 		quickAck(c, QUICK_ACKS);
 		c.ato = c.layer.config.delayedAckMs;
@@ -32,6 +31,32 @@ function dataArrived(c: TcpConnection, length: number, now: number): void {
 	}
 	c.lastDataAt = now;
 	c.ackPending = true;
+	measureWindow(c, now);
+	if (length >= 128) growWindow(c, length);
+}
+
+/** The time a whole offered window takes to arrive is a round trip at the most. */
+function measureWindow(c: TcpConnection, now: number): void {
+	if (c.receiveRttAt >= 0) {
+		if (before(c.rcvNxt, c.receiveRttSeq)) return;
+		const sample = Math.max(now - c.receiveRttAt, 1);
+		if (c.receiveRtt === 0 || sample < c.receiveRtt) c.receiveRtt = sample;
+	}
+	c.receiveRttSeq = (c.rcvNxt + c.rcvWnd) | 0;
+	c.receiveRttAt = now;
+}
+
+/** The echo of a timestamp of ours that comes with data: the receiver's round trip (RFC 7323 gives the sender its own). */
+export function measureEcho(c: TcpConnection, sample: number): void {
+	if (sample < 0) return;
+	const rtt = Math.max(sample, 1);
+	c.receiveRtt = c.receiveRtt === 0 ? rtt : c.receiveRtt + (rtt - c.receiveRtt) / 8;
+}
+
+/** What arrived in good order earns the peer more window, two segments for one. */
+function growWindow(c: TcpConnection, length: number): void {
+	const room = Math.min(c.receiveLimit - c.recvRing.length, 0xffff << c.rcvWscale) - c.receiveSsthresh;
+	if (room > 0) c.receiveSsthresh += Math.min(room, Math.max(2 * c.advertisedMss, 2 * length));
 }
 
 /** Takes the data and FIN of a segment (RFC 9293 3.10.7.4, seventh and eighth). */
@@ -50,13 +75,24 @@ export function receiveData(
 	if (length > 0) {
 		c.dataSegsIn++;
 		if (!after(end, c.rcvNxt)) {
-			// All of it again: a lost acknowledgement or a spurious retransmission.
-			setDsack(c, seq, end);
-			quickAck(c, QUICK_ACKS);
-			c.ackNow = Math.max(c.ackNow, 1);
-			if (!fin || before(end, c.rcvNxt)) return;
+			// All of it again: a lost acknowledgement or a spurious retransmission; or only the FIN behind it is news.
+			if (!fin || before(end, c.rcvNxt)) {
+				setDsack(c, seq, end);
+				quickAck(c, QUICK_ACKS);
+				c.ackNow = Math.max(c.ackNow, 1);
+				return;
+			}
 		} else {
-			const limit = (c.rcvNxt + Math.max(windowLeft(c), 0)) | 0;
+			let limit = (c.rcvNxt + Math.max(windowLeft(c), 0)) | 0;
+			if (c.layer.config.beyondWindow === "whole" && after(end, limit)) {
+				if (c.recvRing.length > 0 || start !== c.rcvNxt) {
+					quickAck(c, QUICK_ACKS);
+					c.ackNow++;
+					return;
+				}
+				// Nobody waits to read: it does no harm to take it.
+				limit = end;
+			}
 			if (!before(start, limit)) {
 				quickAck(c, QUICK_ACKS);
 				c.ackNow++;
@@ -72,10 +108,6 @@ export function receiveData(
 				start = c.rcvNxt;
 				c.ackNow = Math.max(c.ackNow, 1);
 				quickAck(c, QUICK_ACKS);
-			}
-			if (c.receiveShut && c.orphan) {
-				c.layer.resetOrphan(c, now);
-				return;
 			}
 			if (start === c.rcvNxt) {
 				dataArrived(c, distance(end, start), now);
@@ -110,6 +142,7 @@ function inOrder(c: TcpConnection, bytes: Uint8Array, at: number, start: number,
 		let covered = 0;
 		while (covered < ahead.length && !after(ahead[covered]!, c.rcvNxt)) {
 			const rangeEnd = ahead[covered + 1]!;
+			if (covered === 0 && before(ahead[0]!, end)) setDsack(c, ahead[0]!, before(rangeEnd, end) ? rangeEnd : end);
 			if (after(rangeEnd, c.rcvNxt)) {
 				total += distance(rangeEnd, c.rcvNxt);
 				c.rcvNxt = rangeEnd;
@@ -131,6 +164,7 @@ function inOrder(c: TcpConnection, bytes: Uint8Array, at: number, start: number,
 
 function aheadOfHole(c: TcpConnection, bytes: Uint8Array, at: number, start: number, end: number): void {
 	c.outOfOrderIn++;
+	if (c.sackOk) growWindow(c, distance(end, start));
 	c.ackNow++;
 	c.pingPong = false;
 	quickAck(c, QUICK_ACKS);
@@ -202,7 +236,8 @@ function pruneBlocks(c: TcpConnection): void {
 	for (let i = blocks.length - 2; i >= 0; i -= 2) if (!after(blocks[i + 1]!, c.rcvNxt)) blocks.splice(i, 2);
 }
 
-function setDsack(c: TcpConnection, start: number, end: number): void {
+/** The next acknowledgement reports a duplicate (RFC 2883). */
+export function setDsack(c: TcpConnection, start: number, end: number): void {
 	if (!c.sackOk || !c.layer.config.dsack) return;
 	c.hasDsack = true;
 	c.dsackStart = start;
@@ -214,7 +249,12 @@ function finInOrder(c: TcpConnection, now: number): void {
 	c.finReceived = true;
 	c.finAhead = false;
 	c.rcvNxt = (c.rcvNxt + 1) | 0;
-	c.ackNow = Math.max(c.ackNow, 1);
+	// After data its acknowledgement may wait for ours to be finished too.
+	if (c.state > ESTABLISHED || c.ato === 0 || c.ahead.length > 0 || c.rcvWnd === 0) c.ackNow = Math.max(c.ackNow, 1);
+	else {
+		c.ackPending = true;
+		c.pingPong = true;
+	}
 	c.ahead.length = 0;
 	c.sackBlocks.length = 0;
 	const { layer } = c;

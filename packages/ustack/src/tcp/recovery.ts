@@ -1,5 +1,7 @@
-import type { TcpOptions } from "../wire/tcp.ts";
+import { SYN, type TcpOptions } from "../wire/tcp.ts";
 import type { TcpConnection } from "./connection.ts";
+import { BUSY, stopLimit } from "./limits.ts";
+import { probeArrived, probeLost } from "./probe-result.ts";
 import { markLost, removeSegment, unmarkLost } from "./queue.ts";
 import { rackAdaptWindow, rackDelivered, rackDetectLoss, rackStillYoung, stampOf } from "./rack.ts";
 import { rttSample } from "./rtt.ts";
@@ -25,6 +27,10 @@ class AckOutcome {
 	hasEcho = false;
 	echo = 0;
 	priorUna = 0;
+	/** Highest sequence selectively acknowledged before. */
+	priorHighest = 0;
+	reordered = false;
+	reorderedFrom = 0;
 	/** When the latest sent of the segments acknowledged cumulatively left. */
 	lastSent = 0;
 }
@@ -51,6 +57,7 @@ export function acknowledge(
 	o.lastSent = 0;
 	o.ece = ece && c.ecnOk;
 	o.priorUna = c.sndUna;
+	o.priorHighest = c.highestSacked;
 	o.advanced = after(ack, c.sndUna);
 	o.hasEcho = c.tsOk && options.hasTimestamp && options.tsEcr !== 0;
 	o.echo = options.tsEcr;
@@ -62,6 +69,8 @@ export function acknowledge(
 	if (c.sackOk && options.sackCount > 0) readSack(c, options, ack);
 	if (o.advanced) cumulative(c, ack);
 	if (!hadPackets) {
+		// News of a retransmission that was not needed may come after everything is acknowledged.
+		if (o.dsack) undoByDsack(c);
 		if (o.advanced) afterAdvance(c);
 		return;
 	}
@@ -107,6 +116,8 @@ function cumulative(c: TcpConnection, ack: number): void {
 	const o = outcome;
 	const { now } = o;
 	let segment = c.firstSegment;
+	let reordered = false;
+	let reorderedFrom = 0;
 	while (segment !== undefined && !after(segment.end, ack)) {
 		const { next } = segment;
 		if (segment.resent) {
@@ -115,13 +126,17 @@ function cumulative(c: TcpConnection, ack: number): void {
 		}
 		if (segment.retransmissions === 0 && !segment.sacked) {
 			if (o.firstRtt < 0) o.firstRtt = now - segment.sentAt;
-			if (c.sackOk && before(segment.seq, c.highestSacked)) sawReordering(c, segment);
+			if (!reordered && (segment.flags & SYN) === 0) {
+				// The first of them is the lowest.
+				reordered = true;
+				reorderedFrom = segment.seq;
+			}
 			if (!after(segment.end, c.highSeq)) o.originalAcked = true;
 		}
 		if (segment.sacked) c.sackedOut--;
 		else if (c.sackOk) {
 			c.delivered++;
-			rackDelivered(c, segment, now, o.hasEcho ? o.echo : undefined);
+			if ((segment.flags & SYN) === 0) rackDelivered(c, segment, now, o.hasEcho ? o.echo : undefined);
 		}
 		if (segment.sentAt > o.lastSent) o.lastSent = segment.sentAt;
 		if (segment.lost) c.lostOut--;
@@ -130,6 +145,7 @@ function cumulative(c: TcpConnection, ack: number): void {
 		segment = next;
 	}
 	if (segment !== undefined && after(ack, segment.seq)) segment.seq = ack;
+	if (reordered && c.sackOk && before(reorderedFrom, o.priorHighest)) sawReordering(c, reorderedFrom);
 	if (!c.sackOk && o.acked > 0) {
 		c.delivered += Math.max(1, o.acked - c.sackedOut);
 		c.sackedOut = o.acked - 1 >= c.sackedOut ? 0 : c.sackedOut - (o.acked - 1);
@@ -137,6 +153,8 @@ function cumulative(c: TcpConnection, ack: number): void {
 	}
 	c.bytesAcked += distance(ack, c.sndUna);
 	c.sndUna = ack;
+	if (c.packetsOut === 0) stopLimit(c, BUSY, now);
+	if (c.probeSize > 0 && !after(c.probeEnd, ack)) probeArrived(c);
 	if (before(c.highestSacked, ack)) c.highestSacked = ack;
 	const bytes = Math.min(distance(ack, c.dataSeq), c.sendRing.length);
 	if (bytes > 0) {
@@ -151,9 +169,10 @@ function limitReno(c: TcpConnection): void {
 	if (c.sackedOut + holes > c.packetsOut) c.sackedOut = c.packetsOut - holes;
 }
 
-function sawReordering(c: TcpConnection, segment: Segment): void {
+function sawReordering(c: TcpConnection, from: number): void {
 	c.rackReordered = true;
-	const segments = Math.ceil(distance(c.highestSacked, segment.seq) / Math.max(c.mss, 1));
+	c.reorderings++;
+	const segments = Math.ceil(distance(c.highestSacked, from) / Math.max(c.mss, 1));
 	c.reordering = Math.min(300, Math.max(c.reordering, segments));
 }
 
@@ -185,6 +204,7 @@ function readSack(c: TcpConnection, options: TcpOptions, ack: number): void {
 	}
 	if (highest === c.sndUna) return;
 	const priorHighest = c.highestSacked;
+	o.reordered = false;
 	for (let segment = c.firstSegment; segment !== undefined && before(segment.seq, highest); segment = segment.next) {
 		if (segment.sacked || !after(segment.end, ack)) continue;
 		for (let i = first; i < sackCount; i++) {
@@ -196,6 +216,7 @@ function readSack(c: TcpConnection, options: TcpOptions, ack: number): void {
 			break;
 		}
 	}
+	if (o.reordered) sawReordering(c, o.reorderedFrom);
 }
 
 function sacked(c: TcpConnection, segment: Segment, priorHighest: number): void {
@@ -206,7 +227,10 @@ function sacked(c: TcpConnection, segment: Segment, priorHighest: number): void 
 		unmarkLost(c, segment);
 	} else {
 		if (segment.retransmissions === 0) {
-			if (before(segment.seq, priorHighest)) sawReordering(c, segment);
+			if (!o.reordered && before(segment.seq, priorHighest)) {
+				o.reordered = true;
+				o.reorderedFrom = segment.seq;
+			}
 			if (o.sackRtt < 0) o.sackRtt = o.now - segment.sentAt;
 			if (!after(segment.end, c.highSeq)) o.originalAcked = true;
 		}
@@ -507,12 +531,31 @@ function enterCwr(c: TcpConnection): void {
 	c.caState = CA_CWR;
 }
 
+/** Segments marked lost for another reason than congestion: they go again under the window there is (RFC 8201 5.4). */
+export function nonCongestionLoss(c: TcpConnection): void {
+	if (c.caState !== CA_LOSS) {
+		c.highSeq = c.sndNxt;
+		if (c.caState !== CA_CWR && c.caState !== CA_RECOVERY)
+			c.ssthresh = Math.max(c.ssthresh, (c.cwnd >> 1) + (c.cwnd >> 2));
+		c.undoActive = false;
+		c.undoSsthresh = 0;
+		c.caState = CA_LOSS;
+	}
+	c.layer.wantOutput(c);
+}
+
 /** Congestion seen by the sender itself: its interface's queue overflowed. */
 export function localCongestion(c: TcpConnection): void {
 	enterCwr(c);
 }
 
 function enterRecovery(c: TcpConnection): void {
+	if (c.probeSize > 0 && c.caState < CA_CWR && c.sndUna === c.probeStart) {
+		// A probe for a larger MTU was lost, and nothing else is known to be.
+		probeLost(c);
+		nonCongestionLoss(c);
+		return;
+	}
 	if (c.caState < CA_CWR) {
 		initUndo(c);
 		startReduction(c);
@@ -528,6 +571,7 @@ function enterRecovery(c: TcpConnection): void {
 /** The RTO fired, or the receiver reneged: everything unacknowledged counts as lost (RFC 5681 3.1, RFC 6675 5.1). */
 export function enterLoss(c: TcpConnection, now: number, reneged = false): void {
 	const fresh = c.caState < CA_RECOVERY;
+	if (c.probeSize > 0) probeLost(c);
 	if (!c.sackOk) c.sackedOut = 0;
 	const head = c.firstSegment;
 	const renege = reneged || head?.sacked;

@@ -40,7 +40,7 @@ export function rttSample(c: TcpConnection, sample: number, now: number): void {
 	}
 	c.rto = Math.min(c.srtt + c.rttvar, c.layer.config.maxRtoMs);
 	c.backoff = 0;
-	c.congestion.onRtt(c, rtt);
+	c.congestion.onRtt(c, rtt, now);
 }
 
 /** The RTO with its backoff. */

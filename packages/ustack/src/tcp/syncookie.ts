@@ -1,5 +1,12 @@
-import type { TcpConnection } from "./connection.ts";
+import type { Packet } from "../ip/packet.ts";
+import { TcpConnection } from "./connection.ts";
+import type { TcpCore } from "./core.ts";
+import { establish, type SegmentIn, segmentArrives, takeSynOptions } from "./input.ts";
+import type { Listener } from "./listener.ts";
+import { sendSyn } from "./output.ts";
+import { clearQueue } from "./queue.ts";
 import { siphash } from "./siphash.ts";
+import { SYN_RECEIVED } from "./state.ts";
 
 /** The MSS values a cookie can say, as RFC 4987's survey has them. */
 const MSS4 = [536, 1300, 1440, 1460];
@@ -65,5 +72,80 @@ export class SynCookies {
 	optionsOf(_c: TcpConnection, echo: number): { wscale: number; sack: boolean; ecn: boolean } {
 		const bits = echo & OPTION_MASK;
 		return { wscale: (bits & 15) === 15 ? -1 : bits & 15, sack: (bits & 16) !== 0, ecn: (bits & 32) !== 0 };
+	}
+
+	/** Answers a SYN with a cookie and forgets it. */
+	answer(layer: TcpCore, c: TcpConnection, packet: Packet): void {
+		c.iss = this.make(c, packet.now);
+		c.sndUna = c.sndNxt = c.iss;
+		c.dataSeq = (c.iss + 1) | 0;
+		if (c.tsOk) c.cookieStamp = this.stamp(c, packet.now);
+		else {
+			// Without timestamps there is nowhere to keep the options.
+			c.wscaleOk = c.sackOk = c.ecnOk = false;
+			c.rcvWscale = 0;
+		}
+		layer.stats.synCookiesSent++;
+		sendSyn(c, packet.now);
+		clearQueue(c);
+		layer.stack.timers.cancel(c);
+	}
+
+	/** The last packet of a handshake nobody remembers: the cookie in it says that it was ours. */
+	takes(
+		layer: TcpCore,
+		listener: Listener,
+		packet: Packet,
+		s: SegmentIn,
+		localPort: number,
+		remotePort: number,
+	): boolean {
+		if (
+			!layer.config.synCookies ||
+			packet.now - listener.overflowedAt > 120_000 ||
+			listener.queue.length >= listener.backlog + 1
+		)
+			return false;
+		const path = layer.stack.pathFor(
+			packet.da,
+			packet.db,
+			packet.dc,
+			packet.dd,
+			packet.sa,
+			packet.sb,
+			packet.sc,
+			packet.sd,
+		);
+		if (path === undefined) return false;
+		const c = new TcpConnection(layer, path, localPort, remotePort, undefined);
+		layer.prepare(c);
+		c.listener = listener;
+		listener.options.configure?.(c);
+		layer.offer(c);
+		const mss = this.check(c, (s.ack - 1) | 0, (s.seq - 1) | 0, packet.now);
+		if (mss === 0) return false;
+		const { options } = s;
+		options.mss = mss;
+		const kept = options.hasTimestamp ? this.optionsOf(c, options.tsEcr) : undefined;
+		options.sackPermitted = kept?.sack ?? false;
+		options.wscale = kept?.wscale ?? -1;
+		const { seq, window } = s;
+		s.seq = (seq - 1) | 0;
+		takeSynOptions(c, s, packet);
+		s.seq = seq;
+		s.window = window;
+		c.ecnOk = (kept?.ecn ?? false) && layer.config.ecn !== "off";
+		c.iss = (s.ack - 1) | 0;
+		c.sndUna = c.sndNxt = s.ack;
+		c.dataSeq = s.ack;
+		c.rcvWnd = Math.min(c.receiveLimit, 65_535);
+		c.state = SYN_RECEIVED;
+		layer.table.add(c);
+		layer.stats.synCookiesTaken++;
+		layer.stats.passiveOpens++;
+		listener.halfOpen++;
+		establish(c, s, packet.now);
+		segmentArrives(c, packet, s);
+		return true;
 	}
 }

@@ -1,5 +1,6 @@
 import type { TcpConnection } from "./connection.ts";
-import { retransmit, sendAck, sendProbe, sendTailProbe, syncMss, wakeWindow } from "./output.ts";
+import { syncMss } from "./mss.ts";
+import { retransmit, sendAck, sendProbe, sendTailProbe, wakeWindow } from "./output.ts";
 import { enterLoss, reorderTimeout } from "./recovery.ts";
 import { currentRto } from "./rtt.ts";
 import { ESTABLISHED, FIN_WAIT_2, SYN_RECEIVED, SYN_SENT } from "./state.ts";
@@ -40,7 +41,7 @@ function giveUp(c: TcpConnection): void {
 function timedOut(c: TcpConnection, now: number): boolean {
 	const { config } = c.layer;
 	if (c.userTimeoutMs > 0 && c.troubleSince >= 0 && now - c.troubleSince >= c.userTimeoutMs) return true;
-	if (c.state === SYN_SENT) return c.retransmits >= config.synRetries;
+	if (c.state === SYN_SENT) return c.retransmits >= c.synRetries;
 	if (c.state === SYN_RECEIVED) return c.retransmits >= config.synAckRetries;
 	return c.retransmits >= (c.orphan ? config.orphanRetries : config.retries);
 }
@@ -50,7 +51,11 @@ function retransmitTimeout(c: TcpConnection, now: number): void {
 	const head = c.firstSegment;
 	if (head === undefined) return;
 	if (c.troubleSince < 0) c.troubleSince = head.sentAt;
-	if (timedOut(c, now)) {
+	const over = timedOut(c, now);
+	if (c.fastOpenAsked || c.synData) {
+		if (c.retransmits === 2 || (c.retransmits < 2 && over)) c.layer.fastOpen?.suspect(now);
+	}
+	if (over) {
 		if (c.state === SYN_RECEIVED && c.listener !== undefined) c.layer.finished(c, "silent");
 		else giveUp(c);
 		return;
@@ -61,8 +66,9 @@ function retransmitTimeout(c: TcpConnection, now: number): void {
 		c.probedMss = config.baseMss;
 		syncMss(c);
 	}
-	if (c.state === SYN_SENT && c.retransmits >= config.synRetries - 2) c.plainSyn = true;
+	if (c.state === SYN_SENT && c.retransmits >= Math.max(config.synRetries - 2, 2)) c.plainSyn = true;
 	enterLoss(c, now);
+	c.timeouts++;
 	c.retransmits++;
 	if (c.retransmits === R1) c.path.neighbor?.table.suspect(c.path.neighbor);
 	retransmit(c, c.firstSegment!, now);

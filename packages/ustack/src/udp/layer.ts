@@ -1,8 +1,8 @@
 import { type StackError, type StackErrorCode, socketError } from "../errors.ts";
+import type { ProtocolHandler, StackCore } from "../ip/core.ts";
 import type { IcmpErrorKind } from "../ip/icmp.ts";
 import type { Packet } from "../ip/packet.ts";
 import type { Path } from "../ip/path.ts";
-import type { ProtocolHandler, Stack } from "../ip/stack.ts";
 import { TX_L4 } from "../ip/tx.ts";
 import type { Interface } from "../link/interface.ts";
 import { type AddressLike, type IpAddress, type IpFamily, toAddress } from "../wire/address.ts";
@@ -163,7 +163,7 @@ export class UdpSocket {
 
 /** UDP over a stack (RFC 768, RFC 8200 8.1). */
 export class UdpLayer implements ProtocolHandler {
-	readonly stack: Stack;
+	readonly stack: StackCore;
 	private readonly ports = new Map<number, UdpSocket[]>();
 	private nextPort: number;
 	readonly stats = { received: 0, noPort: 0, checksumErrors: 0 };
@@ -171,7 +171,7 @@ export class UdpLayer implements ProtocolHandler {
 	onOrphan: ((packet: Packet, localPort: number, remotePort: number) => boolean) | undefined = undefined;
 	private readonly from: { address: IpAddress; port: number; packet: Packet } = {} as never;
 
-	constructor(stack: Stack) {
+	constructor(stack: StackCore) {
 		this.stack = stack;
 		this.nextPort = 32_768 + ((stack.randomInt() >>> 0) % 28_232);
 		stack.protocols[PROTO_UDP] = this;

@@ -288,3 +288,13 @@ export function recordAddress(record: DnsRecord): IpAddress | undefined {
 export function recordName(record: DnsRecord): string | undefined {
 	return readName(record.data, 0)?.name;
 }
+
+/**
+ * The pseudo-record of EDNS (RFC 6891 6.1.2).
+ *
+ * @param size - bytes of UDP payload its sender takes
+ * @param rcode - a response code above 15, or 0
+ */
+export function optRecord(size: number, rcode: number): DnsRecord {
+	return { name: "", type: DNS_TYPE.OPT, class: size, ttl: (rcode >>> 4) << 24, data: new Uint8Array(0) };
+}

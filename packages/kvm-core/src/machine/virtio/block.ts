@@ -12,8 +12,13 @@ const F_SEG_MAX = 1 << 2;
 const F_READ_ONLY = 1 << 5;
 const F_BLOCK_SIZE = 1 << 6;
 const F_FLUSH = 1 << 9;
+const FLUSH = 9;
+const F_CONFIG_WCE = 1 << 11;
 const F_DISCARD = 1 << 13;
 const F_WRITE_ZEROES = 1 << 14;
+
+/** Where the driver says whether writes may wait for a flush. */
+const CONFIG_WRITEBACK = 32;
 
 const T_IN = 0;
 const T_OUT = 1;
@@ -28,10 +33,10 @@ const S_UNSUPPORTED = 2;
 
 const HEADER = 16;
 const ID_LENGTH = 20;
-/** Bytes of one range of DISCARD and WRITE_ZEROES, and how many a request may have. */
+/** Bytes of one range of DISCARD and WRITE_ZEROES, how many a request may have, and of how many sectors. */
 const RANGE = 16;
-const MAX_RANGES = 16;
-const MAX_RANGE_SECTORS = 0x40_0000;
+const MAX_RANGES = 4;
+const MAX_RANGE_SECTORS = 0x10_0000;
 /** Most data pieces of a request, and bytes of each: drivers are told, and so a request stays short for an event loop. */
 const MAX_SEGMENTS = MAX_QUEUE_SIZE - 2;
 const MAX_SEGMENT_BYTES = 65_536;
@@ -53,6 +58,19 @@ export interface BlockBackend {
 	zero?(offset: number, length: number): void | Promise<void>;
 }
 
+/** A backend that is done when its operations return. */
+export interface SyncBlockBackend extends BlockBackend {
+	read(offset: number, target: Uint8Array): void;
+	write(offset: number, source: Uint8Array): void;
+	flush(): void;
+	zero?(offset: number, length: number): void;
+}
+
+/** Plain state of a {@link VirtioBlock}. */
+export interface VirtioBlockState {
+	writeback: boolean;
+}
+
 /** Options of a {@link VirtioBlock}. */
 export interface VirtioBlockOptions {
 	backend: BlockBackend;
@@ -60,7 +78,15 @@ export interface VirtioBlockOptions {
 	id?: string;
 }
 
-/** A disk. */
+/**
+ * A disk.
+ *
+ * What a driver was told is written is safe only after a flush it was told is done, as with any disk that has a cache; to
+ * drivers that never flush, or that switch the cache off, nothing is reported written before it is safe. There is no FUA
+ * bit in the protocol: drivers do it by a write and a flush.
+ *
+ * @see Virtual I/O Device (VIRTIO) 1.2, 5.2
+ */
 export class VirtioBlock implements VirtioDevice {
 	readonly type = 2;
 	readonly classCode = 0x01_8000;
@@ -73,6 +99,7 @@ export class VirtioBlock implements VirtioDevice {
 	readonly #header = new Uint8Array(HEADER);
 	readonly #headerView = new DataView(this.#header.buffer);
 	#transport: VirtioTransport | undefined;
+	#writeback = true;
 	/** Grows with each reset, so that what was under way finds its queue gone. */
 	#generation = 0;
 	readonly #underWay = new Set<Promise<void>>();
@@ -93,6 +120,7 @@ export class VirtioBlock implements VirtioDevice {
 			F_SEG_MAX |
 			F_BLOCK_SIZE |
 			F_FLUSH |
+			F_CONFIG_WCE |
 			(backend.readonly ? F_READ_ONLY : 0) |
 			(backend.zero !== undefined && !backend.readonly ? F_DISCARD | F_WRITE_ZEROES : 0);
 		const config = new DataView(this.#config.buffer);
@@ -120,9 +148,13 @@ export class VirtioBlock implements VirtioDevice {
 		return value >>> 0;
 	}
 
-	writeConfig(_offset: number, _size: AccessSize, _value: number): void {}
+	writeConfig(offset: number, size: AccessSize, value: number): void {
+		if (offset === CONFIG_WRITEBACK && size === 1) this.#setWriteback((value & 1) === 1);
+	}
 
-	start(): void {}
+	start(): void {
+		this.#setWriteback(this.#transport?.hasFeature(FLUSH) ?? false);
+	}
 
 	notify(): void {
 		const transport = this.#transport;
@@ -135,18 +167,25 @@ export class VirtioBlock implements VirtioDevice {
 
 	reset(): void {
 		this.#generation++;
+		this.#setWriteback(true);
 	}
 
 	async idle(): Promise<void> {
 		while (this.#underWay.size > 0) await Promise.all(this.#underWay);
 	}
 
-	save(): null {
-		return null;
+	save(): VirtioBlockState {
+		return { writeback: this.#writeback };
 	}
 
-	restore(): void {
+	restore(state: VirtioBlockState): void {
 		this.#generation++;
+		this.#setWriteback(state.writeback);
+	}
+
+	#setWriteback(on: boolean): void {
+		this.#writeback = on;
+		this.#config[CONFIG_WRITEBACK] = on ? 1 : 0;
 	}
 
 	#request(transport: VirtioTransport, chain: Chain): void {
@@ -189,7 +228,7 @@ export class VirtioBlock implements VirtioDevice {
 					return this.#move(ram, chain, sector * SECTOR, dataBytes, false);
 				case T_OUT:
 					if (backend.readonly) return S_IO_ERROR;
-					return this.#move(ram, chain, sector * SECTOR, chain.readableBytes - HEADER, true);
+					return this.#safely(this.#move(ram, chain, sector * SECTOR, chain.readableBytes - HEADER, true));
 				case T_FLUSH:
 					return settle(backend.flush());
 				case T_GET_ID:
@@ -197,7 +236,7 @@ export class VirtioBlock implements VirtioDevice {
 					return S_OK;
 				case T_DISCARD:
 				case T_WRITE_ZEROES:
-					return this.#zero(ram, chain);
+					return this.#safely(this.#zero(ram, chain));
 				default:
 					return S_UNSUPPORTED;
 			}
@@ -206,51 +245,46 @@ export class VirtioBlock implements VirtioDevice {
 		}
 	}
 
+	/** Without a cache that the driver knows of, what is done is safe. */
+	#safely(outcome: number | Promise<number>): number | Promise<number> {
+		if (this.#writeback) return outcome;
+		const flush = (status: number) => (status === S_OK ? settle(this.#backend.flush()) : status);
+		return typeof outcome === "number" ? flush(outcome) : outcome.then(flush).catch(() => S_IO_ERROR);
+	}
+
 	/** Moves between the disk and the data part of the chain: after the header when it is read, before the status when written. */
 	#move(ram: GuestRam, chain: Chain, start: number, bytes: number, write: boolean): number | Promise<number> {
 		const backend = this.#backend;
 		if (bytes % SECTOR !== 0 || bytes > MAX_TRANSFER || start + bytes > backend.bytes) return S_IO_ERROR;
-		let promises: Promise<void>[] | undefined;
+		const work = new Work();
 		let skip = write ? HEADER : 0;
 		let left = bytes;
 		let position = start;
 		for (let i = write ? 0 : chain.readable; left > 0; i++) {
 			const length = chain.lengths[i];
-			if (skip >= length) {
-				skip -= length;
-				continue;
+			for (; skip < length && left > 0; ) {
+				// In place, whatever the request's size: nothing of the host's memory is the guest's to claim.
+				const address = chain.addresses[i] + skip;
+				const at = position;
+				const window = ram.prefix(address, Math.min(length - skip, left));
+				if (window === undefined) return work.fail();
+				work.add(() => (write ? backend.write(at, window) : this.#fetch(ram, address, window, at)));
+				if (work.failed) return work.status();
+				skip += window.length;
+				position += window.length;
+				left -= window.length;
 			}
-			const address = chain.addresses[i] + skip;
-			const size = Math.min(length - skip, left);
-			skip = 0;
-			const outcome = write ? this.#store(ram, address, size, position) : this.#fetch(ram, address, size, position);
-			if (outcome !== undefined) (promises ??= []).push(outcome);
-			position += size;
-			left -= size;
+			skip = Math.max(0, skip - length);
 		}
-		return promises === undefined ? S_OK : settle(Promise.all(promises));
+		return work.status();
 	}
 
-	#fetch(ram: GuestRam, address: number, size: number, position: number): undefined | Promise<void> {
-		const window = ram.span(address, size);
-		const target = window ?? new Uint8Array(size);
-		const done = () => {
-			if (window === undefined) ram.write(address, target);
-			else ram.written(address, size);
-		};
-		const outcome = this.#backend.read(position, target);
+	#fetch(ram: GuestRam, address: number, window: Uint8Array, position: number): undefined | Promise<void> {
+		const done = () => ram.written(address, window.length);
+		const outcome = this.#backend.read(position, window);
 		if (outcome instanceof Promise) return outcome.then(done);
 		done();
 		return undefined;
-	}
-
-	#store(ram: GuestRam, address: number, size: number, position: number): undefined | Promise<void> {
-		let source = ram.span(address, size);
-		if (source === undefined) {
-			source = new Uint8Array(size);
-			ram.read(address, source);
-		}
-		return this.#backend.write(position, source) ?? undefined;
 	}
 
 	#zero(ram: GuestRam, chain: Chain): number | Promise<number> {
@@ -260,15 +294,42 @@ export class VirtioBlock implements VirtioDevice {
 		if (backend.readonly || bytes === 0 || bytes % RANGE !== 0 || bytes > RANGE * MAX_RANGES) return S_IO_ERROR;
 		const ranges = new DataView(new ArrayBuffer(bytes));
 		chain.read(ram, HEADER, new Uint8Array(ranges.buffer));
-		const promises: Promise<void>[] = [];
-		for (let at = 0; at < bytes; at += RANGE) {
+		const work = new Work();
+		for (let at = 0; at < bytes && !work.failed; at += RANGE) {
 			const start = (ranges.getUint32(at, true) + ranges.getUint32(at + 4, true) * 2 ** 32) * SECTOR;
 			const length = ranges.getUint32(at + 8, true) * SECTOR;
-			if (length > MAX_RANGE_SECTORS * SECTOR || start + length > backend.bytes) return S_IO_ERROR;
-			const outcome = backend.zero(start, length);
-			if (outcome !== undefined) promises.push(outcome);
+			if (length > MAX_RANGE_SECTORS * SECTOR || start + length > backend.bytes) return work.fail();
+			work.add(() => backend.zero?.(start, length));
 		}
-		return promises.length === 0 ? S_OK : settle(Promise.all(promises));
+		return work.status();
+	}
+}
+
+/** The operations one request makes. It is over when all of them are, however they end: they use the guest's memory. */
+class Work {
+	failed = false;
+	#pending: Promise<void>[] | undefined;
+
+	add(operation: () => void | Promise<void>): void {
+		try {
+			const outcome = operation();
+			if (outcome instanceof Promise) (this.#pending ??= []).push(outcome);
+		} catch {
+			this.failed = true;
+		}
+	}
+
+	fail(): number | Promise<number> {
+		this.failed = true;
+		return this.status();
+	}
+
+	status(): number | Promise<number> {
+		const pending = this.#pending;
+		if (pending === undefined) return this.failed ? S_IO_ERROR : S_OK;
+		return Promise.allSettled(pending).then((outcomes) =>
+			this.failed || outcomes.some(({ status }) => status === "rejected") ? S_IO_ERROR : S_OK,
+		);
 	}
 }
 
@@ -288,7 +349,7 @@ function settle(outcome: unknown): number | Promise<number> {
 }
 
 /** A disk in memory. */
-export class MemoryBlockBackend implements BlockBackend {
+export class MemoryBlockBackend implements SyncBlockBackend {
 	readonly readonly: boolean;
 	readonly #contents: Uint8Array;
 

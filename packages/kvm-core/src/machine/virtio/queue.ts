@@ -155,13 +155,23 @@ export class Virtqueue {
 
 	/** Gives a chain back to the driver with the number of bytes written to it. */
 	push(head: number, written: number): void {
+		this.stage(head, written);
+		this.publish();
+	}
+
+	/** As {@link push}, but the driver does not see it before {@link publish}: several chains that make one answer. */
+	stage(head: number, written: number): void {
 		if (!this.#usable()) return;
 		const ram = this.#ram;
 		const entry = this.used + 4 + 8 * (this.#nextUsed & (this.size - 1));
 		ram.writeU32(entry, head);
 		ram.writeU32(entry + 4, written);
 		this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
-		ram.writeU16(this.used + 2, this.#nextUsed);
+	}
+
+	/** Shows the driver what was staged. */
+	publish(): void {
+		if (this.#usable()) this.#ram.writeU16(this.used + 2, this.#nextUsed);
 	}
 
 	/** Whether the driver wants an interrupt for what was pushed since the last call. */

@@ -52,6 +52,13 @@ export interface LinearMemory {
 	 * fault. For instructions that must not change anything before they are sure.
 	 */
 	probe(linear: bigint, size: number, write: boolean, system?: boolean): void;
+	/** CR0.AM, RFLAGS.AC and CPL 3 demand that data lie on multiples of their size. */
+	readonly checksAlignment: boolean;
+	/**
+	 * Throws #AC(0) where alignment is checked and an address is no multiple of `unit` bytes. Accesses of 2 to 8 bytes
+	 * come to it by themselves; this is for what is larger, or must fault before anything else happens.
+	 */
+	checkAlignment(linear: bigint, unit: number): void;
 }
 
 /** Port I/O as the vCPU sees it: an internal device answers, or an {@link ExitRequest} is thrown until the embedder has. */

@@ -24,6 +24,8 @@ export const SIPI_VECTOR: number = EVENTS + 32;
 export const MP_STATE: number = EVENTS + 36;
 /** DR6 bits of a debug trap to be raised at the next instruction boundary. */
 export const DEBUG_TRAP: number = EVENTS + 40;
+/** Beside DR6's bits in DEBUG_TRAP: a data point of the debugger outside the guest was touched. */
+export const OUTSIDE_TRAP = 0x4000_0000;
 
 /** Values of MP_STATE: KVM_MP_STATE_*. */
 export const MP_RUNNABLE = 0;

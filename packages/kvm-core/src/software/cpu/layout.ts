@@ -31,7 +31,7 @@ export const RFLAGS_SYS = 212;
 export const BUDGET = 216;
 /** Micro-op to go on with. */
 export const PC = 220;
-/** Current TLB bases, chosen by CPL, SMAP and AC. */
+/** Current TLB bases, chosen by CPL, SMAP, AC and CR0.AM. */
 export const TLB_READ = 224;
 export const TLB_WRITE = 228;
 export const TLB_CODE = 232;
@@ -129,8 +129,13 @@ export const TLB_COUNT = 6;
 export const CODE_TLB_ENTRIES = 512;
 export const CODE_TLB_BYTES: number = CODE_TLB_ENTRIES * 16;
 export const CODE_TLBS: number = TLBS + TLB_COUNT * TLB_BYTES;
+/**
+ * A data TLB that stays empty. While alignment is checked generated code looks here, so that every access takes the slow
+ * path, which checks; while it is not, nothing is spent on it.
+ */
+export const EMPTY_TLB: number = CODE_TLBS + 2 * CODE_TLB_BYTES;
 /** Bytes of a vCPU's area. */
-export const VCPU_BYTES = 131072;
+export const VCPU_BYTES = 196608;
 
 /** Arithmetic flags in RFLAGS. */
 export const CF = 1;

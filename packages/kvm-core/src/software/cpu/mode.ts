@@ -4,6 +4,7 @@ import * as L from "./layout.ts";
 
 const CR0_EM = 4;
 const CR0_TS = 8;
+const CR0_AM = 0x4_0000;
 const CR4_OSFXSR = 0x200;
 const CR4_SMAP = 0x20_0000;
 
@@ -49,8 +50,10 @@ export function deriveMode(cpu: Cpu): number {
 	const user = cpu.cpl === 3;
 	// Without SMAP the second supervisor TLB is never chosen.
 	const kind = user ? 0 : (cpu.cr4 & CR4_SMAP) !== 0 && (cpu.systemFlags & L.AC) !== 0 ? 2 : 1;
-	cpu.set32(L.TLB_READ, cpu.base + L.TLBS + kind * 2 * L.TLB_BYTES);
-	cpu.set32(L.TLB_WRITE, cpu.base + L.TLBS + (kind * 2 + 1) * L.TLB_BYTES);
+	const checksAlignment = user && (cpu.cr0 & CR0_AM) !== 0 && (cpu.systemFlags & L.AC) !== 0;
+	const tlb = cpu.base + L.TLBS + kind * 2 * L.TLB_BYTES;
+	cpu.set32(L.TLB_READ, checksAlignment ? cpu.base + L.EMPTY_TLB : tlb);
+	cpu.set32(L.TLB_WRITE, checksAlignment ? cpu.base + L.EMPTY_TLB : tlb + L.TLB_BYTES);
 	cpu.set32(L.TLB_CODE, cpu.base + L.CODE_TLBS + (user ? 0 : L.CODE_TLB_BYTES));
 	return mode;
 }

@@ -51,7 +51,9 @@ export class StackCursor {
 	/** Throws the fault that a push of `size` bytes would meet. */
 	probe(size: 2 | 4 | 8): void {
 		const at = BigInt.asUintN(this.bits, this.pointer - BigInt(size));
-		this.cpu.memory.probe(this.linear(at, size), size, true, this.segment.system);
+		const linear = this.linear(at, size);
+		if (!this.segment.system) this.cpu.memory.checkAlignment(linear, size);
+		this.cpu.memory.probe(linear, size, true, this.segment.system);
 	}
 
 	/** Moves down by `step` and writes `size` bytes there. */

@@ -1,5 +1,5 @@
 import { FLAGS_OVERWRITTEN, FLAGS_UNSEEN } from "../emit/fusion.ts";
-import { CROSSING, INVALID, JOIN, PAGE_END_16, PAGE_END_32, PAGE_END_64, STALE } from "../emit/plan.ts";
+import { CROSSING, JOIN, PAGE_END_16, PAGE_END_32, PAGE_END_64, STALE } from "../emit/plan.ts";
 import {
 	UOP_BASE,
 	UOP_BYTES,
@@ -230,7 +230,7 @@ export class CodeCache {
 				if (target >= 0 && target < PAGE) branches.push(uop, target, decoder.nearHandler);
 			}
 			at += decoder.length;
-			if (decoder.ends || decoder.handler === INVALID) {
+			if (decoder.ends) {
 				// For the instructions among these that go on behind themselves after all.
 				this.pageEnd(at, page.mode);
 				break;

@@ -1,6 +1,16 @@
 import * as L from "../cpu/layout.ts";
 import type { RmKind, Size, StackKind } from "../emit/emitter.ts";
-import { type HandlerPlan, INVALID, NO_FPU, NO_MMX, NO_SSE, nearSlotOf, type Row, slotOf } from "../emit/plan.ts";
+import {
+	type HandlerPlan,
+	INVALID,
+	NO_FPU,
+	NO_MMX,
+	NO_SSE,
+	nearSlotOf,
+	type Row,
+	slotOf,
+	TOO_LONG,
+} from "../emit/plan.ts";
 import type { OperandForm } from "../insn/operands.ts";
 import { MODE_FLAT, MODE_FS_FULL, MODE_GS_FULL, MODE_NO_FPU, MODE_NO_SSE, MODE_SIZE, MODE_STACK_32 } from "./mode.ts";
 import { buildOpcodeMaps, type Candidate, type OpcodeMaps } from "./opcodes.ts";
@@ -17,8 +27,10 @@ export type DecodeResult =
 	| "ok"
 	/** The bytes end before the instruction does. */
 	| "short"
-	/** No such instruction, or it is over 15 bytes long: the micro-op raises. */
-	| "invalid";
+	/** No such instruction: the micro-op raises #UD. */
+	| "invalid"
+	/** Over 15 bytes: #GP(0). */
+	| "long";
 
 /** Turns instruction bytes into micro-ops. Its fields hold the last instruction decoded. */
 export class Decoder {
@@ -38,6 +50,8 @@ export class Decoder {
 	/** Row of the table, for the disassembler and fusion. */
 	row: Row | undefined;
 	operandSize: Size = 4;
+	/** For the disassembler: the encoding of the last instruction. Prefixes lie before `opcodeAt`; -1 = there is none. */
+	readonly encoding = { opcodeAt: 0, rex: 0, modrm: -1, sib: -1, addressBits: 64 as 16 | 32 | 64, mandatory: -1 };
 	readonly plan: HandlerPlan;
 	private readonly maps: OpcodeMaps;
 
@@ -56,7 +70,7 @@ export class Decoder {
 		const size = mode & MODE_SIZE;
 		const long = size === 2;
 		const limit = Math.min(end, at + MAX_LENGTH);
-		const short: DecodeResult = limit === end && end - at < MAX_LENGTH ? "short" : "invalid";
+		const short: DecodeResult = limit === end && end - at < MAX_LENGTH ? "short" : "long";
 		let p = at;
 		let rex = 0;
 		let operandPrefix = false;
@@ -66,7 +80,7 @@ export class Decoder {
 		let segment = -1;
 		let byte: number;
 		for (;;) {
-			if (p >= limit) return this.fail(short, mode);
+			if (p >= limit) return this.fail(short);
 			byte = code[p++]!;
 			if (byte === 0x66) operandPrefix = true;
 			else if (byte === 0x67) addressPrefix = true;
@@ -84,30 +98,37 @@ export class Decoder {
 			// REX counts only right before the opcode.
 			rex = 0;
 		}
+		const { encoding } = this;
+		encoding.opcodeAt = p - 1;
+		encoding.rex = rex;
+		encoding.modrm = -1;
+		encoding.sib = -1;
 		let map = 0;
 		if (byte === 0x0f) {
-			if (p >= limit) return this.fail(short, mode);
+			if (p >= limit) return this.fail(short);
 			map = 1;
 			byte = code[p++]!;
 			if (byte === 0x38 || byte === 0x3a) {
-				if (p >= limit) return this.fail(short, mode);
+				if (p >= limit) return this.fail(short);
 				map = byte === 0x38 ? 2 : 3;
 				byte = code[p++]!;
 			}
 		}
 		const candidates = this.maps[map]![byte]!;
-		if (candidates.length === 0) return this.fail("invalid", mode);
+		if (candidates.length === 0) return this.fail("invalid");
 		let modrm = -1;
 		if (candidates[0]!.hasModrm) {
-			if (p >= limit) return this.fail(short, mode);
+			if (p >= limit) return this.fail(short);
 			modrm = code[p++]!;
 			// MOV to and from control and debug registers takes any mod for 3.
 			if (map === 1 && byte >= 0x20 && byte <= 0x23) modrm |= 0xc0;
 		}
 		const candidate = pick(candidates, modrm, operandPrefix, repeat, long, (rex & 1) !== 0);
-		if (candidate === undefined) return this.fail("invalid", mode);
+		if (candidate === undefined) return this.fail("invalid");
 		const { row } = candidate;
 		const { insn } = row;
+		encoding.modrm = modrm;
+		encoding.mandatory = candidate.prefix;
 
 		let operandSize: Size;
 		if (long) {
@@ -117,6 +138,7 @@ export class Decoder {
 			else operandSize = row.default64 ? 8 : 4;
 		} else operandSize = (size === 1) !== operandPrefix ? 4 : 2;
 		const addressBits = long ? (addressPrefix ? 32 : 64) : (size === 1) !== addressPrefix ? 32 : 16;
+		encoding.addressBits = addressBits;
 		const addressCode = addressBits === 64 ? 2 : addressBits === 32 ? 1 : 0;
 
 		this.displacement = 0;
@@ -137,7 +159,7 @@ export class Decoder {
 			else if (addressBits === 16) {
 				memory = true;
 				if (mod === 0 && rmNumber === 6) {
-					if (p + 2 > limit) return this.fail(short, mode);
+					if (p + 2 > limit) return this.fail(short);
 					this.displacement = code[p]! | (code[p + 1]! << 8);
 					p += 2;
 				} else {
@@ -149,8 +171,9 @@ export class Decoder {
 				memory = true;
 				let base = rmNumber;
 				if (rmNumber === 4) {
-					if (p >= limit) return this.fail(short, mode);
+					if (p >= limit) return this.fail(short);
 					const sib = code[p++]!;
+					encoding.sib = sib;
 					const index = ((sib >> 3) & 7) | ((rex & 2) << 2);
 					if (index !== 4) {
 						this.index = index * 8;
@@ -159,7 +182,7 @@ export class Decoder {
 					base = sib & 7;
 				}
 				if (mod === 0 && base === 5) {
-					if (p + 4 > limit) return this.fail(short, mode);
+					if (p + 4 > limit) return this.fail(short);
 					this.displacement = read32(code, p);
 					p += 4;
 					ripRelative = long && rmNumber !== 4;
@@ -171,12 +194,12 @@ export class Decoder {
 				}
 			}
 			if (mod === 1) {
-				if (p >= limit) return this.fail(short, mode);
+				if (p >= limit) return this.fail(short);
 				this.displacement = (code[p]! << 24) >> 24;
 				p += 1;
 			} else if (mod === 2) {
 				const bytes = addressBits === 16 ? 2 : 4;
-				if (p + bytes > limit) return this.fail(short, mode);
+				if (p + bytes > limit) return this.fail(short);
 				this.displacement = bytes === 2 ? ((code[p]! | (code[p + 1]! << 8)) << 16) >> 16 : read32(code, p);
 				p += bytes;
 			}
@@ -187,7 +210,7 @@ export class Decoder {
 		if (row.inOpcode) this.reg = (byte & 7) | ((rex & 1) << 3);
 		for (const operand of row.encoded) {
 			const bytes = encodedBytes(operand, operandSize, addressBits);
-			if (p + bytes > limit) return this.fail(short, mode);
+			if (p + bytes > limit) return this.fail(short);
 			switch (operand.encoding) {
 				case "ib":
 				case "jb":
@@ -225,8 +248,8 @@ export class Decoder {
 		}
 		this.length = p - at;
 		// The whole instruction is fetched before its LOCK can be wrong.
-		if (lock && !(row.lockable && memory)) return this.fail("invalid", mode);
-		if (far && long) return this.fail("invalid", mode);
+		if (lock && !(row.lockable && memory)) return this.fail("invalid");
+		if (far && long) return this.fail("invalid");
 
 		// The fields name registers by their place in the state.
 		this.reg = fieldOf(this.reg, row.regFile, row.regByte, rex);
@@ -275,7 +298,7 @@ export class Decoder {
 		if (insn.near !== undefined && !wraps && (stack !== "segmented" || !row.stack)) {
 			this.nearHandler = this.plan.handlers[nearSlotOf(row.number, slotSize, row.stack ? stack : "flat64")]!;
 		}
-		if (this.handler === 0) return this.fail("invalid", mode);
+		if (this.handler === 0) return this.fail("invalid");
 		if (row.sse && (mode & MODE_NO_SSE) !== 0) this.handler = NO_SSE;
 		else if ((mode & MODE_NO_FPU) !== 0) {
 			if (row.x87) this.handler = NO_FPU;
@@ -295,8 +318,8 @@ export class Decoder {
 		}
 	}
 
-	private fail(result: "short" | "invalid", _mode: number): DecodeResult {
-		this.handler = INVALID;
+	private fail(result: DecodeResult): DecodeResult {
+		this.handler = result === "long" ? TOO_LONG : INVALID;
 		this.nearHandler = 0;
 		this.length = 1;
 		this.ends = true;

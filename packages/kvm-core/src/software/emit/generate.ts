@@ -1,4 +1,4 @@
-import { NM } from "../cpu/cpu.ts";
+import { GP, NM } from "../cpu/cpu.ts";
 import * as L from "../cpu/layout.ts";
 import {
 	add,
@@ -220,6 +220,7 @@ function writeSpecial(
 			const emulated = and(shrU(load32(4, base, L.CR0), c32(2)), c32(1));
 			f.call(imports.raise, sub(c32(NM), emulated), c32(-1), f.param(0));
 		}),
+		make("too long", (f) => f.call(imports.raise, c32(GP), c32(0), f.param(0))),
 	];
 	if (list.length !== FIRST_ROW_HANDLER) throw new Error("special handlers and their numbers differ");
 	return list;

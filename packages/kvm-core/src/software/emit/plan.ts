@@ -22,8 +22,10 @@ export const CROSSING = 7;
 export const NO_FPU = 8;
 export const NO_SSE = 9;
 export const NO_MMX = 10;
+/** #GP(0): an instruction of more than 15 bytes. */
+export const TOO_LONG = 11;
 /** Number of the first handler that a row makes. */
-export const FIRST_ROW_HANDLER = 11;
+export const FIRST_ROW_HANDLER = 12;
 
 const SIZES: readonly Size[] = [2, 4, 8];
 const RM_KINDS: readonly RmKind[] = ["register", "flat64", "flat32", "segmented"];

@@ -171,6 +171,7 @@ function storeTable(cpu: Cpu, insn: DecodedInsn, base: number, limit: number): v
 	const at = memoryOperand(cpu, insn, wide ? 10 : 6, true);
 	cpu.memory.probe(at, wide ? 10 : 6, true);
 	cpu.memory.write(at, 2, cpu.get32(limit));
-	if (wide) cpu.memory.write64(at + 2n, cpu.get64(base));
-	else cpu.memory.write(at + 2n, 4, cpu.get32(base));
+	// In halves: a pseudo-descriptor's base is aligned to 4 bytes.
+	cpu.memory.write(at + 2n, 4, cpu.get32(base));
+	if (wide) cpu.memory.write(at + 6n, 4, cpu.get32(base + 4));
 }

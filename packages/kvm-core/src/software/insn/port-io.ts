@@ -99,6 +99,7 @@ function stringIo(
 
 const ins = stringIo(L.RDI, (cpu, _insn, offset, size) => {
 	const linear = linearAddress(cpu, L.ES, offset, size, true);
+	cpu.memory.checkAlignment(linear, size);
 	cpu.memory.probe(linear, size, true);
 	cpu.memory.write(linear, size, cpu.ports.input(dxPort(cpu), size));
 });

@@ -202,7 +202,9 @@ function enter(cpu: Cpu, insn: DecodedInsn): void {
 	}
 	stack.skip(-(insn.immediate & 0xffff));
 	// The page that RSP ends in must be writable (SDM: ENTER).
-	cpu.memory.probe(linearAddress(cpu, L.SS, BigInt.asUintN(bits, stack.pointer), 1, true), 1, true);
+	const end = linearAddress(cpu, L.SS, BigInt.asUintN(bits, stack.pointer), 1, true);
+	cpu.memory.checkAlignment(end, size);
+	cpu.memory.probe(end, 1, true);
 	stack.commit();
 	cpu.setGpr(L.RBP, size, BigInt.asUintN(size * 8, frame));
 }

@@ -38,11 +38,18 @@ function xmmCount(cpu: Cpu): number {
 	return cpu.code64 ? 16 : 8;
 }
 
-/** The operand's address, aligned. */
-function operand(cpu: Cpu, insn: DecodedInsn, alignment: bigint, size: number, write: boolean): bigint {
-	const at = memoryOperand(cpu, insn, size, write);
-	if ((at & (alignment - 1n)) !== 0n) cpu.raise(GP, 0);
-	return at;
+/**
+ * The operand's address, aligned. A misaligned one is #GP, even beyond the segment's limit; but where alignment is checked
+ * FXSAVE's and FXRSTOR's is #AC if it is none of 4 bytes either (SDM vol. 3, 6.15, interrupt 17, leaves the choice).
+ */
+function operand(cpu: Cpu, insn: DecodedInsn, alignment: number, size: number, write: boolean): bigint {
+	const misplaced = (cpu.get64(L.SEG_BASE + insn.segment * 8) + insn.offset()) & BigInt(alignment - 1);
+	if (misplaced === 0n) return memoryOperand(cpu, insn, size, write);
+	if (alignment === 16 && cpu.memory.checksAlignment) {
+		memoryOperand(cpu, insn, size, write);
+		cpu.memory.checkAlignment(misplaced, 4);
+	}
+	return cpu.raise(GP, 0);
 }
 
 function readArea(cpu: Cpu, at: bigint, from: number, to: number): void {
@@ -55,7 +62,7 @@ function writeArea(cpu: Cpu, at: bigint, from: number, to: number): void {
 
 function fxsave(cpu: Cpu, insn: DecodedInsn): void {
 	if ((cpu.cr0 & (CR0_EM | CR0_TS)) !== 0) cpu.raise(NM);
-	const at = operand(cpu, insn, 16n, LEGACY_BYTES, true);
+	const at = operand(cpu, insn, 16, LEGACY_BYTES, true);
 	cpu.memory.probe(at, LEGACY_BYTES, true);
 	const count = xmmCount(cpu);
 	storeX87(cpu, area, insn.operandSize === 8);
@@ -66,7 +73,7 @@ function fxsave(cpu: Cpu, insn: DecodedInsn): void {
 
 function fxrstor(cpu: Cpu, insn: DecodedInsn): void {
 	if ((cpu.cr0 & (CR0_EM | CR0_TS)) !== 0) cpu.raise(NM);
-	const at = operand(cpu, insn, 16n, LEGACY_BYTES, false);
+	const at = operand(cpu, insn, 16, LEGACY_BYTES, false);
 	cpu.memory.probe(at, LEGACY_BYTES, false);
 	readArea(cpu, at, 0, XMM_END);
 	const mxcsr = areaMxcsr(area);
@@ -98,7 +105,7 @@ function xsave(kind: "xsave" | "xsaveopt" | "xsavec"): SystemOperation {
 		checkXsave(cpu);
 		const bitmap = requested(cpu);
 		const size = areaBytes(bitmap);
-		const at = operand(cpu, insn, 64n, size, true);
+		const at = operand(cpu, insn, 64, size, true);
 		cpu.memory.probe(at, size, true);
 		let inUse = componentsInUse(cpu);
 		if (kind === "xsavec" && cpu.get32(L.MXCSR) !== MXCSR_INITIAL) inUse |= COMPONENT_SSE;
@@ -140,7 +147,7 @@ function xsave(kind: "xsave" | "xsaveopt" | "xsavec"): SystemOperation {
 function xrstor(cpu: Cpu, insn: DecodedInsn): void {
 	checkXsave(cpu);
 	const size = areaBytes(requested(cpu));
-	const at = operand(cpu, insn, 64n, size, false);
+	const at = operand(cpu, insn, 64, size, false);
 	cpu.memory.probe(at, size, false);
 	readArea(cpu, at, 0, XMM_END);
 	readArea(cpu, at, LEGACY_BYTES, size);

@@ -190,6 +190,7 @@ function maskedStore(count: 8 | 16): SystemOperation {
 		const linear = linearAddress(cpu, insn.segment, offset, count, true);
 		const selected = Array.from({ length: count }, (_, i) => i).filter((i) => (cpu.u8[mask + i]! & 0x80) !== 0);
 		// The address is checked whatever the mask selects.
+		cpu.memory.checkAlignment(linear, 8);
 		cpu.memory.probe(linear, count, true);
 		for (const i of selected) cpu.memory.write(linear + BigInt(i), 1, cpu.u8[data + i]!);
 	};

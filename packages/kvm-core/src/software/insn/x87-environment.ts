@@ -87,6 +87,7 @@ function place(
 	const size = wide ? 28 : 14;
 	const total = registers ? size + REGISTERS_BYTES : size;
 	const at = memoryOperand(cpu, insn, total, write);
+	cpu.memory.checkAlignment(at, wide ? 4 : 2);
 	if (write) cpu.memory.probe(at, total, true);
 	return { at, wide, size };
 }
@@ -120,7 +121,10 @@ const save: SystemOperation = (cpu, insn) => {
 	for (let i = 0; i < 8; i++) {
 		const value = getSt(cpu, i);
 		const to = at + BigInt(size + i * 10);
-		cpu.memory.write64(to, value.significand);
+		// In words: the area as a whole is aligned as its environment is.
+		for (let k = 0n; k < 8n; k += 2n) {
+			cpu.memory.write(to + k, 2, Number((value.significand >> (k * 8n)) & 0xffffn));
+		}
 		cpu.memory.write(to + 8n, 2, value.se);
 	}
 	cpu.set32(L.FCW, 0x37f);
@@ -135,7 +139,9 @@ const restore: SystemOperation = (cpu, insn) => {
 	const fields = readFields(cpu, at, wide);
 	const values = Array.from({ length: 8 }, (_, i) => {
 		const from = at + BigInt(size + i * 10);
-		return { significand: cpu.memory.read64(from), se: cpu.memory.read(from + 8n, 2) };
+		let significand = 0n;
+		for (let k = 0n; k < 8n; k += 2n) significand |= BigInt(cpu.memory.read(from + k, 2)) << (k * 8n);
+		return { significand, se: cpu.memory.read(from + 8n, 2) };
 	});
 	writeEnvironment(cpu, wide, fields);
 	const top = cpu.get32(L.FTOP);

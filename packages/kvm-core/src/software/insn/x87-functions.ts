@@ -238,6 +238,7 @@ const loadDecimal: SystemOperation = (cpu, insn) => {
 const storeDecimal: SystemOperation = (cpu, insn) => {
 	if ((cpu.get32(L.FSW) & ES) !== 0) cpu.raise(MF);
 	const at = memoryOperand(cpu, insn, 10, true);
+	cpu.memory.checkAlignment(at, 8);
 	cpu.memory.probe(at, 10, true);
 	cpu.set64(L.FIP, cpu.rip);
 	cpu.set64(L.FDP, insn.offset());

@@ -1,0 +1,85 @@
+import { createHash, randomBytes } from "node:crypto";
+import { createReadStream, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { NodeFolder } from "../packages/kvm-cli/src/share/node-folder.ts";
+import { VirtioFs } from "../packages/kvm-core/src/machine/index.ts";
+import { buildImage, env, type Image } from "./support/images.ts";
+import { runInGuest } from "./support/machine.ts";
+
+/** The suite has time for few; the figures to show are 10000 and 1024. */
+const FILES = Number(env["XKVM_SHARE_FILES"] ?? 60);
+const MIB = Number(env["XKVM_SHARE_MIB"] ?? 8);
+
+const image = buildImage("default");
+const because = typeof image === "string" ? ` [${image}]` : "";
+
+let root: string;
+let share: string;
+beforeAll(() => {
+	root = mkdtempSync(join(tmpdir(), "xkvm-files-"));
+	share = join(root, "share");
+	mkdirSync(join(share, "in/small"), { recursive: true });
+	writeFileSync(join(root, "secret"), "the secret of the host");
+	for (let i = 0; i < FILES; i++) writeFileSync(join(share, "in/small", `f${i}`), `file ${i}\n`.repeat(1 + (i % 300)));
+	const big = join(share, "in/big");
+	for (let i = 0; i < MIB; i++) writeFileSync(big, randomBytes(2 ** 20), { flag: "a" });
+});
+afterAll(() => rmSync(root, { recursive: true }));
+
+async function digest(path: string): Promise<string> {
+	const hash = createHash("sha256");
+	await pipeline(createReadStream(path), hash);
+	return hash.digest("hex");
+}
+
+/** Digest of names and contents, as the guest computes it too. */
+function digestOfSmall(folder: string): string {
+	const hash = createHash("sha256");
+	for (const name of readdirSync(folder).sort()) {
+		hash.update(
+			`${createHash("sha256")
+				.update(readFileSync(join(folder, name)))
+				.digest("hex")}  ${name}\n`,
+		);
+	}
+	return hash.digest("hex");
+}
+
+describe.skipIf(typeof image === "string")(`a shared folder in a Debian guest${because}`, () => {
+	it("carries many files and a big one both ways, by virtio-fs, and nothing from beside it", async () => {
+		const folder = new NodeFolder(share);
+		const readonly = new NodeFolder(join(share, "in"), { readonly: true });
+		const script = `
+modprobe virtiofs
+mkdir -p /share /fixed
+mount -t virtiofs shared /share && mount -t virtiofs fixed /fixed || exit 9
+small() { (cd "$1" && ls | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -c 1-64); }
+big() { sha256sum "$1" | cut -c 1-64; }
+small /share/in/small; big /share/in/big
+mkdir -p /share/out && cp -r /share/in/small /share/out/small && cp /share/in/big /share/out/big
+small /share/out/small; sync /share/out/big; big /fixed/big
+touch /fixed/new 2>/dev/null || echo refused
+rm /fixed/big 2>/dev/null || echo refused
+ln -s ../../secret /share/out/leak; cat /share/out/leak 2>/dev/null || echo nothing
+cat /share/../secret /share/in/../../secret /secret 2>/dev/null || echo nothing
+cd /share/out && mkdir -p a/b && mv a/b c && ln big hard && [ hard -ef big ] && rmdir a c && rm hard && echo moved
+exec 3>tmp; rm tmp; echo kept >&3 && [ ! -e tmp ] && echo unlinked
+df /share | tail -1 | grep -q shared && echo space
+`;
+		const { stdout, stderr, console } = await runInGuest(image as Image, script, {
+			devices: [new VirtioFs({ folder, tag: "shared" }), new VirtioFs({ folder: readonly, tag: "fixed" })],
+		});
+		folder.close();
+		readonly.close();
+		const [small, big] = [digestOfSmall(join(share, "in/small")), await digest(join(share, "in/big"))];
+		expect(stdout.split("\n"), `${stderr}${console}`).toEqual([
+			...[small, big, small, big, "refused", "refused", "nothing", "nothing", "moved", "unlinked", "space", ""],
+		]);
+		expect(digestOfSmall(join(share, "out/small"))).toBe(small);
+		expect(await digest(join(share, "out/big"))).toBe(big);
+		expect(readdirSync(join(share, "out")).sort()).toEqual(["big", "leak", "small"]);
+	});
+});

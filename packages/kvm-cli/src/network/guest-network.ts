@@ -1,0 +1,144 @@
+import { type IpAddress, toAddress } from "@x/ustack";
+import { type GuestKernel, OPEN } from "../sandbox/system-calls.ts";
+import { GUEST } from "./options.ts";
+
+const AF_INET = 2;
+const AF_INET6 = 10;
+const SOCK_DGRAM = 2;
+const SIOCADDRT = 0x890b;
+const SIOCSIFFLAGS = 0x8914;
+const SIOCSIFADDR = 0x8916;
+const SIOCSIFNETMASK = 0x891c;
+const IFF_UP_RUNNING = 0x41;
+const RTF_UP_GATEWAY = 3;
+const NAME = "eth0";
+
+/** An address for an interface, and the way to everything else. */
+export interface InterfaceAddress {
+	readonly address: string;
+	readonly prefix: number;
+	readonly router: string | undefined;
+}
+
+function bytesOf(address: IpAddress | string): Uint8Array {
+	const parsed = typeof address === "string" ? toAddress(address) : address;
+	const words = parsed.family === 4 ? [parsed.d] : [parsed.a, parsed.b, parsed.c, parsed.d];
+	const bytes = new Uint8Array(4 * words.length);
+	const view = new DataView(bytes.buffer);
+	for (const [i, word] of words.entries()) view.setUint32(4 * i, word);
+	return bytes;
+}
+
+/** struct sockaddr_in. */
+function socketAddress(address: Uint8Array): Uint8Array {
+	const bytes = new Uint8Array(16);
+	bytes[0] = AF_INET;
+	bytes.set(address, 4);
+	return bytes;
+}
+
+/** struct ifreq. */
+function interfaceRequest(name: string, value: Uint8Array): Uint8Array {
+	const bytes = new Uint8Array(40);
+	bytes.set(new TextEncoder().encode(name));
+	bytes.set(value, 16);
+	return bytes;
+}
+
+function netmask(prefix: number): Uint8Array {
+	const bytes = new Uint8Array(4);
+	new DataView(bytes.buffer).setUint32(0, prefix === 0 ? 0 : (0xffff_ffff << (32 - prefix)) >>> 0);
+	return bytes;
+}
+
+/** struct rtentry: everything goes there. */
+function defaultRoute(router: string): Uint8Array {
+	const bytes = new Uint8Array(120);
+	bytes.set(socketAddress(new Uint8Array(4)), 8);
+	bytes.set(socketAddress(bytesOf(router)), 24);
+	bytes.set(socketAddress(new Uint8Array(4)), 40);
+	bytes[56] = RTF_UP_GATEWAY;
+	return bytes;
+}
+
+/** struct in6_rtmsg: everything goes there. */
+function defaultRoute6(router: string, index: number): Uint8Array {
+	const bytes = new Uint8Array(80);
+	const view = new DataView(bytes.buffer);
+	bytes.set(bytesOf(router), 32);
+	view.setUint32(56, 1, true);
+	view.setUint32(72, RTF_UP_GATEWAY, true);
+	view.setInt32(76, index, true);
+	return bytes;
+}
+
+/** struct in6_ifreq. */
+function interfaceRequest6(address: string, prefix: number, index: number): Uint8Array {
+	const bytes = new Uint8Array(24);
+	const view = new DataView(bytes.buffer);
+	bytes.set(bytesOf(address));
+	view.setUint32(16, prefix, true);
+	view.setInt32(20, index, true);
+	return bytes;
+}
+
+/** Brings the loopback interface up. */
+export async function bringLoopbackUp(kernel: GuestKernel): Promise<void> {
+	const { result: socket } = await kernel.call("socket", [AF_INET, SOCK_DGRAM | OPEN.CLOEXEC, 0]);
+	await kernel.call("ioctl", [socket, SIOCSIFFLAGS, interfaceRequest("lo", Uint8Array.of(IFF_UP_RUNNING))]);
+	await kernel.close(socket);
+}
+
+/**
+ * Gives the guest's network card its addresses, without a DHCP client and without waiting for one.
+ *
+ * @throws GuestSystemError
+ */
+export async function configureInterface(
+	kernel: GuestKernel,
+	v4: InterfaceAddress | undefined,
+	v6: InterfaceAddress | undefined,
+): Promise<void> {
+	const { result: socket } = await kernel.call("socket", [AF_INET, SOCK_DGRAM | OPEN.CLOEXEC, 0]);
+	try {
+		if (v6 !== undefined) {
+			// Nobody else is on this link: waiting a second for a duplicate would be for nothing.
+			await kernel.writeFile(`/proc/sys/net/ipv6/conf/${NAME}/accept_dad`, "0").catch(() => {});
+		}
+		if (v4 !== undefined) {
+			const address = socketAddress(bytesOf(v4.address));
+			await kernel.call("ioctl", [socket, SIOCSIFADDR, interfaceRequest(NAME, address)]);
+			const mask = socketAddress(netmask(v4.prefix));
+			await kernel.call("ioctl", [socket, SIOCSIFNETMASK, interfaceRequest(NAME, mask)]);
+		}
+		await kernel.call("ioctl", [socket, SIOCSIFFLAGS, interfaceRequest(NAME, Uint8Array.of(IFF_UP_RUNNING, 0x10))]);
+		if (v4?.router !== undefined) await kernel.call("ioctl", [socket, SIOCADDRT, defaultRoute(v4.router)]);
+		if (v6 !== undefined) await configure6(kernel, v6);
+	} finally {
+		await kernel.close(socket);
+	}
+}
+
+async function configure6(kernel: GuestKernel, v6: InterfaceAddress): Promise<void> {
+	// A kernel without IPv6 refuses the socket; the guest has IPv4 then.
+	const socket = await kernel.attempt("socket", [AF_INET6, SOCK_DGRAM | OPEN.CLOEXEC, 0]);
+	if (socket < 0) return;
+	try {
+		const index = await interfaceIndex(kernel);
+		await kernel.call("ioctl", [socket, SIOCSIFADDR, interfaceRequest6(v6.address, v6.prefix, index)]);
+		if (v6.router !== undefined) await kernel.call("ioctl", [socket, SIOCADDRT, defaultRoute6(v6.router, index)]);
+	} finally {
+		await kernel.close(socket);
+	}
+}
+
+async function interfaceIndex(kernel: GuestKernel): Promise<number> {
+	return Number.parseInt(await kernel.readFile(`/sys/class/net/${NAME}/ifindex`), 10);
+}
+
+/** Tells programs where names are resolved. */
+export async function writeResolver(kernel: GuestKernel): Promise<void> {
+	await kernel.attempt("mkdirat", [-100, "/etc", 0o755]);
+	await kernel.writeFile("/etc/resolv.conf", `nameserver ${GUEST.router}\n`);
+	await kernel.writeFile("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n").catch(() => {});
+}

@@ -1,0 +1,432 @@
+import { PassThrough } from "node:stream";
+import type { PublishOptions } from "@x/ustack";
+import { AgentClient } from "../agent/client.ts";
+import { imageFor, imageWithPackages } from "../commands/image.ts";
+import { ConsoleTail } from "../guest/console-tail.ts";
+import type { DiskSpec } from "../guest/disk.ts";
+import type { EngineChoice } from "../guest/engines.ts";
+import { ROOT_DISK_ID } from "../image/root-switch.ts";
+import type { CliIo } from "../io.ts";
+import { bringLoopbackUp } from "../network/guest-network.ts";
+import type { SandboxNetwork } from "../network/options.ts";
+import { type NetworkPlan, planNetwork } from "../network/plan.ts";
+import { type ModuleTable, modulePaths } from "./boot-archive.ts";
+import { kernelCommandLine } from "./command-line.ts";
+import { SandboxError } from "./errors.ts";
+import { type ExecOptions, Execution, type PreparedCommand } from "./execution.ts";
+import { GuestFiles } from "./files.ts";
+import { mountShare, mountTag, type SandboxMount, setUpGuest, shutDownGuest } from "./guest-setup.ts";
+import type { MachineFailure } from "./machine-messages.ts";
+import { type MachineThread, startMachineThread } from "./machine-thread.ts";
+import { enterRootDisk, INITRAMFS_PROGRAMS, ROOT_DISK_MODULES } from "./root-disk.ts";
+import { GuestKernel } from "./system-calls.ts";
+import { StartTimings } from "./timings.ts";
+
+/** Files of a guest. */
+export interface SandboxImage {
+	/** A bzImage or an ELF of a 64-bit kernel. */
+	readonly kernel: string;
+	/** An initramfs; the agent is put behind it. */
+	readonly initrd: string;
+	/** A file with the root file system, which goes into the guest as its last disk. @default the initramfs is the root */
+	readonly rootFile?: string;
+	/** What the root file system is, for mount(8). */
+	readonly root?: { readonly format: string };
+}
+
+/** Options of {@link createSandbox}. */
+export interface SandboxOptions {
+	/** An image's name or id, or its files. @default the default image, built when it is missing */
+	image?: string | SandboxImage;
+	/** Debian packages the guest has, instead of an image of your own; the image for them is built when it is missing. */
+	packages?: readonly string[];
+	/** Guest memory in MiB, 64 to 3072. @default 256 */
+	memoryMiB?: number;
+	/** @default "auto": /dev/kvm where it runs every kind of guest at full speed, else the software engine */
+	engine?: EngineChoice;
+	/** Raw disk images, /dev/vda and so on. @default none */
+	disks?: readonly DiskSpec[];
+	/** Folders of the host, by virtio-fs. @default none */
+	mounts?: readonly SandboxMount[];
+	/** @default "none" */
+	network?: SandboxNetwork;
+	/** Environment of every command. */
+	env?: Readonly<Record<string, string>>;
+	/** Milliseconds of wall-clock time after which the machine is stopped. @default no limit */
+	timeoutMs?: number;
+	/** Stops the machine when aborted. */
+	signal?: AbortSignal;
+	/** Added to the kernel's command line. */
+	append?: string;
+	/** What the guest writes to its serial console; valid during the call only. */
+	onConsole?: (bytes: Uint8Array) => void;
+}
+
+/** How long a guest that is asked to end has before its processes are killed. */
+const TERM_GRACE_MS = 100;
+/** How long its whole shutdown may take. */
+const SHUTDOWN_MS = 10_000;
+const LEAST_MEMORY_MIB = 64;
+const MOST_MEMORY_MIB = 3072;
+const TAIL_LINES = 12;
+const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const HOME = "/root";
+const DEFAULT_SIZE = { rows: 24, columns: 80 };
+const MOUNT_MODULES = ["virtiofs"];
+const NETWORK_MODULES = ["virtio_net", "af_packet"];
+/** What a disk's file system may need. */
+const DISK_MODULES = ["virtio_blk", "crc32c_generic", "ext4"];
+
+/** A port of a guest's that is reachable from outside. */
+export interface PublishedPort {
+	readonly port: number;
+	/** Takes it back; connections that are there stay. */
+	close(): Promise<void>;
+}
+
+/**
+ * A disposable Linux machine in this process: its processor in one thread, its network in another. It ends with
+ * {@link close}, with the process, or by itself.
+ */
+export class Sandbox implements AsyncDisposable {
+	readonly files: GuestFiles;
+	/** Where the time went since `createSandbox` was called. */
+	readonly timings: StartTimings;
+	/** Resolves when the machine has stopped, to why: undefined after {@link close}. */
+	readonly ended: Promise<SandboxError | undefined>;
+	readonly #client: AgentClient;
+	readonly #kernel: GuestKernel;
+	readonly #options: SandboxOptions;
+	readonly #tail = new ConsoleTail();
+	readonly #thread: MachineThread;
+	readonly #ready: Promise<void>;
+	readonly #environment: Record<string, string>;
+	readonly #network: NetworkPlan | undefined;
+	#tellEnd: (error: SandboxError | undefined) => void = () => {};
+	#failReady: (error: SandboxError) => void = () => {};
+	#modules: ModuleTable = new Map();
+	#booted = false;
+	#end: SandboxError | undefined;
+	#closing: Promise<void> | undefined;
+	#timer: NodeJS.Timeout | undefined;
+	readonly #root: SandboxImage["root"];
+	readonly #disks: readonly DiskSpec[];
+	readonly #abort = (): void => {
+		const cause = this.#options.signal?.reason;
+		this.#stop(new SandboxError("ERR_SANDBOX_ABORTED", "the sandbox was aborted", { cause }));
+	};
+
+	/** For {@link createSandbox}. */
+	constructor(options: SandboxOptions, image: SandboxImage, timings: StartTimings) {
+		this.#options = options;
+		this.timings = timings;
+		this.#root = image.root;
+		this.#disks =
+			image.rootFile === undefined
+				? (options.disks ?? [])
+				: [...(options.disks ?? []), { path: image.rootFile, readonly: true, id: ROOT_DISK_ID }];
+		const path = image.root === undefined ? DEFAULT_PATH : `${DEFAULT_PATH}:${INITRAMFS_PROGRAMS}`;
+		this.#environment = { PATH: path, HOME, ...options.env };
+		this.#network = planNetwork(options.network ?? "none");
+		this.ended = new Promise((resolve) => {
+			this.#tellEnd = resolve;
+		});
+		this.#client = new AgentClient(
+			(bytes) => this.#thread.toAgent(bytes),
+			(error) => {
+				this.#stop(
+					new SandboxError("ERR_SANDBOX_PROTOCOL", `the guest's agent misbehaved: ${error.message}`, { cause: error }),
+				);
+			},
+		);
+		this.#kernel = new GuestKernel(this.#client);
+		this.files = new GuestFiles(() => this.#whenReady(this.#kernel));
+		this.#thread = startMachineThread(
+			{
+				kernel: image.kernel,
+				initrd: image.initrd,
+				commandLine: kernelCommandLine(options.append),
+				memoryMiB: options.memoryMiB ?? 256,
+				engine: options.engine ?? "auto",
+				disks: this.#disks,
+				shares: (options.mounts ?? []).map(({ host, readonly = false }, i) => ({
+					path: host,
+					tag: mountTag(i),
+					readonly,
+				})),
+				network: this.#network && { mac: this.#network.mac, cable: this.#network.cable },
+			},
+			{
+				onMoment: (moment, at) => timings.mark(moment, at),
+				onModules: (modules) => {
+					this.#modules = modules;
+				},
+				onAgent: (bytes) => this.#client.receive(bytes),
+				onConsole: (bytes) => {
+					this.#tail.push(bytes);
+					options.onConsole?.(bytes);
+				},
+				onEnd: (end) => this.#onEnd(end),
+			},
+		);
+		// A port that cannot be published is not waited for until the guest is up.
+		this.#network?.gateway?.ready.catch((error: SandboxError) => void this.#stop(error));
+		this.#ready = Promise.race([
+			this.#setUp(),
+			new Promise<never>((_, reject) => {
+				this.#failReady = reject;
+			}),
+		]);
+		this.#ready.catch(() => {});
+		if (options.timeoutMs !== undefined) {
+			const { timeoutMs } = options;
+			this.#timer = setTimeout(() => {
+				this.#stop(new SandboxError("ERR_SANDBOX_TIMEOUT", `the sandbox ran longer than ${timeoutMs} ms`));
+			}, timeoutMs);
+		}
+		if (options.signal?.aborted) this.#abort();
+		else options.signal?.addEventListener("abort", this.#abort, { once: true });
+	}
+
+	/**
+	 * Resolves when the guest takes commands.
+	 *
+	 * @throws SandboxError
+	 */
+	ready(): Promise<void> {
+		return this.#ready;
+	}
+
+	/** The last lines of the guest's serial console, in case they explain something. */
+	consoleTail(): string[] {
+		return this.#tail.lines(TAIL_LINES);
+	}
+
+	/**
+	 * Starts a command; as many as you like at a time.
+	 *
+	 * @param command - program and arguments, or a text for the guest's shell
+	 */
+	exec(command: string | readonly string[], options: ExecOptions = {}): Execution {
+		const argv = typeof command === "string" ? ["/bin/sh", "-c", command] : [...command];
+		const execution = new Execution();
+		const prepare = async (): Promise<PreparedCommand> => {
+			await this.#ready;
+			const { uid, gid } = await this.#user(options.user);
+			const [program] = argv;
+			if (program === undefined || program === "") {
+				throw new SandboxError("ERR_EXEC_NOT_FOUND", "the command has no program", { value: command });
+			}
+			const terminal = options.tty === true ? DEFAULT_SIZE : options.tty === false ? undefined : options.tty;
+			const environment: Readonly<Record<string, string>> = {
+				...this.#environment,
+				...(terminal !== undefined && { TERM: "xterm" }),
+				...options.env,
+			};
+			const candidates = program.includes("/")
+				? [program]
+				: (environment["PATH"] ?? DEFAULT_PATH).split(":").map((folder) => `${folder || "."}/${program}`);
+			this.timings.mark("spawn");
+			return {
+				name: program,
+				request: {
+					candidates,
+					argv,
+					environment: Object.entries(environment).map(([name, value]) => `${name}=${value}`),
+					directory: options.cwd ?? HOME,
+					uid,
+					gid,
+					...(terminal !== undefined && { terminal }),
+				},
+			};
+		};
+		void execution.start(this.#client, prepare, options);
+		return execution;
+	}
+
+	/** Whether these bytes are anywhere in the guest's memory: to be sure that a secret never got there. */
+	memoryHolds(bytes: Uint8Array): Promise<boolean> {
+		return this.#thread.search(bytes);
+	}
+
+	/**
+	 * Ends it and gives everything back. With disks, the guest is asked to write back what it holds and to switch itself
+	 * off; without, there is nothing to lose. Idempotent.
+	 */
+	close(): Promise<void> {
+		this.#closing ??= this.#close();
+		return this.#closing;
+	}
+
+	async [Symbol.asyncDispose](): Promise<void> {
+		await this.close();
+	}
+
+	async #close(): Promise<void> {
+		if (this.#end === undefined && this.#booted && this.#hasToWriteBack()) {
+			const wait = new Promise((resolve) => setTimeout(resolve, SHUTDOWN_MS).unref());
+			await Promise.race([shutDownGuest(this.#kernel, TERM_GRACE_MS).catch(() => {}), this.ended, wait]);
+		}
+		await this.#stop(new SandboxError("ERR_SANDBOX_CLOSED", "the sandbox is closed"));
+	}
+
+	#hasToWriteBack(): boolean {
+		const { disks = [], mounts = [] } = this.#options;
+		return (
+			disks.some(({ readonly, overlay }) => !readonly && overlay !== "memory") ||
+			mounts.some(({ readonly }) => !readonly)
+		);
+	}
+
+	/** Stops the thread; the first reason stays. */
+	#stop(reason: SandboxError): Promise<void> {
+		if (this.#end === undefined) {
+			this.#end = reason;
+			clearTimeout(this.#timer);
+			this.#options.signal?.removeEventListener("abort", this.#abort);
+			this.#failReady(reason);
+			this.#client.close(reason);
+		}
+		const gone = Promise.all([this.#thread.terminate(), this.#network?.gateway?.terminate()]).then(() => {});
+		gone.then(() => this.#tellEnd(reason.code === "ERR_SANDBOX_CLOSED" ? undefined : this.#end));
+		return gone;
+	}
+
+	#onEnd(end: { readonly exit: { readonly reason: string } } | { readonly failure: MachineFailure }): void {
+		if ("failure" in end) {
+			const { name, code, message, exitCode } = end.failure;
+			const cause = Object.assign(new Error(message), { name, code, ...(exitCode !== undefined && { exitCode }) });
+			void this.#stop(new SandboxError(this.#booted ? "ERR_SANDBOX_GUEST" : "ERR_SANDBOX_BOOT", message, { cause }));
+			return;
+		}
+		const { reason } = end.exit;
+		const panicked = this.#tail.includes("Kernel panic");
+		const what = panicked ? "the guest's kernel panicked" : `the guest ended: ${reason}`;
+		void this.#stop(
+			new SandboxError(this.#booted ? "ERR_SANDBOX_GUEST" : "ERR_SANDBOX_BOOT", what, {
+				value: panicked ? "panic" : reason,
+			}),
+		);
+	}
+
+	async #whenReady<T>(value: T): Promise<T> {
+		await this.#ready;
+		return value;
+	}
+
+	async #setUp(): Promise<void> {
+		await this.#client.ready;
+		if (this.#end !== undefined) throw this.#end;
+		this.timings.mark("agent");
+		const { disks = [], mounts = [] } = this.#options;
+		// All of them first: the modules are in the initramfs, which a root of its own leaves behind.
+		await this.#kernel.loadModules(
+			modulePaths(this.#modules, [
+				...(this.#root === undefined ? [] : ROOT_DISK_MODULES),
+				...(disks.length > 0 ? DISK_MODULES : []),
+				...(mounts.length > 0 ? MOUNT_MODULES : []),
+				...(this.#network === undefined ? [] : NETWORK_MODULES),
+			]),
+		);
+		if (this.#root !== undefined) await enterRootDisk(this.#kernel, this.#root.format, this.#disks.length);
+		await setUpGuest(this.#kernel);
+		for (const [i, mount] of mounts.entries()) await mountShare(this.#kernel, mountTag(i), mount);
+		this.timings.mark("ready");
+		await bringLoopbackUp(this.#kernel);
+		if (this.#network !== undefined) {
+			Object.assign(this.#environment, await this.#network.setUp(this.#kernel), this.#options.env);
+			this.timings.mark("network");
+		}
+		this.#booted = true;
+	}
+
+	/**
+	 * Makes a port of the guest's reachable from outside.
+	 *
+	 * @param port - the guest's, or everything there is to say
+	 * @returns the port outside
+	 * @throws SandboxError ERR_SANDBOX_NETWORK when it cannot be opened, ERR_SANDBOX_NO_NETWORK
+	 */
+	async publish(port: number | PublishOptions): Promise<PublishedPort> {
+		const gateway = this.#network?.gateway;
+		if (gateway === undefined) {
+			throw new SandboxError("ERR_SANDBOX_NO_NETWORK", 'a port can be published with network: "user" only');
+		}
+		await this.#ready;
+		const forward = await gateway.publish(typeof port === "number" ? { hostPort: 0, guestPort: port } : port);
+		return { port: forward.port, close: () => gateway.unpublish(forward) };
+	}
+
+	/** The ports outside of those that were to be published from the start, in order. */
+	async published(): Promise<number[]> {
+		const ready = await this.#network?.gateway?.ready;
+		return ready?.forwards.map(({ port }) => port) ?? [];
+	}
+
+	async #user(user: ExecOptions["user"]): Promise<{ uid: number; gid: number }> {
+		if (user === undefined || user === "root" || user === 0) return { uid: 0, gid: 0 };
+		if (typeof user === "object") return user;
+		const kernel = this.#kernel;
+		const table = (await new GuestFiles(async () => kernel).read("/etc/passwd", { maxBytes: 2 ** 20 })).toString();
+		for (const line of table.split("\n")) {
+			const [name, , uid, gid] = line.split(":");
+			if (name === String(user) || (typeof user === "number" && Number(uid) === user)) {
+				return { uid: Number(uid), gid: Number(gid) };
+			}
+		}
+		if (typeof user === "number") return { uid: user, gid: user };
+		throw new SandboxError("ERR_EXEC_FAILED", `user ${user}: not in the guest's /etc/passwd`, { value: user });
+	}
+}
+
+/** An environment for image building that says nothing. */
+function quietIo(signal: AbortSignal | undefined): CliIo {
+	const nowhere = new PassThrough().resume();
+	return {
+		stdin: new PassThrough(),
+		stdout: nowhere,
+		stderr: nowhere,
+		env: process.env,
+		signal: signal ?? new AbortController().signal,
+	};
+}
+
+/**
+ * Starts a machine and waits until it takes commands.
+ *
+ * @throws SandboxError when it cannot be started, CliError when there is no such image
+ */
+export async function createSandbox(options: SandboxOptions = {}): Promise<Sandbox> {
+	const memory = options.memoryMiB ?? 256;
+	if (!Number.isInteger(memory) || memory < LEAST_MEMORY_MIB || memory > MOST_MEMORY_MIB) {
+		throw new SandboxError(
+			"ERR_SANDBOX_OPTION",
+			`memoryMiB is ${memory}: give a whole number from ${LEAST_MEMORY_MIB} to ${MOST_MEMORY_MIB}`,
+			{ value: memory },
+		);
+	}
+	const timings = new StartTimings();
+	const { image } = options;
+	const packages = options.packages ?? [];
+	if (image !== undefined && packages.length > 0) {
+		throw new SandboxError("ERR_SANDBOX_OPTION", "packages make an image of their own: give no image beside them", {
+			value: packages,
+		});
+	}
+	const io = quietIo(options.signal);
+	const files =
+		typeof image === "object"
+			? image
+			: packages.length > 0
+				? await imageWithPackages(packages, io)
+				: await imageFor(image, io);
+	timings.mark("image");
+	const sandbox = new Sandbox(options, files, timings);
+	try {
+		await sandbox.ready();
+	} catch (error) {
+		await sandbox.close();
+		throw error;
+	}
+	return sandbox;
+}

@@ -1,0 +1,828 @@
+import type { Link, Offload } from "@x/netchannel";
+import { StackError } from "../errors.ts";
+import { Interface, type InterfaceOptions } from "../link/interface.ts";
+import type { Neighbor } from "../link/neighbor.ts";
+import {
+	type AddressLike,
+	Cidr,
+	IpAddress,
+	type IpFamily,
+	LOOPBACK4,
+	LOOPBACK6,
+	toAddress,
+	toCidr,
+} from "../wire/address.ts";
+import { get16, put16 } from "../wire/bytes.ts";
+import { foldSum, sumBytes } from "../wire/checksum.ts";
+import {
+	ETHERNET_HEADER,
+	ETHERTYPE_ARP,
+	ETHERTYPE_IPV4,
+	ETHERTYPE_IPV6,
+	ETHERTYPE_VLAN,
+	PROTO_ICMP,
+	PROTO_ICMPV6,
+	PROTO_NONE,
+	PROTO_TCP,
+	PROTO_UDP,
+} from "../wire/constants.ts";
+import { BROADCAST_MAC, multicastMac } from "../wire/mac.ts";
+import { accepts, optionsFine, sourceFine } from "./acceptance.ts";
+import { arpAnnounce, arpInput, arpSolicit } from "./arp.ts";
+import { type FamilyOps, IPV4 } from "./family.ts";
+import type { Forwarder } from "./forward.ts";
+import type { Fragments } from "./fragments.ts";
+import type { GroupReporter } from "./groups.ts";
+import { IcmpCore, type IcmpErrorKind } from "./icmp.ts";
+import type { Ipv6 } from "./ipv6.ts";
+import { Packet } from "./packet.ts";
+import type { Path } from "./path.ts";
+import { RouteTable } from "./route.ts";
+import { TimerHeap } from "./timers.ts";
+import { TX_BYTES, TX_L4 } from "./tx.ts";
+
+const MAX_LOOPED = 1024;
+const MAX_PATHS = 4096;
+const MAX_PMTUS = 1024;
+/** RFC 8201 section 4: try again for a larger MTU after ten minutes. */
+const PMTU_LIFETIME_MS = 600_000;
+
+/** A transport protocol over IP. */
+export interface ProtocolHandler {
+	input(packet: Packet): void;
+	/** An ICMP error quoting a packet of ours; `quoted` has the header as we sent it. `carrier` is the error itself. */
+	error?(quoted: Packet, kind: IcmpErrorKind, mtu: number, carrier: Packet): void;
+}
+
+/** A part of the stack that has work of its own once per poll. */
+export interface Pollable {
+	poll(now: number): void;
+	/** Earliest time it wants to be polled at beyond its timers; `now` or less for at once. */
+	wants(): boolean;
+}
+
+/** Something happened that a log or a test may want: `kind` says what, the rest depends on it. */
+export interface StackEvent {
+	readonly kind: "drop" | "tcp-state" | "address" | "conflict" | "neighbor" | "route";
+	readonly now: number;
+	readonly detail: string;
+	readonly iface?: string;
+}
+
+/** Options of {@link Stack}. */
+export interface CoreOptions {
+	/** Fills the array with unpredictable bytes: keys, initial sequence numbers' secret, MAC addresses, ports. */
+	random: (bytes: Uint8Array) => void;
+	/** Pass on packets that are for others. @default false */
+	forwarding?: boolean;
+	/** Hop limit of packets sent. @default 64 */
+	hopLimit?: number;
+}
+
+/** Counters of one stack; numbers only grow. */
+export interface StackStats {
+	delivered: number;
+	forwarded: number;
+	dropped: number;
+	/** Drops by reason. */
+	reasons: Record<string, number>;
+}
+
+/** Parts of the stack beyond IPv4, each made for one stack; what is left out costs nothing in a bundle. */
+export interface StackModules {
+	ipv6?: (stack: StackCore) => Ipv6;
+	/** ICMP with errors of our own and users of echo; without it errors are taken and echo is answered, no more. */
+	icmp?: (stack: StackCore) => IcmpCore;
+	/** Fragments both ways; without it they are dropped, and what is too large is not sent. */
+	fragments?: (stack: StackCore) => Fragments;
+	/** Passing on what is for others, where `forwarding` asks for it. */
+	forwarder?: (stack: StackCore) => Forwarder;
+	/** Reports of multicast membership to routers. */
+	groups?: (stack: StackCore) => GroupReporter;
+}
+
+/**
+ * The core: interfaces, routes, IP and its companions. No clock and no I/O of its own: frames come by {@link input},
+ * time by every call's `now` (milliseconds, any origin, never backwards), frames leave by the links inside
+ * {@link poll}.
+ */
+export class StackCore {
+	readonly timers: TimerHeap = new TimerHeap();
+	readonly routes: RouteTable = new RouteTable();
+	readonly interfaces: Interface[] = [];
+	readonly loopback: Interface;
+	readonly icmp: IcmpCore;
+	/** Parts that were asked for; see {@link StackModules}. */
+	readonly ipv6: Ipv6 | undefined;
+	readonly fragments: Fragments | undefined;
+	readonly groups: GroupReporter | undefined;
+	private readonly forwarder: Forwarder | undefined;
+	readonly stats: StackStats = { delivered: 0, forwarded: 0, dropped: 0, reasons: {} };
+	readonly protocols: (ProtocolHandler | undefined)[] = new Array(256).fill(undefined);
+	readonly pollables: Pollable[] = [];
+	/** The buffer every packet is built in; links copy or send before they return. */
+	readonly tx: Uint8Array = new Uint8Array(TX_BYTES);
+	/** Sees packets for protocols before their handlers do; true takes the packet. Raw sockets. */
+	rawTap: ((packet: Packet) => boolean) | undefined = undefined;
+	/** Structured trace; called synchronously, must not call back into the stack. */
+	onEvent: ((event: StackEvent) => void) | undefined = undefined;
+	/** Called when work arrived outside {@link poll}: the driver is to poll soon. */
+	onWork: (() => void) | undefined = undefined;
+	forwarding: boolean;
+	readonly hopLimit: number;
+	/** Inside {@link input}: what is sent now waits for the next poll. */
+	receiving = false;
+	/** The latest `now` seen. */
+	now = 0;
+	/** Moves on when routes or addresses change; see {@link Path}. */
+	generation = 1;
+	private readonly random: (bytes: Uint8Array) => void;
+	private readonly packet: Packet;
+	private readonly paths = new Map<number, Path>();
+	private readonly pmtus = new Map<string, { mtu: number; until: number }>();
+	private looped: Uint8Array[] = [];
+	private later: { iface: Interface; frame: Uint8Array; offload: Offload | undefined }[] = [];
+	private readonly views = new Map<number, Uint8Array[]>();
+	private identification: number;
+	private readonly csumOffload: Record<string, Offload> = {};
+
+	constructor(options: CoreOptions, modules: StackModules = {}) {
+		this.random = options.random;
+		this.forwarding = options.forwarding ?? false;
+		this.hopLimit = options.hopLimit ?? 64;
+		this.identification = this.randomInt() & 0xffff;
+		this.loopback = new Interface(this, undefined, "lo", new Uint8Array(6), {});
+		this.interfaces.push(this.loopback);
+		this.packet = new Packet(this.loopback, IPV4);
+		this.icmp = modules.icmp?.(this) ?? new IcmpCore(this);
+		this.protocols[PROTO_ICMP] = this.icmp;
+		this.protocols[PROTO_ICMPV6] = this.icmp;
+		this.groups = modules.groups?.(this);
+		this.fragments = modules.fragments?.(this);
+		this.forwarder = modules.forwarder?.(this);
+		this.ipv6 = modules.ipv6?.(this);
+		this.addAddress(this.loopback, new Cidr(LOOPBACK4, 8));
+		if (this.ipv6 !== undefined) this.addAddress(this.loopback, new Cidr(LOOPBACK6, 128));
+	}
+
+	/** What the layers need to know of a family; undefined for one this stack does without. */
+	ops(family: IpFamily): FamilyOps | undefined {
+		return family === 4 ? IPV4 : this.ipv6?.ops;
+	}
+
+	/** The next IPv4 identification (RFC 6864). */
+	nextIdentification(): number {
+		this.identification = (this.identification + 1) & 0xffff;
+		return this.identification;
+	}
+
+	/** An unpredictable 32-bit integer. */
+	randomInt(): number {
+		const bytes = new Uint8Array(4);
+		this.random(bytes);
+		return (bytes[0]! << 24) | (bytes[1]! << 16) | (bytes[2]! << 8) | bytes[3]!;
+	}
+
+	randomBytes(length: number): Uint8Array {
+		const bytes = new Uint8Array(length);
+		this.random(bytes);
+		return bytes;
+	}
+
+	/** Makes `link` an interface. Its `onFrame` and `onWritable` are the driver's to set; see {@link input}. */
+	attach(link: Link, options: InterfaceOptions = {}): Interface {
+		let { mac } = options;
+		if (mac === undefined) {
+			mac = this.randomBytes(6);
+			mac[0] = (mac[0]! & 0xfc) | 2;
+		}
+		const name = options.name ?? `eth${this.interfaces.length - 1}`;
+		if (this.interfaces.some((other) => other.name === name)) {
+			throw new StackError("EADDRINUSE", `there is an interface "${name}" already; give this one another name`);
+		}
+		const iface = new Interface(this, link, name, mac, options);
+		this.interfaces.push(iface);
+		if (iface.slaac) this.ipv6?.nd.start(iface);
+		return iface;
+	}
+
+	/** Takes an interface and everything it brought away; the link is the caller's to close. */
+	detach(iface: Interface): void {
+		const at = this.interfaces.indexOf(iface);
+		if (at <= 0) return;
+		this.interfaces.splice(at, 1);
+		for (const neighbor of iface.neighbors.list()) this.timers.cancel(neighbor);
+		this.ipv6?.nd.stop(iface);
+		this.routes.remove((route) => route.iface === iface);
+		this.routesChanged();
+	}
+
+	interfaceNamed(name: string): Interface | undefined {
+		return this.interfaces.find((iface) => iface.name === name);
+	}
+
+	/** Gives an interface an address and the route to its network. */
+	addAddress(iface: Interface, cidr: string | Cidr, origin = "static"): void {
+		const parsed = toCidr(cidr);
+		const { address } = parsed;
+		if (iface.find(address) !== undefined) return;
+		const tentative = iface.ethernet && address.family === 6 && iface.dadTransmits > 0;
+		iface.addresses.push({
+			cidr: parsed,
+			address,
+			state: tentative ? "tentative" : "preferred",
+			origin,
+			preferredUntil: Number.POSITIVE_INFINITY,
+			validUntil: Number.POSITIVE_INFINITY,
+		});
+		this.routes.add({
+			destination: new Cidr(parsed.network, parsed.prefix),
+			gateway: undefined,
+			iface,
+			metric: 0,
+			origin,
+		});
+		if (iface.ethernet) {
+			if (address.family === 6) this.ipv6?.nd.addressAdded(iface, address);
+			else arpAnnounce(iface, address);
+		}
+		this.routesChanged();
+		this.trace("address", `+${parsed} ${origin}`, iface);
+	}
+
+	removeAddress(iface: Interface, address: AddressLike): void {
+		const parsed = toAddress(address);
+		const at = iface.addresses.findIndex((entry) => entry.address.equals(parsed));
+		if (at < 0) return;
+		const [entry] = iface.addresses.splice(at, 1);
+		const network = new Cidr(entry!.cidr.network, entry!.cidr.prefix).toString();
+		// Another address on the same network keeps its route.
+		if (!iface.addresses.some((other) => new Cidr(other.cidr.network, other.cidr.prefix).toString() === network)) {
+			this.routes.remove(
+				(route) => route.iface === iface && route.gateway === undefined && route.destination.toString() === network,
+			);
+		}
+		if (parsed.family === 6) this.ipv6?.nd.addressRemoved(iface, parsed);
+		this.routesChanged();
+		this.trace("address", `-${parsed}`, iface);
+	}
+
+	/** Adds a route; `default` stands for 0.0.0.0/0 or ::/0, after the gateway's family. */
+	addRoute(
+		destination: string | Cidr,
+		gateway: AddressLike | undefined,
+		iface?: Interface,
+		metric = 100,
+		origin = "static",
+	): void {
+		const hop = gateway === undefined ? undefined : toAddress(gateway);
+		const cidr = destination === "default" ? toCidr(hop?.family === 6 ? "::/0" : "0.0.0.0/0") : toCidr(destination);
+		const via = iface ?? (hop === undefined ? undefined : this.routes.lookup(hop)?.iface);
+		if (via === undefined) {
+			throw new StackError(
+				"ENETUNREACH",
+				`no interface reaches the gateway ${hop ?? "(none given)"}; add an address on its network first`,
+			);
+		}
+		this.routes.add({ destination: new Cidr(cidr.network, cidr.prefix), gateway: hop, iface: via, metric, origin });
+		this.routesChanged();
+		this.trace("route", `+${cidr} via ${hop ?? "link"}`, via);
+	}
+
+	/** Cached paths are looked up anew. */
+	routesChanged(): void {
+		this.generation++;
+		this.paths.clear();
+	}
+
+	/** Joins a multicast group on an interface; pair with {@link leaveGroup}. */
+	joinGroup(iface: Interface, group: IpAddress): void {
+		const key = group.toString();
+		const known = iface.groups.get(key);
+		if (known !== undefined) {
+			known.users++;
+			return;
+		}
+		iface.groups.set(key, { group, users: 1 });
+		if (iface.ethernet) this.groups?.changed(iface, group, true);
+	}
+
+	leaveGroup(iface: Interface, group: IpAddress): void {
+		const key = group.toString();
+		const known = iface.groups.get(key);
+		if (known === undefined || --known.users > 0) return;
+		iface.groups.delete(key);
+		if (iface.ethernet) this.groups?.changed(iface, group, false);
+	}
+
+	/** Whether an address is one of this stack's own. */
+	isLocal(address: IpAddress): boolean {
+		for (const iface of this.interfaces) {
+			if (iface.owns(address.a, address.b, address.c, address.d)) return true;
+		}
+		return address.family === 4 && address.isLoopback;
+	}
+
+	isOwn(packet: Packet): boolean {
+		for (const iface of this.interfaces) {
+			if (iface.owns(packet.da, packet.db, packet.dc, packet.dd)) return true;
+		}
+		return packet.da === 0 && packet.dc === 0xffff && packet.dd >>> 24 === 127;
+	}
+
+	/** {@link path} by address words, for replies: no allocation when the path is cached. */
+	pathFor(
+		sa: number,
+		sb: number,
+		sc: number,
+		sd: number,
+		da: number,
+		db: number,
+		dc: number,
+		dd: number,
+	): Path | undefined {
+		const cached = this.paths.get(pathKey(sd ^ sb, dd ^ db));
+		if (cached !== undefined) {
+			const { source, destination } = cached;
+			if (
+				destination.d === dd &&
+				source.d === sd &&
+				destination.c === dc &&
+				source.c === sc &&
+				destination.b === db &&
+				source.b === sb &&
+				destination.a === da &&
+				source.a === sa
+			) {
+				return cached;
+			}
+		}
+		return this.path(new IpAddress(da, db, dc, dd), new IpAddress(sa, sb, sc, sd));
+	}
+
+	/**
+	 * The way to a destination, or undefined without one (ENETUNREACH).
+	 *
+	 * @param source - the address to send from; chosen by RFC 6724 when absent
+	 * @param iface - the interface to leave by; chosen by the routes when absent
+	 */
+	path(destination: IpAddress, source?: IpAddress, iface?: Interface): Path | undefined {
+		const group = destination.isMulticast || destination.isBroadcast;
+		let via = iface;
+		let hop = destination;
+		if (!group && this.isLocal(destination)) via = this.loopback;
+		else if (!group || via === undefined) {
+			let route = this.routes.lookup(destination, iface);
+			if (route === undefined && iface === undefined && (group || destination.isLinkLocal)) {
+				const owner = this.interfaces.find(
+					(other) =>
+						other !== this.loopback &&
+						(source === undefined
+							? other.addressOf(destination.family) !== undefined
+							: other.find(source) !== undefined),
+				);
+				via = owner ?? this.interfaces.find((other) => other !== this.loopback);
+			} else if (route === undefined) {
+				return undefined;
+			} else {
+				// A link-local destination is on every link: the source's interface decides.
+				if (destination.isLinkLocal && source !== undefined && iface === undefined) {
+					const owner = this.interfaces.find((other) => other.find(source) !== undefined);
+					if (owner !== undefined) route = this.routes.lookup(destination, owner) ?? route;
+				}
+				via = route.iface;
+				hop = route.gateway ?? destination;
+			}
+		}
+		if (via === undefined) return undefined;
+		const broadcast = destination.isBroadcast || (destination.family === 4 && via.isDirectedBroadcast(destination.d));
+		const from =
+			source ??
+			(via === this.loopback && this.isLocal(destination)
+				? destination
+				: via.selectSource(hop === destination ? destination : hop.isLinkLocal ? destination : hop)) ??
+			this.anySource(destination);
+		if (from === undefined) return undefined;
+		const ops = this.ops(destination.family);
+		if (ops === undefined) return undefined;
+		let { mtu } = via;
+		const known = this.pmtus.get(destination.toString());
+		if (known !== undefined && known.until > this.now) mtu = Math.min(mtu, known.mtu);
+		const path: Path = {
+			source: from,
+			destination,
+			ops,
+			iface: via,
+			neighbor: via.ethernet && !group && !broadcast ? via.neighbors.obtain(hop) : undefined,
+			groupMac: !via.ethernet ? undefined : broadcast ? BROADCAST_MAC : group ? multicastMac(destination) : undefined,
+			mtu,
+			addressSum: ops.addressSum(
+				from.a,
+				from.b,
+				from.c,
+				from.d,
+				destination.a,
+				destination.b,
+				destination.c,
+				destination.d,
+			),
+			generation: this.generation,
+		};
+		if (source !== undefined && iface === undefined) {
+			if (this.paths.size >= MAX_PATHS) this.paths.clear();
+			this.paths.set(pathKey(source.d ^ source.b, destination.d ^ destination.b), path);
+		}
+		return path;
+	}
+
+	private anySource(destination: IpAddress): IpAddress | undefined {
+		for (const iface of this.interfaces) {
+			const address = iface === this.loopback ? undefined : iface.selectSource(destination);
+			if (address !== undefined && !address.isUnspecified) return address;
+		}
+		return undefined;
+	}
+
+	/** A Packet Too Big: remembers the smaller MTU for ten minutes (RFC 1191, RFC 8201). Returns the MTU now in use. */
+	learnMtu(destination: IpAddress, mtu: number): number {
+		const ops = this.ops(destination.family) ?? IPV4;
+		// RFC 1191 section 7's plateau for routers that do not tell; never below what every link carries.
+		const floor = ops.family === 4 ? 552 : ops.minimumMtu;
+		const bounded = Math.max(mtu, floor);
+		const key = destination.toString();
+		const known = this.pmtus.get(key);
+		if (known !== undefined && known.until > this.now && known.mtu <= bounded) return known.mtu;
+		if (this.pmtus.size >= MAX_PMTUS) this.pmtus.delete(this.pmtus.keys().next().value!);
+		this.pmtus.set(key, { mtu: bounded, until: this.now + PMTU_LIFETIME_MS });
+		this.routesChanged();
+		return bounded;
+	}
+
+	/** Fixes the MTU towards a destination until it is set again, whatever routers say (`ip route … mtu lock`). */
+	lockMtu(destination: IpAddress, mtu: number): void {
+		this.pmtus.set(destination.toString(), { mtu, until: Number.POSITIVE_INFINITY });
+		this.routesChanged();
+	}
+
+	/**
+	 * A frame from a link. Nothing is sent from here: what it calls for leaves in the next {@link poll}, so links may
+	 * call each other without nesting.
+	 *
+	 * @param frame - valid during the call only
+	 * @param now - milliseconds
+	 */
+	input(frame: Uint8Array, now: number, offload?: Offload, iface: Interface = this.interfaces[1]!): void {
+		const nested = this.receiving;
+		this.receiving = true;
+		try {
+			this.frameInput(frame, now, offload, iface);
+		} finally {
+			this.receiving = nested;
+		}
+	}
+
+	private frameInput(frame: Uint8Array, now: number, offload: Offload | undefined, iface: Interface): void {
+		if (now > this.now) this.now = now;
+		iface.stats.rxFrames++;
+		iface.stats.rxBytes += frame.length;
+		iface.tap?.(frame, false);
+		const { packet } = this;
+		packet.bytes = frame;
+		packet.iface = iface;
+		packet.now = now;
+		packet.checked = offload !== undefined && (offload.dataValid || offload.needsCsum);
+		packet.gsoSize = offload !== undefined && offload.gsoType !== "none" ? offload.gsoSize : 0;
+		packet.linkBroadcast = false;
+		packet.reassembled = false;
+		let at = 0;
+		let type: number;
+		if (iface.ethernet) {
+			if (frame.length < ETHERNET_HEADER) {
+				this.drop(packet, "ethernet-short");
+				return;
+			}
+			const { mac } = iface;
+			if ((frame[0]! & 1) !== 0) packet.linkBroadcast = true;
+			else if (
+				frame[5] !== mac[5] ||
+				frame[4] !== mac[4] ||
+				frame[3] !== mac[3] ||
+				frame[2] !== mac[2] ||
+				frame[1] !== mac[1] ||
+				frame[0] !== mac[0]
+			) {
+				this.drop(packet, "ethernet-other-host");
+				return;
+			}
+			type = get16(frame, 12);
+			at = ETHERNET_HEADER;
+			if (type === ETHERTYPE_VLAN && frame.length >= at + 4 && (get16(frame, at) & 0xfff) === 0) {
+				// A priority tag only (802.1Q 9.6 VID 0).
+				type = get16(frame, at + 2);
+				at += 4;
+			}
+		} else {
+			if (frame.length === 0) {
+				this.drop(packet, "ip-short");
+				return;
+			}
+			type = frame[0]! >>> 4 === 6 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4;
+		}
+		packet.l3 = at;
+		packet.end = frame.length;
+		if (type === ETHERTYPE_IPV4) packet.ops = IPV4;
+		else if (type === ETHERTYPE_IPV6 && this.ipv6 !== undefined) packet.ops = this.ipv6.ops;
+		else {
+			if (type === ETHERTYPE_ARP) arpInput(iface, frame, at, now);
+			else this.drop(packet, "ethertype-unknown");
+			return;
+		}
+		this.ipInput(packet);
+	}
+
+	private ipInput(packet: Packet): void {
+		const { iface, ops } = packet;
+		const parsed = ops.parse(packet);
+		if (parsed === "malformed" || parsed === "checksum") {
+			this.drop(packet, `ip-${parsed}`);
+			return;
+		}
+		packet.groupcast = false;
+		// Options nobody sends but routers; source routes are refused outright (RFC 7126).
+		if (packet.l4 - packet.l3 > ops.headerLength && !optionsFine(packet)) {
+			this.drop(packet, "ip-options");
+			return;
+		}
+		if (!iface.owns(packet.da, packet.db, packet.dc, packet.dd) && !accepts(this, packet)) {
+			if (this.forwarding && this.forwarder !== undefined) this.forwarder.forward(packet);
+			else this.drop(packet, "ip-other-host");
+			return;
+		}
+		if (!sourceFine(this, packet)) {
+			this.drop(packet, "ip-bad-source");
+			return;
+		}
+		if (parsed === "fragment") {
+			if (this.fragments === undefined) this.drop(packet, "fragment-dropped");
+			else this.fragments.input(packet, packet.l3 + 9);
+			return;
+		}
+		if (ops.family === 6 && packet.protocol !== PROTO_TCP && packet.protocol !== PROTO_UDP) {
+			if (this.ipv6?.extensions(packet) !== true) return;
+		}
+		this.deliver(packet);
+	}
+
+	/** Hands a whole datagram to its protocol. */
+	deliver(packet: Packet): void {
+		const raw = this.rawTap?.(packet) ?? false;
+		const handler = this.protocols[packet.protocol];
+		if (handler === undefined) {
+			if (raw || packet.protocol === PROTO_NONE) return;
+			this.drop(packet, "protocol-unknown");
+			this.icmp.sendError(
+				packet,
+				"protocol-unreachable",
+				packet.ops.family === 6 && this.ipv6 !== undefined ? this.ipv6.walk.nextHeaderAt - packet.l3 : 0,
+			);
+			return;
+		}
+		this.stats.delivered++;
+		handler.input(packet);
+	}
+
+	/**
+	 * Sends what a transport wrote at {@link TX_L4} of {@link tx}.
+	 *
+	 * @param length - bytes of transport header and payload
+	 * @param hopLimit - 0 for the default
+	 * @param checksumAt - offset of the checksum field in the transport header, holding 0; -1 for none
+	 * @param gsoSize - payload bytes per segment to leave to the link, 0 for one packet
+	 * @param gsoHeader - transport header length with `gsoSize`
+	 */
+	transmit(
+		path: Path,
+		protocol: number,
+		length: number,
+		hopLimit: number,
+		tos: number,
+		dontFragment: boolean,
+		checksumAt: number,
+		gsoSize: number,
+		gsoHeader = 0,
+	): void {
+		const { tx } = this;
+		const { ops, iface } = path;
+		const packetLength = length + ops.headerLength;
+		let offload: Offload | undefined;
+		if (checksumAt >= 0) {
+			const field = TX_L4 + checksumAt;
+			const pseudo = protocol === PROTO_ICMP ? 0 : path.addressSum + protocol + length;
+			const features = iface.link?.features;
+			if (gsoSize > 0 || (features?.checksum === true && packetLength <= path.mtu && protocol !== PROTO_ICMP)) {
+				put16(tx, field, foldSum(pseudo));
+				offload = this.offloadFor(path, checksumAt, gsoSize, gsoHeader);
+			} else {
+				const sum = ~foldSum(pseudo + sumBytes(tx, TX_L4, length)) & 0xffff;
+				put16(tx, field, sum === 0 && protocol === PROTO_UDP ? 0xffff : sum);
+			}
+		}
+		if (packetLength > path.mtu && gsoSize === 0) {
+			this.fragments?.output(path, protocol, length, hopLimit, tos);
+			return;
+		}
+		const id = dontFragment && gsoSize === 0 ? 0 : this.nextIdentification();
+		ops.writeHeader(
+			tx,
+			TX_L4,
+			path,
+			protocol,
+			length,
+			hopLimit === 0 ? (path.ops.family === 6 ? iface.hopLimit : this.hopLimit) : hopLimit,
+			tos,
+			dontFragment,
+			id,
+		);
+		this.sendIp(path, TX_L4 - ops.headerLength, TX_L4 + length, offload);
+	}
+
+	private offloadFor(path: Path, csumOffset: number, gsoSize: number, gsoHeader: number): Offload {
+		const key = `${path.iface.ethernet ? "e" : "i"}${path.ops.family},${csumOffset},${gsoSize},${gsoHeader}`;
+		const known = this.csumOffload[key];
+		if (known !== undefined) return known;
+		const csumStart = (path.iface.ethernet ? ETHERNET_HEADER : 0) + path.ops.headerLength;
+		const made: Offload = {
+			needsCsum: true,
+			dataValid: false,
+			csumStart,
+			csumOffset,
+			gsoType: gsoSize === 0 ? "none" : path.ops.family === 4 ? "tcpv4" : "tcpv6",
+			gsoSize,
+			hdrLen: gsoSize === 0 ? 0 : csumStart + gsoHeader,
+			ecn: false,
+		};
+		this.csumOffload[key] = made;
+		return made;
+	}
+
+	/** Sends the IP packet at `start..end` of {@link tx}, finding its link-layer destination. */
+	sendIp(path: Path, start: number, end: number, offload: Offload | undefined): void {
+		const { iface, neighbor } = path;
+		if (!iface.ethernet) {
+			iface.sendFrame(this.view(start, end), offload);
+			return;
+		}
+		const { tx } = this;
+		const at = start - ETHERNET_HEADER;
+		tx.set(iface.mac, at + 6);
+		put16(tx, at + 12, path.ops.etherType);
+		if (neighbor === undefined) {
+			tx.set(path.groupMac!, at);
+			iface.sendFrame(this.view(at, end), offload);
+			return;
+		}
+		const { state } = neighbor;
+		if (state === "incomplete" || state === "failed") {
+			const frame = offload === undefined ? this.view(at, end) : this.finished(at, end, offload);
+			// Copied before anything is asked: the question is built in the same buffer.
+			if (iface.neighbors.enqueue(neighbor, frame)) iface.neighbors.ready(neighbor, this.now);
+			else this.neighborFailed(iface, neighbor, [frame.slice()]);
+			return;
+		}
+		if (iface.neighbors.ready(neighbor, this.now)) {
+			const { mac } = neighbor;
+			tx[at] = mac[0]!;
+			tx[at + 1] = mac[1]!;
+			tx[at + 2] = mac[2]!;
+			tx[at + 3] = mac[3]!;
+			tx[at + 4] = mac[4]!;
+			tx[at + 5] = mac[5]!;
+			iface.sendFrame(this.view(at, end), offload);
+		}
+	}
+
+	/** A frame that must wait cannot keep its offload: the checksum is done now. */
+	private finished(start: number, end: number, offload: Offload): Uint8Array {
+		const from = start + offload.csumStart;
+		const field = from + offload.csumOffset;
+		const sum = ~sumBytes(this.tx, from, end - from) & 0xffff;
+		put16(this.tx, field, sum);
+		return this.view(start, end);
+	}
+
+	/** A view of {@link tx}, cached: packets come in few sizes. */
+	private view(start: number, end: number): Uint8Array {
+		const length = end - start;
+		let bySize = this.views.get(start);
+		if (bySize === undefined) {
+			bySize = [];
+			this.views.set(start, bySize);
+		}
+		const cached = length < 2048 ? bySize[length] : bySize[0];
+		if (cached !== undefined && cached.length === length) return cached;
+		const made = this.tx.subarray(start, end);
+		bySize[length < 2048 ? length : 0] = made;
+		return made;
+	}
+
+	/** Queues a ready-made frame for the next poll (answers made while input runs). */
+	sendLater(iface: Interface, frame: Uint8Array, offload?: Offload): void {
+		if (this.later.length < MAX_LOOPED) this.later.push({ iface, frame, offload });
+		this.onWork?.();
+	}
+
+	/** Queues a packet to ourselves. */
+	loop(frame: Uint8Array): void {
+		if (this.looped.length >= MAX_LOOPED) {
+			this.loopback.stats.txDropped++;
+			return;
+		}
+		this.loopback.stats.txFrames++;
+		this.looped.push(frame.slice());
+		this.onWork?.();
+	}
+
+	solicitNeighbor(iface: Interface, neighbor: Neighbor, unicast: boolean): void {
+		if (neighbor.address.family === 4) arpSolicit(iface, neighbor, unicast);
+		else this.ipv6?.nd.solicit(iface, neighbor, unicast);
+	}
+
+	/** Address resolution gave up: whoever has packets waiting hears of an unreachable host. */
+	neighborFailed(iface: Interface, neighbor: Neighbor, waiting: readonly Uint8Array[]): void {
+		this.trace("neighbor", `${neighbor.address} failed`, iface);
+		for (const frame of waiting) {
+			const packet = new Packet(iface, this.ops(get16(frame, 12) === ETHERTYPE_IPV6 ? 6 : 4) ?? IPV4);
+			packet.bytes = frame;
+			packet.l3 = ETHERNET_HEADER;
+			packet.end = frame.length;
+			packet.now = this.now;
+			if (packet.ops.parse(packet) !== "ok") continue;
+			const source = packet.source();
+			if (this.isLocal(source)) this.protocols[packet.protocol]?.error?.(packet, "host-unreachable", 0, packet);
+			else this.icmp.sendError(packet, "host-unreachable");
+		}
+	}
+
+	/** Somebody else uses our address (RFC 5227 2.4): said, and defended by announcing again. */
+	addressConflict(iface: Interface, address: IpAddress, mac: Uint8Array): void {
+		this.trace(
+			"conflict",
+			`${address} claimed by ${[...mac].map((byte) => byte.toString(16).padStart(2, "0")).join(":")}`,
+			iface,
+		);
+	}
+
+	drop(packet: Packet, reason: string): void {
+		this.stats.dropped++;
+		this.stats.reasons[reason] = (this.stats.reasons[reason] ?? 0) + 1;
+		packet.iface.stats.rxDropped++;
+		if (this.onEvent !== undefined) this.trace("drop", reason, packet.iface);
+	}
+
+	trace(kind: StackEvent["kind"], detail: string, iface?: Interface): void {
+		this.onEvent?.(
+			iface === undefined ? { kind, now: this.now, detail } : { kind, now: this.now, detail, iface: iface.name },
+		);
+	}
+
+	/** Does what is due at `now`: timers, packets to ourselves, what sockets queued; frames leave here. */
+	poll(now: number): void {
+		if (now > this.now) this.now = now;
+		this.timers.run(now);
+		for (let round = 0; round < 4; round++) {
+			if (this.later.length > 0) {
+				const batch = this.later;
+				this.later = [];
+				for (const { iface, frame, offload } of batch) iface.sendFrame(frame, offload);
+			}
+			for (const part of this.pollables) part.poll(now);
+			if (this.looped.length === 0) break;
+			const batch = this.looped;
+			this.looped = [];
+			for (const frame of batch) this.input(frame, now, LOOPED, this.loopback);
+			for (const part of this.pollables) part.poll(now);
+		}
+	}
+
+	/** When {@link poll} is wanted next: `now` or earlier for at once, Infinity for never. */
+	nextDeadline(): number {
+		if (this.looped.length > 0 || this.later.length > 0) return this.now;
+		for (const part of this.pollables) if (part.wants()) return this.now;
+		return this.timers.next();
+	}
+}
+
+const LOOPED: Offload = {
+	needsCsum: false,
+	dataValid: true,
+	csumStart: 0,
+	csumOffset: 0,
+	gsoType: "none",
+	gsoSize: 0,
+	hdrLen: 0,
+	ecn: false,
+};
+
+function pathKey(source: number, destination: number): number {
+	return Math.imul(source, 0x9e3779b1) ^ Math.imul(destination, 0x85ebca6b);
+}
