@@ -186,15 +186,18 @@ static void flood(const char *host, int port, long count, double rate, int from)
 }
 
 template <typename Receive> static void measure(int fd, long count, Receive receive) {
-  long got = 0;
+  long got = 0, before = -1;
   double used = 0;
   pollfd watched{fd, POLLIN, 0};
   while (got < count) {
     if (poll(&watched, 1, got == 0 ? 10000 : 1000) <= 0) break;
-    if (got == 0) used = cpu();
     got += receive();
+    if (before < 0 && got >= count / 10) {
+      used = cpu();
+      before = got;
+    }
   }
-  printf("%f %ld\n", (cpu() - used) / std::max(1L, got), got);
+  printf("%f %ld\n", (cpu() - used) / std::max(1L, got - before), got);
 }
 
 static int tapFd(const char *name, int flags) {

@@ -27,6 +27,7 @@ export function addRunOptions(command: Command): Command {
 		.option("--memory <mib>", "guest memory in MiB", String(DEFAULT_MEMORY_MIB))
 		.option("--cpus <n>", "processors")
 		.option("--engine <engine>", "auto, software or hardware")
+		.option("--fallback <how>", "with --engine hardware, for what KVM cannot emulate: none or emulate", "none")
 		.option("--net <link>", "network: user (the default with an image), none, or a link such as tap:NAME")
 		.option("--publish <host:guest>", "publish a guest's port: [ADDRESS:]HOST:GUEST[/udp] (repeatable)", collect, [])
 		.option("--expose <port>", "let the guest reach a port of this host at gateway.internal (repeatable)", collect, [])

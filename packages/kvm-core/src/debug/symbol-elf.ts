@@ -102,9 +102,11 @@ function layOut(sorted: readonly GuestSymbol[]): Section[] {
 	const sections: Section[] = [];
 	let at = start;
 	for (const [i, [low, high]] of code.entries()) {
-		if (at < low) sections.push({ name: `.data${i === 0 ? ".low" : ""}`, start: at, end: low, code: false });
+		if (at < low) {
+			sections.push({ name: `.data${i === 0 ? ".low" : ""}`, start: at, end: low, code: false });
+			at = low;
+		}
 		if (high <= at) continue;
-		if (at < low) at = low;
 		sections.push({ name: i === 0 ? ".text" : ".init.text", start: at, end: high, code: true });
 		at = high;
 	}

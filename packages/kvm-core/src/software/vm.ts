@@ -282,6 +282,12 @@ export class SoftwareVm extends VmWithoutOptions implements Vm {
 		}
 	}
 
+	/** Anything may have been written by another engine on the same memory: whatever was decoded or translated is void. */
+	hostChanged(): void {
+		for (const { slot } of this.regions.values()) slot.code.fill(0);
+		for (const vcpu of this.vcpus) vcpu.core.memoryChanged();
+	}
+
 	private slotsChanged(): void {
 		this.physical.setSlots([...this.regions.values()].map(({ slot }) => slot));
 		for (const vcpu of this.vcpus) vcpu.core.memoryChanged();

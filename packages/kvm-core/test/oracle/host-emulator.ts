@@ -117,9 +117,10 @@ export const HOST_CLASSES: readonly HostClass[] = [
 		applies: ({ made, words, software }) => uses(made, /^leave$/) && only(words, "end", "cr2") && software.end === SS,
 	},
 	{
-		name: "cache-line flush through SS",
+		name: "cache-line flush or bit string through SS",
 		why: "SDM: a non-canonical address in SS is #SS; the emulator says #GP",
-		applies: ({ made, words, software }) => uses(made, /^clflush/) && only(words, "end") && software.end === SS,
+		applies: ({ made, words, software }) =>
+			uses(made, /^(clflush.*|bt[crs]?)$/) && only(words, "end") && software.end === SS,
 	},
 	{
 		name: "AAM and AAD",
@@ -156,6 +157,8 @@ export function hostFault(
 	hardware: { trap: number },
 	words: readonly string[],
 ): string | undefined {
+	if (software.trap === UD && hardware.trap === GP)
+		return "#UD of a register that is not there, which the host takes for #GP";
 	if (software.trap !== GP) return undefined;
 	if (hardware.trap === UD) return "#GP that the host answers by emulating, and with #UD where it cannot";
 	return hardware.trap === GP && only(words, "error") ? "#GP whose error code is lost on the way" : undefined;

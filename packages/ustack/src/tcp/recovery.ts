@@ -1,8 +1,8 @@
 import { SYN, type TcpOptions } from "../wire/tcp.ts";
 import type { TcpConnection } from "./connection.ts";
 import { BUSY, stopLimit } from "./limits.ts";
-import { markLost, removeSegment, unmarkLost } from "./queue.ts";
 import { probeArrived, probeLost } from "./probe-result.ts";
+import { markLost, removeSegment, unmarkLost } from "./queue.ts";
 import { rackAdaptWindow, rackDelivered, rackDetectLoss, rackStillYoung, stampOf } from "./rack.ts";
 import { rttSample } from "./rtt.ts";
 import type { Segment } from "./segment.ts";
@@ -464,6 +464,8 @@ function undoLoss(c: TcpConnection, byFrto: boolean): boolean {
 
 function undoPartial(c: TcpConnection): boolean {
 	if (!c.undoActive || !packetDelayed(c)) return false;
+	// The hole was filled by what came late, not by what was sent again.
+	if (before(outcome.priorUna, outcome.priorHighest)) sawReordering(c, outcome.priorUna);
 	if (c.retransOut > 0) return true;
 	undo(c, true);
 	keepOpen(c);
