@@ -1,5 +1,5 @@
 import { PassThrough } from "node:stream";
-import type { PublishOptions } from "@x/ustack";
+import type { PublishOptions } from "@x/ustack/gateway";
 import { AgentClient } from "../agent/client.ts";
 import { imageFor, imageWithPackages } from "../commands/image.ts";
 import { ConsoleTail } from "../guest/console-tail.ts";
