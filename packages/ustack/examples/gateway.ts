@@ -1,5 +1,5 @@
 import { createLinkPair } from "@x/netchannel";
-import { createGateway } from "@x/ustack";
+import { createGateway } from "@x/ustack/gateway";
 import { createHttpInterceptor, createNodeOutbound } from "@x/ustack/node";
 
 // A guest's end and the gateway's.

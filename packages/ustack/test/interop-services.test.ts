@@ -6,19 +6,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openLink } from "@x/netchannel/node";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { createGateway, type Gateway, type GuestLease, Mdns } from "../src/gateway/index.ts";
 import {
-	createGateway,
 	createHost,
 	Dhcp6Client,
 	type Dhcp6Configuration,
 	DhcpClient,
 	type DhcpConfiguration,
 	DnsClient,
-	type Gateway,
-	type GuestLease,
 	type Host,
 	type Interface,
-	Mdns,
 	parseAddress,
 } from "../src/index.ts";
 import { CertificateAuthority, createHttpInterceptor, createNodeOutbound } from "../src/node/index.node.ts";
