@@ -166,13 +166,13 @@ describe.skipIf(typeof image === "string")(`a sandbox's network${because}`, () =
 		audit.length = 0;
 		const refused = async (script: string): Promise<void> =>
 			expect([script, (await vm.exec(script).exit).code]).not.toEqual([script, 0]);
-		await refused("wget -T 5 -q -O - http://192.0.2.77/");
-		await refused("wget -T 5 -q -O - 'http://[2001:db8::1]/'");
+		await refused("timeout 20 wget -q -O - http://192.0.2.77/");
+		await refused("timeout 20 wget -q -O - 'http://[2001:db8::1]/'");
 		// The name is allowed; the address it has been bound to is not.
-		await refused("wget -T 5 -q -O - http://rebound.test/");
-		await refused(`wget -T 5 -q -O - http://10.1.2.3:${port}/page`);
-		await refused("wget -T 5 -q -O - http://127.0.0.1:8080/page");
-		await refused("wget -T 5 -q -O - http://not-allowed.test/");
+		await refused("timeout 20 wget -q -O - http://rebound.test/");
+		await refused(`timeout 20 wget -q -O - http://10.1.2.3:${port}/page`);
+		await refused("timeout 20 wget -q -O - http://127.0.0.1:8080/page");
+		await refused("timeout 20 wget -q -O - http://not-allowed.test/");
 		await said("timeout 3 tftp -g -r x 192.0.2.77 9999");
 		// A question over TCP to a server of its own choice: the gateway answers instead, and refuses the name.
 		await said(
@@ -181,11 +181,10 @@ describe.skipIf(typeof image === "string")(`a sandbox's network${because}`, () =
 		const allowed = audit.filter(({ action }) => action === "allow");
 		expect(allowed.map(({ destination }) => destination)).toEqual([]);
 		const denied = audit.filter(({ action }) => action === "deny");
-		expect(denied.some(({ protocol }) => protocol === "udp")).toBe(true);
-		expect(denied.some(({ destination }) => destination.includes("2001:db8::1"))).toBe(true);
-		expect(denied.some(({ protocol, destination }) => protocol === "dns" && destination.includes("denied.test"))).toBe(
-			true,
-		);
+		const refusals = denied.map(({ protocol, destination }) => `${protocol} ${destination}`);
+		for (const refusal of ["udp 192.0.2.77", "2001:db8::1", "10.1.2.3", "dns denied.test", "dns not-allowed.test"]) {
+			expect(refusals).toEqual(expect.arrayContaining([expect.stringContaining(refusal)]));
+		}
 	});
 
 	it.skipIf(own === undefined)(

@@ -57,6 +57,7 @@ describe("parseRunOptions", () => {
 		["--memory 1", { memory: "1" }],
 		["--cpus zero", { cpus: "zero" }],
 		["--engine fast", { engine: "fast" }],
+		["--fallback guess", { fallback: "guess" }],
 		["--timeout 0", { timeout: "0" }],
 		["--timeout soon", { timeout: "soon" }],
 		["--disk ", { disk: [",ro"] }],

@@ -6,37 +6,8 @@
 
 export { DhcpClient, type DhcpClientOptions, type DhcpConfiguration } from "./dhcp/client.ts";
 export { Dhcp6Client, type Dhcp6ClientOptions, type Dhcp6Configuration } from "./dhcp/client6.ts";
-export { type Dhcp6Lease, Dhcp6Server, type Dhcp6ServerOptions } from "./dhcp/server6.ts";
 export { DnsClient, type DnsClientOptions } from "./dns/client.ts";
-export { type ZoneAnswer, type ZoneRecord, Zones } from "./dns/zone.ts";
 export { StackError, type StackErrorCode } from "./errors.ts";
-export { type DhcpLease, DhcpServer, type DhcpServerOptions } from "./gateway/dhcp-server.ts";
-export { DnsForwarder, type DnsForwarderOptions } from "./gateway/dns-forwarder.ts";
-export type { FirstBytes } from "./gateway/first-bytes.ts";
-export { createGateway, Gateway } from "./gateway/gateway.ts";
-export type { InterceptedConnection, Interceptor } from "./gateway/interceptor.ts";
-export type { GatewayLimits } from "./gateway/limits.ts";
-export type {
-	AuditEvent,
-	EgressRequest,
-	ExposeOptions,
-	Forward,
-	GatewayCallbacks,
-	GatewayConfig,
-	GatewayOptions,
-	GuestLease,
-	PublishOptions,
-} from "./gateway/options.ts";
-export type { Outbound, OutboundDatagrams, OutboundListener, OutboundStream } from "./gateway/outbound.ts";
-export { type EgressFlow, EgressPolicy, type PolicyOptions, type Verdict } from "./gateway/policy.ts";
-export { RouterAdvertiser, type RouterAdvertiserOptions } from "./gateway/ra-server.ts";
-export {
-	type PolicyProtocol,
-	type PolicyRule,
-	type PolicyRuleInit,
-	type PolicyRuleLike,
-	parseRule,
-} from "./gateway/rule.ts";
 export {
 	type CoreOptions,
 	type ProtocolHandler,
@@ -48,7 +19,8 @@ export {
 export { Forwarder } from "./ip/forward.ts";
 export { Fragments } from "./ip/fragments.ts";
 export { GroupReporter } from "./ip/groups.ts";
-export type { EchoReply, EchoUser, IcmpErrorKind } from "./ip/icmp.ts";
+export type { IcmpErrorKind } from "./ip/icmp.ts";
+export { type EchoReply, type EchoUser, IcmpLayer } from "./ip/icmp-errors.ts";
 export { Ipv6 } from "./ip/ipv6.ts";
 export type { Packet } from "./ip/packet.ts";
 export type { Route } from "./ip/route.ts";
@@ -65,6 +37,7 @@ export { FastOpen } from "./tcp/fastopen.ts";
 export { type TcpInfo, tcpInfo } from "./tcp/info.ts";
 export { cubicOf, TcpLayer } from "./tcp/layer.ts";
 export { Listener, type ListenOptions } from "./tcp/listener.ts";
+export { probeMtu } from "./tcp/probe.ts";
 export type { TcpState } from "./tcp/state.ts";
 export { SynCookies } from "./tcp/syncookie.ts";
 export { UdpLayer, type UdpOptions, UdpSocket, type UdpSource } from "./udp/layer.ts";

@@ -1,26 +1,25 @@
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import https from "node:https";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openLink } from "@x/netchannel/node";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { createGateway, type Gateway, type GuestLease, Mdns } from "../src/gateway/index.ts";
 import {
-	createGateway,
 	createHost,
 	Dhcp6Client,
 	type Dhcp6Configuration,
 	DhcpClient,
 	type DhcpConfiguration,
 	DnsClient,
-	type Gateway,
-	type GuestLease,
 	type Host,
 	type Interface,
 	parseAddress,
 } from "../src/index.ts";
-import { createNodeOutbound } from "../src/node/index.node.ts";
-import { DNS_TYPE } from "../src/wire/dns.ts";
+import { CertificateAuthority, createHttpInterceptor, createNodeOutbound } from "../src/node/index.node.ts";
+import { addressRecord, DNS_TYPE, dnsQuery, dnsReply, encodeDns, parseDns } from "../src/wire/dns.ts";
 import { has, Namespace, openNamespace } from "./namespace.ts";
 
 const namespace = await openNamespace();
@@ -151,6 +150,37 @@ describe.skipIf(!ready || !has("dnsmasq"))(
 			}
 		});
 
+		test("mDNS: a program on the kernel's side finds us, and we its answers", async () => {
+			const ours = new Mdns(client, iface, { hostName: "ustack-host" });
+			await expect
+				.poll(
+					async () => {
+						const script = `
+							const s = require("dgram").createSocket("udp4");
+							s.bind(0, () => { s.setMulticastInterface("10.78.0.1"); s.send(Buffer.from(process.argv[1], "hex"), 5353, "224.0.0.251"); });
+							s.on("message", m => { console.log(m.toString("hex")); process.exit(); });
+							setTimeout(() => process.exit(), 1000);`;
+						const query = Buffer.from(encodeDns(dnsQuery(9, "ustack-host.local", DNS_TYPE.A))!).toString("hex");
+						const { stdout } = await space.run(process.execPath, "-e", script, query);
+						return parseDns(Buffer.from(String(stdout).trim(), "hex"))?.answers.map(({ data }) => data.join("."));
+					},
+					{ timeout: 20_000, interval: 300 },
+				)
+				.toEqual([configuration.address.address.toString()]);
+			const answerer = `
+				const s = require("dgram").createSocket({ type: "udp4", reuseAddr: true });
+				s.bind(5353, () => { s.addMembership("224.0.0.251", "10.78.0.1"); s.setMulticastInterface("10.78.0.1"); s.setMulticastTTL(255); console.log("up"); });
+				s.on("message", m => { if (m.includes("kernel-side")) s.send(Buffer.from(process.argv[1], "hex"), 5353, "224.0.0.251"); });`;
+			const record = { ...addressRecord("kernel-side.local", parseAddress("10.78.0.1")!, 120), class: 0x8001 };
+			const reply = { ...dnsReply(dnsQuery(0, "x.local", DNS_TYPE.A), 0), questions: [], answers: [record] };
+			const peer = space.start(process.execPath, "-e", answerer, Buffer.from(encodeDns(reply)!).toString("hex"));
+			await once(peer.stdout, "data");
+			const found = await ours.query("kernel-side.local", DNS_TYPE.A, 5_000);
+			expect(found.map(({ data }) => data.join("."))).toEqual(["10.78.0.1"]);
+			peer.kill();
+			ours.close();
+		});
+
 		test("the lease is given back", async () => {
 			dhcp.close();
 			await expect.poll(() => log).toMatch(/DHCPRELEASE\(umasq0\) 10\.78\.0/);
@@ -163,6 +193,18 @@ describe.skipIf(!ready)(`the kernel's clients behind our servers${ready ? "" : `
 	let gateway: Gateway;
 	let folder: string;
 	const leases: GuestLease[] = [];
+	const world = new CertificateAuthority({ name: "the world" });
+	const seen: string[] = [];
+	const interceptor = createHttpInterceptor({
+		serverAuthorities: [world.certificate],
+		secrets: [{ name: "token", placeholder: "placeholder-token", value: "the-real-token", hosts: ["web.test"] }],
+	});
+	const { key, certificate } = world.issue("web.test");
+	const secure = https.createServer({ key, cert: certificate }, (request, response) => {
+		seen.push(request.headers.authorization ?? "");
+		response.end(`you sent ${request.headers.authorization}\n`);
+	});
+	const portOf = (server: { address(): unknown }) => (server.address() as { port: number }).port;
 	const outside = createServer((socket) => {
 		socket.on("error", () => undefined);
 		socket.end("from outside\n");
@@ -172,6 +214,8 @@ describe.skipIf(!ready)(`the kernel's clients behind our servers${ready ? "" : `
 		folder = mkdtempSync(join(tmpdir(), "ustack-"));
 		outside.listen(0, "127.0.0.1");
 		await once(outside, "listening");
+		secure.listen(0, "127.0.0.1");
+		await once(secure, "listening");
 		gateway = createGateway({
 			link: await openLink(`tap:ugate0?netns=${space.name}`),
 			outbound: createNodeOutbound(),
@@ -179,7 +223,11 @@ describe.skipIf(!ready)(`the kernel's clients behind our servers${ready ? "" : `
 			network6: "fd79::2/64",
 			domain: "guests.test",
 			zones: { "web.test": ["10.79.0.2", "fd79::2"] },
-			expose: [{ port: 8000, address: "127.0.0.1", hostPort: (outside.address() as { port: number }).port }],
+			expose: [
+				{ port: 8000, address: "127.0.0.1", hostPort: portOf(outside) },
+				{ port: 443, address: "127.0.0.1", hostPort: portOf(secure) },
+			],
+			interceptor,
 			onLease: (lease) => leases.push(lease),
 		});
 		space.ip("link set ugate0 up");
@@ -187,6 +235,9 @@ describe.skipIf(!ready)(`the kernel's clients behind our servers${ready ? "" : `
 
 	afterAll(() => {
 		gateway?.close();
+		interceptor.close();
+		secure.closeAllConnections();
+		secure.close();
 		outside.close();
 		rmSync(folder, { recursive: true, force: true });
 	});
@@ -226,7 +277,7 @@ describe.skipIf(!ready)(`the kernel's clients behind our servers${ready ? "" : `
 			"10",
 		);
 		await expect.poll(() => gateway.leases().length, { timeout: 20_000 }).toBe(1);
-		await expect.poll(() => space.ip("-4 addr show dev ugate0"), { timeout: 10_000 }).toMatch(/inet 10\.79\.0\./);
+		await expect.poll(() => existsSync(join(folder, "noted")), { timeout: 20_000 }).toBe(true);
 		const [lease] = gateway.leases();
 		expect(lease).toMatchObject({ hostName: "busy", active: true });
 		expect(noted()).toMatch(/^router=10\.79\.0\.2$/m);

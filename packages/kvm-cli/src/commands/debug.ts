@@ -78,6 +78,9 @@ export function addDebugCommand(program: Command, io: CliIo, outcome: Outcome): 
 					const file = flags.symbols === undefined ? "" : ` ${flags.symbols}`;
 					io.stderr.write(`gdb can attach: gdb${file} -ex 'target remote ${remoteAddress(address)}'\n`);
 				},
+				onTrace(line) {
+					io.stderr.write(`${line}\n`);
+				},
 				onDebugger(what) {
 					event({ event: what });
 					io.stderr.write(`gdb ${what}\n`);

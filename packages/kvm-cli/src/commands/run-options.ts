@@ -1,6 +1,6 @@
 import { CliError, EXIT } from "../exit.ts";
 import type { DiskSpec } from "../guest/disk.ts";
-import type { EngineChoice } from "../guest/engines.ts";
+import type { EngineChoice, FallbackChoice } from "../guest/engines.ts";
 import type { SandboxMount } from "../sandbox/guest-setup.ts";
 import { type NetworkFlags, type NetworkRequest, parseNetworkOptions } from "./network-options.ts";
 
@@ -13,6 +13,7 @@ export interface RunFlags extends NetworkFlags {
 	memory?: string;
 	cpus?: string;
 	engine?: string;
+	fallback?: string;
 	disk: string[];
 	packages: string[];
 	share: string[];
@@ -30,6 +31,7 @@ export interface RunRequest {
 	/** Debian packages that the guest has, instead of a named image. */
 	readonly packages: readonly string[];
 	readonly engine: EngineChoice;
+	readonly fallback: FallbackChoice;
 	readonly kernel: string | undefined;
 	readonly initrd: string | undefined;
 	readonly append: string | undefined;
@@ -126,6 +128,11 @@ function engineChoice(engine: string): EngineChoice {
 	throw usage("BAD_OPTION", `--engine ${engine}: expected auto, software or hardware`);
 }
 
+function fallbackChoice(fallback: string): FallbackChoice {
+	if (fallback === "none" || fallback === "emulate") return fallback;
+	throw usage("BAD_OPTION", `--fallback ${fallback}: expected none or emulate`);
+}
+
 function refuseWhatIsNotThere(flags: RunFlags): void {
 	if (integer("--cpus", flags.cpus ?? "1", 1, 255) !== 1)
 		throw unsupported("--cpus: this version gives a guest one vCPU");
@@ -186,6 +193,7 @@ export function parseRunOptions(
 		image,
 		packages: flags.packages,
 		engine: engineChoice(flags.engine ?? "auto"),
+		fallback: fallbackChoice(flags.fallback ?? "none"),
 		kernel: flags.kernel,
 		initrd: flags.initrd,
 		append: flags.append,

@@ -1,6 +1,7 @@
 import type { Command } from "commander";
+import { parseTrace, traceDriver } from "../debug/trace-driver.ts";
 import { EXIT } from "../exit.ts";
-import { type GuestEnd, runGuest } from "../guest/session.ts";
+import { type GuestDriver, type GuestEnd, runGuest } from "../guest/session.ts";
 import { type CliIo, jsonDocument } from "../io.ts";
 import type { Outcome } from "../main.ts";
 import { runSandbox } from "../run/run-sandbox.ts";
@@ -26,6 +27,7 @@ export function addRunOptions(command: Command): Command {
 		.option("--memory <mib>", "guest memory in MiB", String(DEFAULT_MEMORY_MIB))
 		.option("--cpus <n>", "processors")
 		.option("--engine <engine>", "auto, software or hardware")
+		.option("--fallback <how>", "with --engine hardware, for what KVM cannot emulate: none or emulate", "none")
 		.option("--net <link>", "network: user (the default with an image), none, or a link such as tap:NAME")
 		.option("--publish <host:guest>", "publish a guest's port: [ADDRESS:]HOST:GUEST[/udp] (repeatable)", collect, [])
 		.option("--expose <port>", "let the guest reach a port of this host at gateway.internal (repeatable)", collect, [])
@@ -68,12 +70,16 @@ export function addRunOptions(command: Command): Command {
 
 export function addRunCommand(program: Command, io: CliIo, outcome: Outcome): void {
 	addRunOptions(program.command("run").description("start a guest: a shell in it, or one command"))
+		.option("--trace <kinds>", "trace the guest: a list of exits, irq and insn")
 		.addHelpText("after", "\nOn a terminal: Ctrl-A x leaves, Ctrl-A Ctrl-A sends Ctrl-A.")
-		.action(async (first: string | undefined, rest: string[], flags: RunFlags, command: Command) => {
-			const { image, words } = splitArguments(first, rest, command);
-			const request = parseRunOptions(image, words, flags, io.env);
-			reportEnd(await run(request, io), request.json, io, outcome);
-		});
+		.action(
+			async (first: string | undefined, rest: string[], flags: RunFlags & { trace?: string }, command: Command) => {
+				const { image, words } = splitArguments(first, rest, command);
+				const request = parseRunOptions(image, words, flags, io.env);
+				const driver = flags.trace === undefined ? undefined : traceDriver(parseTrace(flags.trace), request.json, io);
+				reportEnd(await run(request, io, driver), request.json, io, outcome);
+			},
+		);
 }
 
 /** Tells how a guest ended, and makes its exit code the command's. */
@@ -86,14 +92,20 @@ export function reportEnd(end: GuestEnd, json: boolean, io: CliIo, outcome: Outc
 }
 
 /** A guest of xkvm's own images has the agent in it; any other is a machine with a serial port. */
-async function run(request: RunRequest, io: CliIo): Promise<GuestEnd> {
+async function run(request: RunRequest, io: CliIo, driver?: GuestDriver): Promise<GuestEnd> {
 	const own = request.kernel === undefined && request.firmware === undefined && request.initrd === undefined;
-	if (own && request.boot === undefined && request.debugExitPort === undefined && !request.testDevice) {
+	if (
+		own &&
+		driver === undefined &&
+		request.boot === undefined &&
+		request.debugExitPort === undefined &&
+		!request.testDevice
+	) {
 		const image =
 			request.packages.length > 0 ? await imageWithPackages(request.packages, io) : await imageFor(request.image, io);
 		if (image.architecture === "amd64") return runSandbox(request, image, io);
 	}
-	return runGuest(request, io);
+	return runGuest(request, io, driver);
 }
 
 /** Commander drops the `--`; whether the first word is an image or already the command shows in the raw arguments. */

@@ -4,6 +4,7 @@ import { Debugger, DebuggerTarget, GdbServer, Monitor, type SymbolTable } from "
 import type { Driven, GuestDriver } from "../guest/session.ts";
 import { GdbListener } from "./gdb-listener.ts";
 import type { ListenAddress } from "./listen-address.ts";
+import { debugTarget } from "./trace-driver.ts";
 
 /** What {@link gdbDriver} is told. */
 export interface GdbDriverOptions {
@@ -15,6 +16,8 @@ export interface GdbDriverOptions {
 	/** Called with the guest's kernel before it runs. */
 	prepare(driven: Driven): Promise<SymbolTable | undefined>;
 	onListening(address: ListenAddress): void;
+	/** Takes the lines of a trace that gdb's user turned on. */
+	onTrace(line: string): void;
 	onDebugger(event: "attached" | "detached"): void;
 }
 
@@ -40,26 +43,14 @@ class GdbSession {
 	constructor(options: GdbDriverOptions, driven: Driven) {
 		this.#options = options;
 		this.#driven = driven;
-		const { machine } = driven.guest;
-		this.#debugger = new Debugger({
-			vm: machine.vm,
-			vcpus: machine.vcpus,
-			held: machine.held,
-			ram: machine.ram,
-			get stepping() {
-				return machine.stepping;
-			},
-			set stepping(id) {
-				machine.stepping = id;
-			},
-			read: (address, into) => machine.read(address, into),
-			run: async () => {
-				const exit = await driven.run();
-				if (exit.reason !== "stopped" && exit.reason !== "debug") this.#last = exit;
-				return exit;
-			},
-			stop: () => driven.stop(),
-		});
+		const target = debugTarget(driven);
+		const run = target.run;
+		target.run = async () => {
+			const exit = await run();
+			if (exit.reason !== "stopped" && exit.reason !== "debug") this.#last = exit;
+			return exit;
+		};
+		this.#debugger = new Debugger(target);
 		this.#ended = new Promise((resolve, reject) => {
 			this.#end = resolve;
 			this.#fail = reject;
@@ -111,10 +102,19 @@ class GdbSession {
 		}
 		this.#options.onDebugger("attached");
 		let watched = true;
+		const { kernel, guest } = this.#driven;
+		const elf = kernel?.format === "bzimage" ? kernel.payload : kernel?.format === "elf" ? kernel.elf : undefined;
+		const monitor = new Monitor({
+			debugger: this.#debugger,
+			machine: guest.machine,
+			...(this.#symbols && { symbols: this.#symbols }),
+			onTrace: this.#options.onTrace,
+		});
 		/** The guest goes on by itself, once. */
 		const letGo = (): void => {
 			if (!watched) return;
 			watched = false;
+			monitor.close();
 			this.#options.onDebugger("detached");
 			// A resume that gdb began and left ends first.
 			const wait = (): void => {
@@ -126,13 +126,6 @@ class GdbSession {
 			};
 			wait();
 		};
-		const { kernel, guest } = this.#driven;
-		const elf = kernel?.format === "bzimage" ? kernel.payload : kernel?.format === "elf" ? kernel.elf : undefined;
-		const monitor = new Monitor({
-			debugger: this.#debugger,
-			machine: guest.machine,
-			...(this.#symbols && { symbols: this.#symbols }),
-		});
 		const server = new GdbServer({
 			target: new DebuggerTarget({
 				debugger: this.#debugger,

@@ -16,6 +16,9 @@ export interface EngineProbe {
 /** What `--engine` takes. */
 export type EngineChoice = "auto" | "software" | "hardware";
 
+/** What `--fallback` takes: whether the software engine executes what the hardware gives up on. */
+export type FallbackChoice = "none" | "emulate";
+
 function firstLine(error: unknown): string {
 	return (error instanceof Error ? error.message : String(error)).split("\n")[0]!;
 }
@@ -58,10 +61,10 @@ export async function probeEngines(): Promise<EngineProbe> {
  *
  * @throws CliError when the hardware is asked for and not to be had
  */
-export async function openEngine(choice: EngineChoice): Promise<Kvm> {
+export async function openEngine(choice: EngineChoice, fallback: FallbackChoice = "none"): Promise<Kvm> {
 	if (choice === "software" || (choice === "auto" && !(await probeHardware()).complete)) return openKvm();
 	try {
-		return await openHardwareKvm();
+		return await openHardwareKvm({ fallback });
 	} catch (error) {
 		if (!(error instanceof HardwareUnavailableError)) throw error;
 		const exitCode = error.reason === "permission" ? EXIT.permission : EXIT.notFound;

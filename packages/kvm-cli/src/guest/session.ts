@@ -168,7 +168,8 @@ export async function runGuest(request: RunRequest, io: CliIo, driver?: GuestDri
 		const { rootFile } = prepared;
 		if (rootFile !== undefined) disks.push(openDisk({ path: rootFile, readonly: true, id: ROOT_DISK_ID }));
 		io.signal.throwIfAborted();
-		return await new Session(request, io, prepared, disks, await openEngine(request.engine), driver).run();
+		const kvm = await openEngine(request.engine, request.fallback);
+		return await new Session(request, io, prepared, disks, kvm, driver).run();
 	} finally {
 		for (const disk of disks) disk.close();
 	}

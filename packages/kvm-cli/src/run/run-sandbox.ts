@@ -48,6 +48,7 @@ export async function runSandbox(request: RunRequest, image: StoredImage, io: Cl
 		});
 		line?.end();
 		const running = sandbox;
+		await tellPublished(running, request, io);
 		const control = await serveControl(running, { image: image.id, command: request.command ?? SHELLS }, io.env);
 		try {
 			const program = shell ? await shellOf(running) : request.command!;
@@ -83,6 +84,20 @@ export async function runSandbox(request: RunRequest, image: StoredImage, io: Cl
 		audit?.end();
 		sandbox?.timings.mark("closed");
 		if (request.timings && sandbox !== undefined) reportTimings(sandbox.timings, request, io);
+	}
+}
+
+/** Says where published ports are: which one it became may be news. */
+async function tellPublished(sandbox: Sandbox, request: RunRequest, io: CliIo): Promise<void> {
+	if (request.network.kind !== "user") return;
+	const ports = await sandbox.published();
+	for (const [i, { hostAddress = "127.0.0.1", guestPort, protocol = "tcp" }] of (
+		request.network.network.publish ?? []
+	).entries()) {
+		const port = ports[i]!;
+		if (request.json) {
+			io.stdout.write(jsonDocument({ event: "published", hostAddress, hostPort: port, guestPort, protocol }));
+		} else io.stderr.write(`published ${hostAddress}:${port} -> guest:${guestPort}/${protocol}\n`);
 	}
 }
 
@@ -129,7 +144,11 @@ function endOf(error: unknown, request: RunRequest, sandbox: Sandbox | undefined
 		case "ERR_SANDBOX_NETWORK":
 			throw new CliError(EXIT.io, String(error.value ?? error.code), error.message);
 		case "ERR_SANDBOX_BOOT": {
-			const cause = error.cause as { exitCode?: number; code?: string } | undefined;
+			const cause = error.cause as { name?: string; exitCode?: number; code?: string } | undefined;
+			if (cause?.name === "LinkError") {
+				const exitCode = /EPERM|EACCES/.test(error.message) ? EXIT.permission : EXIT.io;
+				throw new CliError(exitCode, cause.code ?? "FAILED", `--net: ${error.message}`);
+			}
 			if (cause?.exitCode !== undefined) throw new CliError(cause.exitCode, cause.code ?? "FAILED", error.message);
 			break;
 		}

@@ -14,6 +14,8 @@ export type SandboxErrorCode =
 	| "ERR_SANDBOX_ABORTED"
 	/** An option that makes no sense here. */
 	| "ERR_SANDBOX_OPTION"
+	/** The guest has more of something than was to be taken. */
+	| "ERR_SANDBOX_LIMIT"
 	/** No such program (a shell's 127). */
 	| "ERR_EXEC_NOT_FOUND"
 	/** There is such a file, and it cannot be executed (a shell's 126). */

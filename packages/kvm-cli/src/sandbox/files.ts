@@ -33,13 +33,23 @@ export interface DownloadReport {
 	readonly skipped: readonly string[];
 }
 
+interface Download {
+	readonly root: string;
+	readonly report: { files: number; skipped: string[] };
+	bytesLeft: number;
+}
+
 const READ_CHUNK = 61_440;
 const WRITE_CHUNK = 131_072;
 /** System calls of one transfer under way at a time. */
 const DEPTH = 4;
 const STAT_BYTES = 144;
 const LISTING_BYTES = 32_768;
-const MOST_READ = 2 ** 31 - 1;
+const MOST_READ = 2 ** 29;
+const MOST_DOWNLOADED = 2 ** 36;
+/** Entries of one folder, and files of one download: a guest can invent any number. */
+const MOST_ENTRIES = 1_000_000;
+const DEEPEST = 256;
 const S_IFMT = 0o170000;
 const TYPES = new Map<number, GuestFileType>([
 	[0o010000, "fifo"],
@@ -56,6 +66,10 @@ function checked(path: string): string {
 	throw new SandboxError("ERR_SANDBOX_OPTION", `guest path ${JSON.stringify(path)}: expected an absolute one`, {
 		value: path,
 	});
+}
+
+function tooMuch(path: string, what: string): SandboxError {
+	return new SandboxError("ERR_SANDBOX_LIMIT", `${path}: ${what}`, { value: path });
 }
 
 function parseStat(bytes: Uint8Array): GuestStat {
@@ -102,7 +116,7 @@ export class GuestFiles {
 	/**
 	 * Reads a file.
 	 *
-	 * @param options - `maxBytes`: refuse a longer one @default 2 GiB
+	 * @param options - `maxBytes`: refuse a longer one @default 512 MiB
 	 * @throws GuestSystemError
 	 */
 	async read(path: string, options: { maxBytes?: number } = {}): Promise<Buffer> {
@@ -111,9 +125,7 @@ export class GuestFiles {
 		let size = 0;
 		await this.#readInto(checked(path), (chunk) => {
 			size += chunk.length;
-			if (size > most) {
-				throw new SandboxError("ERR_SANDBOX_OPTION", `${path} is longer than ${most} bytes`, { value: path });
-			}
+			if (size > most) throw tooMuch(path, `more than ${most} bytes`);
 			chunks.push(Buffer.from(chunk));
 		});
 		return Buffer.concat(chunks, size);
@@ -153,6 +165,7 @@ export class GuestFiles {
 				);
 				if (result === 0) return entries;
 				entries.push(...parseListing(output.subarray(0, result)));
+				if (entries.length > MOST_ENTRIES) throw tooMuch(path, `more than ${MOST_ENTRIES} entries`);
 			}
 		} finally {
 			await kernel.close(descriptor);
@@ -263,26 +276,27 @@ export class GuestFiles {
 	 * Copies a file or a folder of the guest to the host, where nothing of that name may be yet: a guest cannot lead it to
 	 * another place. Links that lead out of the folder, and what is no file, are left out.
 	 *
-	 * @throws GuestSystemError, or node:fs's error
+	 * @param options - `maxBytes` of all files together @default 64 GiB
+	 * @throws GuestSystemError, node:fs's error, or SandboxError ERR_SANDBOX_LIMIT
 	 */
-	async download(guestPath: string, hostPath: string): Promise<DownloadReport> {
+	async download(guestPath: string, hostPath: string, options: { maxBytes?: number } = {}): Promise<DownloadReport> {
 		const report = { files: 0, skipped: [] as string[] };
-		await this.#download(checked(guestPath), resolve(hostPath), resolve(hostPath), report);
+		const root = resolve(hostPath);
+		const state: Download = { root, report, bytesLeft: options.maxBytes ?? MOST_DOWNLOADED };
+		await this.#download(checked(guestPath), root, state, 0);
 		return report;
 	}
 
-	async #download(
-		guestPath: string,
-		hostPath: string,
-		root: string,
-		report: { files: number; skipped: string[] },
-	): Promise<void> {
+	async #download(guestPath: string, hostPath: string, state: Download, depth: number): Promise<void> {
+		const { root, report } = state;
 		const kernel = await this.#kernel();
+		if (depth > DEEPEST) throw tooMuch(guestPath, `more than ${DEEPEST} folders deep`);
+		if (report.files > MOST_ENTRIES) throw tooMuch(guestPath, `more than ${MOST_ENTRIES} files`);
 		const { type, mode, mtimeMs } = await this.stat(guestPath, { followSymlinks: hostPath === root });
 		if (type === "directory") {
 			await mkdir(hostPath);
 			for (const name of new Set((await this.list(guestPath)).map((entry) => entry.name))) {
-				await this.#download(posix.join(guestPath, name), join(hostPath, name), root, report);
+				await this.#download(posix.join(guestPath, name), join(hostPath, name), state, depth + 1);
 			}
 			await chmod(hostPath, (mode & 0o777) | 0o700);
 		} else if (type === "symlink") {
@@ -305,6 +319,8 @@ export class GuestFiles {
 				// Bytes come in order; the file takes them one after another.
 				let writing: Promise<unknown> = Promise.resolve();
 				await this.#readInto(guestPath, (chunk) => {
+					state.bytesLeft -= chunk.length;
+					if (state.bytesLeft < 0) throw tooMuch(guestPath, "more bytes than the download may have");
 					const copy = Buffer.from(chunk);
 					writing = writing.then(() => file.write(copy));
 					return writing;

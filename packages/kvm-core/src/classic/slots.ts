@@ -58,12 +58,12 @@ export class ClassicSlots {
 
 	/** KVM_GET_DIRTY_LOG: a bit per page, cleared by reading. */
 	dirtyLog(number: number, bitmap: Uint8Array): void {
-		const failure = (code: KvmErrno, message: string): KvmError => new KvmError(code, "KVM_GET_DIRTY_LOG", message);
-		if (number >= CLASSIC_LIMITS.memorySlots) throw failure("EINVAL", `slot ${number}; there are slots 0 to 3`);
+		const error = (code: KvmErrno, message: string): KvmError => new KvmError(code, "KVM_GET_DIRTY_LOG", message);
+		if (number >= CLASSIC_LIMITS.memorySlots) throw error("EINVAL", `slot ${number}; there are slots 0 to 3`);
 		const slot = this.#slots[number];
-		if (slot?.logged !== true) throw failure("ENOENT", `slot ${number} does not log dirty pages`);
+		if (slot?.logged !== true) throw error("ENOENT", `slot ${number} does not log dirty pages`);
 		const bytes = Math.ceil(slot.size / PAGE / 8);
-		if (bitmap.length < bytes) throw failure("EFAULT", `${bitmap.length} bytes; the slot's bitmap has ${bytes}`);
+		if (bitmap.length < bytes) throw error("EFAULT", `${bitmap.length} bytes; the slot's bitmap has ${bytes}`);
 		bitmap.set(this.#vm.getDirtyLog(number).subarray(0, bytes));
 	}
 

@@ -68,7 +68,11 @@ export function disassembleOne(code: Uint8Array, options: DisassembleOptions = {
 	const result = decoder.decode(code, 0, length, bits === 64 ? 2 : bits === 32 ? 1 : 0);
 	const bad = (): DisassembledInstruction => ({ address, length: 1, bytes: code.slice(0, 1), text: "(bad)" });
 	const { row, encoding } = decoder;
-	if (result !== "ok" || row === undefined) return bad();
+	if (result !== "ok" || row === undefined) {
+		// The opcode that is undefined by definition.
+		if (code[0] === 0x0f && code[1] === 0x0b) return { address, length: 2, bytes: code.slice(0, 2), text: "ud2" };
+		return bad();
+	}
 	const prefixes = [...code.subarray(0, encoding.opcodeAt)];
 	const segmentByte = prefixes.findLast((byte) => SEGMENT_PREFIXES.has(byte));
 	const segment = segmentByte === undefined ? -1 : SEGMENT_PREFIXES.get(segmentByte)!;

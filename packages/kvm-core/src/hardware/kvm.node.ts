@@ -2,6 +2,7 @@ import { closeSync } from "node:fs";
 import { KvmError } from "../kvm/errors.ts";
 import type { CapabilityName, CpuidEntry, CreateVmOptions, Kvm, MsrEntry, Vm } from "../kvm/types.ts";
 import { HardwareUnavailableError } from "./errors.ts";
+import { commonCpuid, FallbackVm, openShadow } from "./fallback.node.ts";
 import { type KvmHost, thisHost } from "./host.node.ts";
 import { KVM } from "./ioctls.ts";
 import type { Libc } from "./libc.node.ts";
@@ -9,6 +10,7 @@ import { readCpuidList, readMsrs } from "./vcpu.node.ts";
 import { checkExtension, HardwareVm } from "./vm.node.ts";
 
 const API_VERSION = 12;
+const FALLBACK_INSTRUCTIONS = 256;
 /** What the engine cannot do without. */
 const NEEDED: readonly CapabilityName[] = ["user-memory", "immediate-exit", "destroy-memory-region-works"];
 
@@ -16,6 +18,14 @@ const NEEDED: readonly CapabilityName[] = ["user-memory", "immediate-exit", "des
 export interface HardwareOptions {
 	/** The device. @default "/dev/kvm" */
 	path?: string;
+	/**
+	 * `emulate` lets the software engine execute what KVM gives up on (`internal-error`, suberror 1), so that hosts whose
+	 * KVM emulates kernel code with an emulator that lacks instructions can be used. Guest memory is then bounded by what
+	 * a WebAssembly memory holds, and the guest's CPUID is the software engine's. @default "none"
+	 */
+	fallback?: "none" | "emulate";
+	/** Instructions that it executes in a row at the most. @default 256 */
+	fallbackInstructions?: number;
 }
 
 /**
@@ -38,7 +48,11 @@ export async function openOn(host: KvmHost, options: HardwareOptions = {}): Prom
 	}
 	const fd = openDevice(host, path);
 	try {
-		const kvm = new HardwareKvm(await host.loadLibc(), fd);
+		const shadow =
+			options.fallback === "emulate"
+				? { kvm: openShadow(), instructions: options.fallbackInstructions ?? FALLBACK_INSTRUCTIONS }
+				: undefined;
+		const kvm = new HardwareKvm(await host.loadLibc(), fd, shadow);
 		const version = kvm.getApiVersion();
 		if (version !== API_VERSION) {
 			throw new HardwareUnavailableError(
@@ -54,7 +68,7 @@ export async function openOn(host: KvmHost, options: HardwareOptions = {}): Prom
 			);
 		}
 		// Modules load with or without the processor's extensions in use: what counts is that a VM can be made.
-		kvm.createVm().close();
+		kvm.createVm({ memoryBytes: 4096 }).close();
 		return kvm;
 	} catch (error) {
 		host.close(fd);
@@ -99,12 +113,14 @@ class HardwareKvm implements Kvm {
 	readonly engine = "hardware";
 	readonly #libc: Libc;
 	readonly #fd: number;
+	readonly #shadow: { kvm: Kvm; instructions: number } | undefined;
 	readonly #vms = new Set<HardwareVm>();
 	#closed = false;
 
-	constructor(libc: Libc, fd: number) {
+	constructor(libc: Libc, fd: number, shadow: { kvm: Kvm; instructions: number } | undefined) {
 		this.#libc = libc;
 		this.#fd = fd;
+		this.#shadow = shadow;
 	}
 
 	getApiVersion(): number {
@@ -136,6 +152,7 @@ class HardwareKvm implements Kvm {
 	}
 
 	getSupportedCpuid(): CpuidEntry[] {
+		if (this.#shadow !== undefined) return commonCpuid(this.#shadow.kvm);
 		return readCpuidList(this.#libc, this.#open(), KVM.GET_SUPPORTED_CPUID, "KVM_GET_SUPPORTED_CPUID");
 	}
 
@@ -157,7 +174,16 @@ class HardwareKvm implements Kvm {
 
 	createVm(options: CreateVmOptions = {}): Vm {
 		const fd = this.#libc.ioctl(this.#open(), KVM.CREATE_VM, options.type ?? 0, "KVM_CREATE_VM");
-		const vm = new HardwareVm(this.#libc, fd, this.getVcpuMmapSize(), (closed) => this.#vms.delete(closed));
+		const onClose = (closed: HardwareVm): boolean => this.#vms.delete(closed);
+		const shadow = this.#shadow;
+		const size = this.getVcpuMmapSize();
+		const vm =
+			shadow === undefined
+				? new HardwareVm(this.#libc, fd, size, onClose)
+				: new FallbackVm(this.#libc, fd, size, onClose, {
+						vm: shadow.kvm.createVm(options),
+						instructions: shadow.instructions,
+					});
 		this.#vms.add(vm);
 		return vm;
 	}

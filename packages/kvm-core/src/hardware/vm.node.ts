@@ -48,6 +48,7 @@ export class HardwareVm implements Vm {
 	readonly #fd: number;
 	readonly #onClose: (vm: HardwareVm) => void;
 	readonly #memories = new Set<HardwareMemory>();
+	readonly #adopted = new Map<GuestMemory, bigint>();
 	readonly #vcpus: HardwareVcpu[] = [];
 	/** Bytes by slot: the size of a dirty log. */
 	readonly #slots = new Map<number, number>();
@@ -99,7 +100,9 @@ export class HardwareVm implements Vm {
 
 	#setRegion(region: MemoryRegion, request: number, name: string, bytes: Uint8Array, moreFlags = 0): void {
 		const { slot, guestPhysAddr, memorySize, memory, memoryOffset = 0 } = region;
-		if (!(memory instanceof HardwareMemory) || !this.#memories.has(memory)) {
+		const own = memory instanceof HardwareMemory && this.#memories.has(memory) ? memory.address : undefined;
+		const base = own ?? this.#adopted.get(memory);
+		if (base === undefined) {
 			throw new KvmError("EINVAL", name, "the memory was not made by this VM's createMemory");
 		}
 		if (memoryOffset < 0 || memoryOffset + memorySize > memory.size) {
@@ -116,7 +119,7 @@ export class HardwareVm implements Vm {
 		);
 		view.setBigUint64(8, BigInt(guestPhysAddr), true);
 		view.setBigUint64(16, BigInt(memorySize), true);
-		view.setBigUint64(24, memory.address + BigInt(memoryOffset), true);
+		view.setBigUint64(24, base + BigInt(memoryOffset), true);
 		this.#buffer(request, bytes, name);
 		if (memorySize === 0) this.#slots.delete(slot);
 		else this.#slots.set(slot, memorySize);
@@ -317,9 +320,18 @@ export class HardwareVm implements Vm {
 	}
 
 	createVcpu(id: number): Vcpu {
-		const vcpu = new HardwareVcpu(this.#libc, this.#open(), id, this.#traits, (exit) => this.#watched(exit));
+		const vcpu = this.makeVcpu(this.#libc, this.#open(), id, this.#traits);
 		this.#vcpus.push(vcpu);
 		return vcpu;
+	}
+
+	protected makeVcpu(libc: Libc, fd: number, id: number, traits: VcpuTraits): HardwareVcpu {
+		return new HardwareVcpu(libc, fd, id, traits, (exit) => this.watched(exit));
+	}
+
+	/** Lets slots show memory that lies at `address` and is somebody else's to keep. */
+	protected adopt(memory: GuestMemory, address: bigint): void {
+		this.#adopted.set(memory, address);
 	}
 
 	checkExtension(capability: CapabilityName): number {
@@ -419,11 +431,12 @@ export class HardwareVm implements Vm {
 		for (const vcpu of this.#vcpus) vcpu.close();
 		closeSync(this.#fd);
 		for (const memory of this.#memories) memory.close();
+		this.#adopted.clear();
 		this.#onClose(this);
 	}
 
 	/** Ioevents are matched here and not by eventfds: those do not say which value was written. */
-	#watched(exit: VcpuExit): boolean {
+	protected watched(exit: VcpuExit): boolean {
 		if (this.#watches.size === 0) return false;
 		const isPio = exit.reason === "io" && exit.direction === "out" && exit.count === 1;
 		const isMmio = exit.reason === "mmio" && exit.isWrite;

@@ -355,6 +355,16 @@ export interface Ioevent {
 	deferred?: boolean;
 }
 
+/** An interrupt or exception about to be delivered. */
+export interface VcpuEvent {
+	readonly kind: "external" | "nmi" | "exception" | "software";
+	readonly vector: number;
+	/** -1 where the vector has none. */
+	readonly errorCode: number;
+	/** RIP it interrupts. */
+	readonly rip: bigint;
+}
+
 /** A virtual processor. */
 export interface Vcpu extends OptionalVcpuOperations {
 	readonly id: number;
@@ -407,6 +417,8 @@ export interface Vcpu extends OptionalVcpuOperations {
 	nmi(): void;
 	translateGva(linear: bigint): Translation;
 	setGuestDebug(debug: GuestDebug): void;
+	/** Told of every interrupt, NMI and exception before it is delivered (software engine). */
+	onEvent?: ((event: VcpuEvent) => void) | undefined;
 	/** Instructions executed since the vCPU was made (software engine), or undefined. */
 	readonly instructionsRetired: number | undefined;
 }

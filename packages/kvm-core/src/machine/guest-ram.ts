@@ -64,7 +64,13 @@ export class GuestRam {
 		return region.bytes.subarray(at, at + length);
 	}
 
-	/** Says that a device wrote through a window of `span`. */
+	/** A live window on as much of a range as is in one piece, from its start on; undefined when that is not RAM. */
+	prefix(address: number, length: number): Uint8Array | undefined {
+		const region = this.#find(address);
+		return region && this.span(address, Math.min(length, region.end - address));
+	}
+
+	/** Says that a device wrote through a window of `span` or `prefix`. */
 	written(address: number, length: number): void {
 		const region = this.#find(address);
 		if (region !== undefined) region.memory.written(region.memoryOffset + address - region.start, length);

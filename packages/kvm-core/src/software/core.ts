@@ -1,4 +1,4 @@
-import type { DebugPoint } from "../kvm/types.ts";
+import type { DebugPoint, VcpuEvent } from "../kvm/types.ts";
 import { TSC_KHZ } from "./clock.ts";
 import { BP, type Core, Cpu, DB, ExitRequest, GP, GuestFault, PF_VECTOR } from "./cpu/cpu.ts";
 import { breakpoints, DR6_BS, matchExecution, noteDebug } from "./cpu/debug.ts";
@@ -34,6 +34,10 @@ import { type MmioHandler, Translator } from "./translate.ts";
 
 /** Opcode of the breakpoint instruction's row. */
 const INT3 = "CC";
+
+function eventName(kind: EventKind): VcpuEvent["kind"] {
+	return kind === "icebp" ? "exception" : kind;
+}
 
 /** Why `ExecutionCore.run` came back. */
 export type CoreStop =
@@ -77,13 +81,20 @@ export class ExecutionCore extends ExecutionPosition implements Core, AccessHost
 	debugException: number = DB;
 	/** The point that a debug stop is for, if any. */
 	debugPoint: DebugPoint | undefined;
+	/** Virtual time: `run` comes back when a device may have a new deadline. */
+	looksAtClock = false;
+	/** `run` executes exactly as many instructions as its budget has. */
+	exact = false;
+	private clockChanged = false;
+	/** Told of every event before its delivery. */
+	onEvent: ((event: VcpuEvent) => void) | undefined;
 	/**
 	 * Number of the instruction the embedder has answered: it comes before any event, for asking again would read a
 	 * device twice.
 	 */
 	answered = -1;
-	/** By KVM's names: page faults of the guest's own, TLB flushes, pages flushed one by one. */
-	readonly counts = { pf_guest: 0, tlb_flush: 0, invlpg: 0 };
+	/** By KVM's names: page faults of the guest's own, TLB flushes, pages flushed one by one, external interrupts. */
+	readonly counts = { pf_guest: 0, tlb_flush: 0, invlpg: 0, irq_exits: 0 };
 	private readonly physical: PhysicalMemory;
 	private readonly plan: HandlerPlan;
 	private readonly insn: SystemInsn;
@@ -251,6 +262,7 @@ export class ExecutionCore extends ExecutionPosition implements Core, AccessHost
 	/** Makes the instruction in hand return to the embedder before the next one. */
 	leaveSoon(): void {
 		this.leaveAsked = true;
+		this.clockChanged = this.looksAtClock;
 	}
 
 	// ---- the loop ----------------------------------------------------------------------------------------------
@@ -262,6 +274,8 @@ export class ExecutionCore extends ExecutionPosition implements Core, AccessHost
 	 */
 	run(budget: number): CoreStop {
 		const { cpu } = this;
+		// Whoever calls has just looked at the clock.
+		this.clockChanged = false;
 		this.retired = this.position;
 		this.setBudget(budget);
 		this.counted = budget;
@@ -278,7 +292,7 @@ export class ExecutionCore extends ExecutionPosition implements Core, AccessHost
 			if (cpu.get32(MP_STATE) !== MP_RUNNABLE) {
 				return "halt";
 			}
-			if (this.budget <= 0) {
+			if (this.budget <= 0 || this.clockChanged) {
 				return "slice";
 			}
 			if (!this.code.hasRoom) this.dropCode();
@@ -307,7 +321,7 @@ export class ExecutionCore extends ExecutionPosition implements Core, AccessHost
 	/** One instruction at a time: debugging, TF, the shadow of STI with an interrupt waiting. */
 	private get steps(): boolean {
 		const { cpu } = this;
-		if ((cpu.systemFlags & L.TF) !== 0 || this.watchesCode || cpu.get32(L.SHADOW) !== 0) return true;
+		if (this.exact || (cpu.systemFlags & L.TF) !== 0 || this.watchesCode || cpu.get32(L.SHADOW) !== 0) return true;
 		return this.debug !== undefined && (this.debug.singleStep || this.debug.stepsThrough(this.linearRip));
 	}
 
@@ -387,6 +401,8 @@ export class ExecutionCore extends ExecutionPosition implements Core, AccessHost
 		cpu.rip = rip;
 		cpu.nextRip = rip;
 		cpu.jumped = false;
+		if (kind === "external") this.counts.irq_exits++;
+		if (this.onEvent !== undefined) this.onEvent({ kind: eventName(kind), vector, errorCode, rip });
 		// An event takes its share of the budget, so that a handler that faults at once cannot go on for ever.
 		this.setBudget(this.budget - 1);
 		deliver(cpu, { vector, kind, errorCode, returnRip: rip });

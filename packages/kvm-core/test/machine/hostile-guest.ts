@@ -74,7 +74,10 @@ export class HostileGuest {
 			read: async (_offset, target) => void target.fill(1),
 			write: (offset) => (offset % 4096 === 0 ? Promise.reject(new Error("broken")) : Promise.resolve()),
 			flush: () => Promise.resolve(),
-			zero: () => Promise.resolve(),
+			zero: (offset) => {
+				if (offset % 1024 === 0) throw new Error("broken at once");
+				return offset % 1536 === 0 ? Promise.reject(new Error("broken")) : Promise.resolve();
+			},
 		};
 		this.fs = new VirtioFs({ folder, tag: "shared" });
 		this.p9 = new Virtio9p({ folder, tag: "shared" });

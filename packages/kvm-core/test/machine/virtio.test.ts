@@ -316,6 +316,29 @@ describe("disk", () => {
 		}
 	});
 
+	test("a request that fails in one piece is over when the others are, and nobody misses a rejection", async () => {
+		let finish = (): void => undefined;
+		const backend: BlockBackend = {
+			...{ bytes: 4096, readonly: false },
+			read: (offset) => {
+				if (offset === 1024) throw new Error("at once");
+				if (offset === 512) return Promise.reject(new Error("later"));
+				return new Promise((resolve) => (finish = resolve));
+			},
+			write: () => undefined,
+			flush: () => undefined,
+		};
+		const driver = new Driver(new VirtioBlock({ backend })).start();
+		const { rooms } = driver.add(0, [header(0, 0), { room: 512 }, { room: 512 }, { room: 512 }, { room: 1 }]);
+		driver.kick(0);
+		await new Promise(setImmediate);
+		expect(driver.used(0)).toEqual([]);
+		finish();
+		await new Promise(setImmediate);
+		expect(driver.used(0).length).toBe(1);
+		expect(rooms[3][0]).toBe(1);
+	});
+
 	test("with event index the driver hears only of what it asked for", () => {
 		const { driver } = makeDisk(8);
 		driver.start();

@@ -61,6 +61,7 @@ const PROFILES: Record<DrillProfile, Partial<TcpConfig>> = {
 	// Half of a buffer is window, the rest overhead; the defaults are of 6.x.
 	linux: {
 		answerUnsentAck: false,
+		beyondWindow: "whole",
 		cubicStyle: "linux",
 		receiveBuffer: 65_536,
 		maxReceiveBuffer: 6_291_456,

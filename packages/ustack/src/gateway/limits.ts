@@ -1,4 +1,4 @@
-import type { Stack } from "../ip/stack.ts";
+import type { StackCore } from "../ip/core.ts";
 import { CallbackTimer } from "../ip/timers.ts";
 
 /** What one gateway's guests may use, plain data; changed by {@link Gateway.setLimits} while it runs. */
@@ -25,9 +25,9 @@ export class RateLimit {
 	private refilledAt = 0;
 	private readonly waiting = new Set<() => void>();
 	private readonly timer: CallbackTimer;
-	private readonly stack: Stack;
+	private readonly stack: StackCore;
 
-	constructor(stack: Stack, perSecond: number | undefined, leastBurst: number) {
+	constructor(stack: StackCore, perSecond: number | undefined, leastBurst: number) {
 		this.stack = stack;
 		this.rate = perSecond ?? Number.POSITIVE_INFINITY;
 		this.burst = Math.max(this.rate, leastBurst);

@@ -5,15 +5,14 @@ import type { Neighbor } from "../link/neighbor.ts";
 import {
 	type AddressLike,
 	Cidr,
-	IpAddress,
+	type IpAddress,
 	type IpFamily,
 	LOOPBACK4,
 	LOOPBACK6,
 	toAddress,
 	toCidr,
 } from "../wire/address.ts";
-import { get16, put16 } from "../wire/bytes.ts";
-import { foldSum, sumBytes } from "../wire/checksum.ts";
+import { get16 } from "../wire/bytes.ts";
 import {
 	ETHERNET_HEADER,
 	ETHERTYPE_ARP,
@@ -26,26 +25,22 @@ import {
 	PROTO_TCP,
 	PROTO_UDP,
 } from "../wire/constants.ts";
-import { BROADCAST_MAC, multicastMac } from "../wire/mac.ts";
 import { accepts, optionsFine, sourceFine } from "./acceptance.ts";
 import { arpAnnounce, arpInput, arpSolicit } from "./arp.ts";
 import { type FamilyOps, IPV4 } from "./family.ts";
 import type { Forwarder } from "./forward.ts";
 import type { Fragments } from "./fragments.ts";
 import type { GroupReporter } from "./groups.ts";
-import { type IcmpErrorKind, IcmpLayer } from "./icmp.ts";
+import { IcmpCore, type IcmpErrorKind } from "./icmp.ts";
 import type { Ipv6 } from "./ipv6.ts";
 import { Packet } from "./packet.ts";
 import type { Path } from "./path.ts";
+import { PathTable } from "./paths.ts";
 import { RouteTable } from "./route.ts";
 import { TimerHeap } from "./timers.ts";
-import { TX_BYTES, TX_L4 } from "./tx.ts";
+import { Transmitter } from "./transmit.ts";
 
 const MAX_LOOPED = 1024;
-const MAX_PATHS = 4096;
-const MAX_PMTUS = 1024;
-/** RFC 8201 section 4: try again for a larger MTU after ten minutes. */
-const PMTU_LIFETIME_MS = 600_000;
 
 /** A transport protocol over IP. */
 export interface ProtocolHandler {
@@ -91,6 +86,8 @@ export interface StackStats {
 /** Parts of the stack beyond IPv4, each made for one stack; what is left out costs nothing in a bundle. */
 export interface StackModules {
 	ipv6?: (stack: StackCore) => Ipv6;
+	/** ICMP with errors of our own and users of echo; without it errors are taken and echo is answered, no more. */
+	icmp?: (stack: StackCore) => IcmpCore;
 	/** Fragments both ways; without it they are dropped, and what is too large is not sent. */
 	fragments?: (stack: StackCore) => Fragments;
 	/** Passing on what is for others, where `forwarding` asks for it. */
@@ -109,7 +106,7 @@ export class StackCore {
 	readonly routes: RouteTable = new RouteTable();
 	readonly interfaces: Interface[] = [];
 	readonly loopback: Interface;
-	readonly icmp: IcmpLayer;
+	readonly icmp: IcmpCore;
 	/** Parts that were asked for; see {@link StackModules}. */
 	readonly ipv6: Ipv6 | undefined;
 	readonly fragments: Fragments | undefined;
@@ -119,7 +116,7 @@ export class StackCore {
 	readonly protocols: (ProtocolHandler | undefined)[] = new Array(256).fill(undefined);
 	readonly pollables: Pollable[] = [];
 	/** The buffer every packet is built in; links copy or send before they return. */
-	readonly tx: Uint8Array = new Uint8Array(TX_BYTES);
+	readonly tx: Uint8Array;
 	/** Sees packets for protocols before their handlers do; true says that one without a handler is wanted. Raw sockets. */
 	rawTap: ((packet: Packet) => boolean) | undefined = undefined;
 	/** Structured trace; called synchronously, must not call back into the stack. */
@@ -136,23 +133,22 @@ export class StackCore {
 	generation = 1;
 	private readonly random: (bytes: Uint8Array) => void;
 	private readonly packet: Packet;
-	private readonly paths = new Map<number, Path>();
-	private readonly pmtus = new Map<string, { mtu: number; until: number }>();
+	private readonly paths: PathTable = new PathTable(this);
 	private looped: Uint8Array[] = [];
 	private later: { iface: Interface; frame: Uint8Array; offload: Offload | undefined }[] = [];
-	private readonly views = new Map<number, Uint8Array[]>();
+	private readonly transmitter: Transmitter = new Transmitter(this);
 	private identification: number;
-	private readonly csumOffload: Record<string, Offload> = {};
 
 	constructor(options: CoreOptions, modules: StackModules = {}) {
 		this.random = options.random;
+		this.tx = this.transmitter.tx;
 		this.forwarding = options.forwarding ?? false;
 		this.hopLimit = options.hopLimit ?? 64;
 		this.identification = this.randomInt() & 0xffff;
 		this.loopback = new Interface(this, undefined, "lo", new Uint8Array(6), {});
 		this.interfaces.push(this.loopback);
 		this.packet = new Packet(this.loopback, IPV4);
-		this.icmp = new IcmpLayer(this);
+		this.icmp = modules.icmp?.(this) ?? new IcmpCore(this);
 		this.protocols[PROTO_ICMP] = this.icmp;
 		this.protocols[PROTO_ICMPV6] = this.icmp;
 		this.groups = modules.groups?.(this);
@@ -290,7 +286,7 @@ export class StackCore {
 	/** Cached paths are looked up anew. */
 	routesChanged(): void {
 		this.generation++;
-		this.paths.clear();
+		this.paths.forget();
 	}
 
 	/** Joins a multicast group on an interface; pair with {@link leaveGroup}. */
@@ -339,23 +335,7 @@ export class StackCore {
 		dc: number,
 		dd: number,
 	): Path | undefined {
-		const cached = this.paths.get(pathKey(sd ^ sb, dd ^ db));
-		if (cached !== undefined) {
-			const { source, destination } = cached;
-			if (
-				destination.d === dd &&
-				source.d === sd &&
-				destination.c === dc &&
-				source.c === sc &&
-				destination.b === db &&
-				source.b === sb &&
-				destination.a === da &&
-				source.a === sa
-			) {
-				return cached;
-			}
-		}
-		return this.path(new IpAddress(da, db, dc, dd), new IpAddress(sa, sb, sc, sd));
+		return this.paths.pathFor(sa, sb, sc, sd, da, db, dc, dd);
 	}
 
 	/**
@@ -365,101 +345,17 @@ export class StackCore {
 	 * @param iface - the interface to leave by; chosen by the routes when absent
 	 */
 	path(destination: IpAddress, source?: IpAddress, iface?: Interface): Path | undefined {
-		const group = destination.isMulticast || destination.isBroadcast;
-		let via = iface;
-		let hop = destination;
-		if (!group && this.isLocal(destination)) via = this.loopback;
-		else if (!group || via === undefined) {
-			let route = this.routes.lookup(destination, iface);
-			if (route === undefined && iface === undefined && (group || destination.isLinkLocal)) {
-				const owner = this.interfaces.find(
-					(other) =>
-						other !== this.loopback &&
-						(source === undefined
-							? other.addressOf(destination.family) !== undefined
-							: other.find(source) !== undefined),
-				);
-				via = owner ?? this.interfaces.find((other) => other !== this.loopback);
-			} else if (route === undefined) {
-				return undefined;
-			} else {
-				// A link-local destination is on every link: the source's interface decides.
-				if (destination.isLinkLocal && source !== undefined && iface === undefined) {
-					const owner = this.interfaces.find((other) => other.find(source) !== undefined);
-					if (owner !== undefined) route = this.routes.lookup(destination, owner) ?? route;
-				}
-				via = route.iface;
-				hop = route.gateway ?? destination;
-			}
-		}
-		if (via === undefined) return undefined;
-		const broadcast = destination.isBroadcast || (destination.family === 4 && via.isDirectedBroadcast(destination.d));
-		const from =
-			source ??
-			(via === this.loopback && this.isLocal(destination)
-				? destination
-				: via.selectSource(hop === destination ? destination : hop.isLinkLocal ? destination : hop)) ??
-			this.anySource(destination);
-		if (from === undefined) return undefined;
-		const ops = this.ops(destination.family);
-		if (ops === undefined) return undefined;
-		let { mtu } = via;
-		const known = this.pmtus.get(destination.toString());
-		if (known !== undefined && known.until > this.now) mtu = Math.min(mtu, known.mtu);
-		const path: Path = {
-			source: from,
-			destination,
-			ops,
-			iface: via,
-			neighbor: via.ethernet && !group && !broadcast ? via.neighbors.obtain(hop) : undefined,
-			groupMac: !via.ethernet ? undefined : broadcast ? BROADCAST_MAC : group ? multicastMac(destination) : undefined,
-			mtu,
-			addressSum: ops.addressSum(
-				from.a,
-				from.b,
-				from.c,
-				from.d,
-				destination.a,
-				destination.b,
-				destination.c,
-				destination.d,
-			),
-			generation: this.generation,
-		};
-		if (source !== undefined && iface === undefined) {
-			if (this.paths.size >= MAX_PATHS) this.paths.clear();
-			this.paths.set(pathKey(source.d ^ source.b, destination.d ^ destination.b), path);
-		}
-		return path;
-	}
-
-	private anySource(destination: IpAddress): IpAddress | undefined {
-		for (const iface of this.interfaces) {
-			const address = iface === this.loopback ? undefined : iface.selectSource(destination);
-			if (address !== undefined && !address.isUnspecified) return address;
-		}
-		return undefined;
+		return this.paths.path(destination, source, iface);
 	}
 
 	/** A Packet Too Big: remembers the smaller MTU for ten minutes (RFC 1191, RFC 8201). Returns the MTU now in use. */
 	learnMtu(destination: IpAddress, mtu: number): number {
-		const ops = this.ops(destination.family) ?? IPV4;
-		// RFC 1191 section 7's plateau for routers that do not tell; never below what every link carries.
-		const floor = ops.family === 4 ? 552 : ops.minimumMtu;
-		const bounded = Math.max(mtu, floor);
-		const key = destination.toString();
-		const known = this.pmtus.get(key);
-		if (known !== undefined && known.until > this.now && known.mtu <= bounded) return known.mtu;
-		if (this.pmtus.size >= MAX_PMTUS) this.pmtus.delete(this.pmtus.keys().next().value!);
-		this.pmtus.set(key, { mtu: bounded, until: this.now + PMTU_LIFETIME_MS });
-		this.routesChanged();
-		return bounded;
+		return this.paths.learnMtu(destination, mtu);
 	}
 
 	/** Fixes the MTU towards a destination until it is set again, whatever routers say (`ip route … mtu lock`). */
 	lockMtu(destination: IpAddress, mtu: number): void {
-		this.pmtus.set(destination.toString(), { mtu, until: Number.POSITIVE_INFINITY });
-		this.routesChanged();
+		this.paths.lockMtu(destination, mtu);
 	}
 
 	/**
@@ -609,118 +505,12 @@ export class StackCore {
 		gsoSize: number,
 		gsoHeader = 0,
 	): void {
-		const { tx } = this;
-		const { ops, iface } = path;
-		const packetLength = length + ops.headerLength;
-		let offload: Offload | undefined;
-		if (checksumAt >= 0) {
-			const field = TX_L4 + checksumAt;
-			const pseudo = protocol === PROTO_ICMP ? 0 : path.addressSum + protocol + length;
-			const features = iface.link?.features;
-			if (gsoSize > 0 || (features?.checksum === true && packetLength <= path.mtu && protocol !== PROTO_ICMP)) {
-				put16(tx, field, foldSum(pseudo));
-				offload = this.offloadFor(path, checksumAt, gsoSize, gsoHeader);
-			} else {
-				const sum = ~foldSum(pseudo + sumBytes(tx, TX_L4, length)) & 0xffff;
-				put16(tx, field, sum === 0 && protocol === PROTO_UDP ? 0xffff : sum);
-			}
-		}
-		if (packetLength > path.mtu && gsoSize === 0) {
-			this.fragments?.output(path, protocol, length, hopLimit, tos);
-			return;
-		}
-		const id = dontFragment && gsoSize === 0 ? 0 : this.nextIdentification();
-		ops.writeHeader(
-			tx,
-			TX_L4,
-			path,
-			protocol,
-			length,
-			hopLimit === 0 ? (path.ops.family === 6 ? iface.hopLimit : this.hopLimit) : hopLimit,
-			tos,
-			dontFragment,
-			id,
-		);
-		this.sendIp(path, TX_L4 - ops.headerLength, TX_L4 + length, offload);
-	}
-
-	private offloadFor(path: Path, csumOffset: number, gsoSize: number, gsoHeader: number): Offload {
-		const key = `${path.iface.ethernet ? "e" : "i"}${path.ops.family},${csumOffset},${gsoSize},${gsoHeader}`;
-		const known = this.csumOffload[key];
-		if (known !== undefined) return known;
-		const csumStart = (path.iface.ethernet ? ETHERNET_HEADER : 0) + path.ops.headerLength;
-		const made: Offload = {
-			needsCsum: true,
-			dataValid: false,
-			csumStart,
-			csumOffset,
-			gsoType: gsoSize === 0 ? "none" : path.ops.family === 4 ? "tcpv4" : "tcpv6",
-			gsoSize,
-			hdrLen: gsoSize === 0 ? 0 : csumStart + gsoHeader,
-			ecn: false,
-		};
-		this.csumOffload[key] = made;
-		return made;
+		this.transmitter.transmit(path, protocol, length, hopLimit, tos, dontFragment, checksumAt, gsoSize, gsoHeader);
 	}
 
 	/** Sends the IP packet at `start..end` of {@link tx}, finding its link-layer destination. */
 	sendIp(path: Path, start: number, end: number, offload: Offload | undefined): void {
-		const { iface, neighbor } = path;
-		if (!iface.ethernet) {
-			iface.sendFrame(this.view(start, end), offload);
-			return;
-		}
-		const { tx } = this;
-		const at = start - ETHERNET_HEADER;
-		tx.set(iface.mac, at + 6);
-		put16(tx, at + 12, path.ops.etherType);
-		if (neighbor === undefined) {
-			tx.set(path.groupMac!, at);
-			iface.sendFrame(this.view(at, end), offload);
-			return;
-		}
-		const { state } = neighbor;
-		if (state === "incomplete" || state === "failed") {
-			const frame = offload === undefined ? this.view(at, end) : this.finished(at, end, offload);
-			// Copied before anything is asked: the question is built in the same buffer.
-			if (iface.neighbors.enqueue(neighbor, frame)) iface.neighbors.ready(neighbor, this.now);
-			else this.neighborFailed(iface, neighbor, [frame.slice()]);
-			return;
-		}
-		if (iface.neighbors.ready(neighbor, this.now)) {
-			const { mac } = neighbor;
-			tx[at] = mac[0]!;
-			tx[at + 1] = mac[1]!;
-			tx[at + 2] = mac[2]!;
-			tx[at + 3] = mac[3]!;
-			tx[at + 4] = mac[4]!;
-			tx[at + 5] = mac[5]!;
-			iface.sendFrame(this.view(at, end), offload);
-		}
-	}
-
-	/** A frame that must wait cannot keep its offload: the checksum is done now. */
-	private finished(start: number, end: number, offload: Offload): Uint8Array {
-		const from = start + offload.csumStart;
-		const field = from + offload.csumOffset;
-		const sum = ~sumBytes(this.tx, from, end - from) & 0xffff;
-		put16(this.tx, field, sum);
-		return this.view(start, end);
-	}
-
-	/** A view of {@link tx}, cached: packets come in few sizes. */
-	private view(start: number, end: number): Uint8Array {
-		const length = end - start;
-		let bySize = this.views.get(start);
-		if (bySize === undefined) {
-			bySize = [];
-			this.views.set(start, bySize);
-		}
-		const cached = length < 2048 ? bySize[length] : bySize[0];
-		if (cached !== undefined && cached.length === length) return cached;
-		const made = this.tx.subarray(start, end);
-		bySize[length < 2048 ? length : 0] = made;
-		return made;
+		this.transmitter.sendIp(path, start, end, offload);
 	}
 
 	/** Queues a ready-made frame for the next poll (answers made while input runs). */
@@ -820,7 +610,3 @@ const LOOPED: Offload = {
 	hdrLen: 0,
 	ecn: false,
 };
-
-function pathKey(source: number, destination: number): number {
-	return Math.imul(source, 0x9e3779b1) ^ Math.imul(destination, 0x85ebca6b);
-}

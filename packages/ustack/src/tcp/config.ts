@@ -69,6 +69,11 @@ export interface TcpConfig {
 	maxTimeWait: number;
 	/** Answer a full backlog with cookies instead of silence (RFC 4987). @default true */
 	synCookies: boolean;
+	/**
+	 * Data beyond the offered window: `trim` takes what fits (RFC 9293 3.10.7.4); `whole`, as Linux, takes a segment
+	 * whole while nothing waits to be read and drops it otherwise. @default "trim"
+	 */
+	beyondWindow: "trim" | "whole";
 	/** Acknowledge a segment that acknowledges what was never sent (RFC 9293 3.10.7.4); Linux drops it. @default true */
 	answerUnsentAck: boolean;
 	/** Largest MSS to announce; 0 for what the interface's MTU gives. @default 0 */
@@ -125,6 +130,7 @@ export const DEFAULT_TCP_CONFIG: TcpConfig = {
 	finWait2Ms: 60_000,
 	maxTimeWait: 32_768,
 	synCookies: true,
+	beyondWindow: "trim",
 	answerUnsentAck: true,
 	maxSegmentSize: 0,
 	mtuProbing: "onBlackhole",

@@ -266,6 +266,8 @@ export class TcpConnection implements Timer, CongestionView {
 	/** The application has been told of the end. */
 	closeDelivered = false;
 	totalRetrans = 0;
+	/** Retransmission timeouts. */
+	timeouts = 0;
 	bytesAcked = 0;
 	bytesReceived = 0;
 	bytesSent = 0;

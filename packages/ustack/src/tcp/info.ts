@@ -30,6 +30,7 @@ export interface TcpInfo {
 	reordering: number;
 	rcvSpace: number;
 	totalRetrans: number;
+	totalRto: number;
 	bytesAcked: number;
 	bytesReceived: number;
 	bytesSent: number;
@@ -97,6 +98,7 @@ export function tcpInfo(c: TcpConnection): TcpInfo {
 		reordering: c.reordering,
 		rcvSpace: c.tuneSpace,
 		totalRetrans: c.totalRetrans,
+		totalRto: c.timeouts,
 		bytesAcked: c.bytesAcked,
 		bytesReceived: c.bytesReceived,
 		bytesSent: c.bytesSent,

@@ -75,13 +75,24 @@ export function receiveData(
 	if (length > 0) {
 		c.dataSegsIn++;
 		if (!after(end, c.rcvNxt)) {
-			// All of it again: a lost acknowledgement or a spurious retransmission.
-			setDsack(c, seq, end);
-			quickAck(c, QUICK_ACKS);
-			c.ackNow = Math.max(c.ackNow, 1);
-			if (!fin || before(end, c.rcvNxt)) return;
+			// All of it again: a lost acknowledgement or a spurious retransmission; or only the FIN behind it is news.
+			if (!fin || before(end, c.rcvNxt)) {
+				setDsack(c, seq, end);
+				quickAck(c, QUICK_ACKS);
+				c.ackNow = Math.max(c.ackNow, 1);
+				return;
+			}
 		} else {
-			const limit = (c.rcvNxt + Math.max(windowLeft(c), 0)) | 0;
+			let limit = (c.rcvNxt + Math.max(windowLeft(c), 0)) | 0;
+			if (c.layer.config.beyondWindow === "whole" && after(end, limit)) {
+				if (c.recvRing.length > 0 || start !== c.rcvNxt) {
+					quickAck(c, QUICK_ACKS);
+					c.ackNow++;
+					return;
+				}
+				// Nobody waits to read: it does no harm to take it.
+				limit = end;
+			}
 			if (!before(start, limit)) {
 				quickAck(c, QUICK_ACKS);
 				c.ackNow++;
@@ -131,6 +142,7 @@ function inOrder(c: TcpConnection, bytes: Uint8Array, at: number, start: number,
 		let covered = 0;
 		while (covered < ahead.length && !after(ahead[covered]!, c.rcvNxt)) {
 			const rangeEnd = ahead[covered + 1]!;
+			if (covered === 0 && before(ahead[0]!, end)) setDsack(c, ahead[0]!, before(rangeEnd, end) ? rangeEnd : end);
 			if (after(rangeEnd, c.rcvNxt)) {
 				total += distance(rangeEnd, c.rcvNxt);
 				c.rcvNxt = rangeEnd;
@@ -152,6 +164,7 @@ function inOrder(c: TcpConnection, bytes: Uint8Array, at: number, start: number,
 
 function aheadOfHole(c: TcpConnection, bytes: Uint8Array, at: number, start: number, end: number): void {
 	c.outOfOrderIn++;
+	if (c.sackOk) growWindow(c, distance(end, start));
 	c.ackNow++;
 	c.pingPong = false;
 	quickAck(c, QUICK_ACKS);
@@ -237,7 +250,7 @@ function finInOrder(c: TcpConnection, now: number): void {
 	c.finAhead = false;
 	c.rcvNxt = (c.rcvNxt + 1) | 0;
 	// After data its acknowledgement may wait for ours to be finished too.
-	if (c.state > ESTABLISHED || c.ato === 0 || c.ahead.length > 0) c.ackNow = Math.max(c.ackNow, 1);
+	if (c.state > ESTABLISHED || c.ato === 0 || c.ahead.length > 0 || c.rcvWnd === 0) c.ackNow = Math.max(c.ackNow, 1);
 	else {
 		c.ackPending = true;
 		c.pingPong = true;

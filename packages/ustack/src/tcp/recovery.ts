@@ -464,6 +464,8 @@ function undoLoss(c: TcpConnection, byFrto: boolean): boolean {
 
 function undoPartial(c: TcpConnection): boolean {
 	if (!c.undoActive || !packetDelayed(c)) return false;
+	// The hole was filled by what came late, not by what was sent again.
+	if (before(outcome.priorUna, outcome.priorHighest)) sawReordering(c, outcome.priorUna);
 	if (c.retransOut > 0) return true;
 	undo(c, true);
 	keepOpen(c);

@@ -68,6 +68,7 @@ function retransmitTimeout(c: TcpConnection, now: number): void {
 	}
 	if (c.state === SYN_SENT && c.retransmits >= Math.max(config.synRetries - 2, 2)) c.plainSyn = true;
 	enterLoss(c, now);
+	c.timeouts++;
 	c.retransmits++;
 	if (c.retransmits === R1) c.path.neighbor?.table.suspect(c.path.neighbor);
 	retransmit(c, c.firstSegment!, now);

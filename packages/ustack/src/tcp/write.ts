@@ -4,7 +4,7 @@ import { effectiveMss } from "./mss.ts";
 import { after, distance } from "./seq.ts";
 
 /** The longest run of bytes that is sent as one, on links that cut segments themselves. */
-const LONGEST_RUN = 65_160;
+const LONGEST_RUN = 65_215;
 
 /** Bytes one run holds: whole segments, no more than half of the peer's largest window (RFC 9293 3.8.6.2.1). */
 export function runLength(c: TcpConnection): number {

@@ -256,47 +256,35 @@ export class VirtioBlock implements VirtioDevice {
 	#move(ram: GuestRam, chain: Chain, start: number, bytes: number, write: boolean): number | Promise<number> {
 		const backend = this.#backend;
 		if (bytes % SECTOR !== 0 || bytes > MAX_TRANSFER || start + bytes > backend.bytes) return S_IO_ERROR;
-		let promises: Promise<void>[] | undefined;
+		const work = new Work();
 		let skip = write ? HEADER : 0;
 		let left = bytes;
 		let position = start;
 		for (let i = write ? 0 : chain.readable; left > 0; i++) {
 			const length = chain.lengths[i];
-			if (skip >= length) {
-				skip -= length;
-				continue;
+			for (; skip < length && left > 0; ) {
+				// In place, whatever the request's size: nothing of the host's memory is the guest's to claim.
+				const address = chain.addresses[i] + skip;
+				const at = position;
+				const window = ram.prefix(address, Math.min(length - skip, left));
+				if (window === undefined) return work.fail();
+				work.add(() => (write ? backend.write(at, window) : this.#fetch(ram, address, window, at)));
+				if (work.failed) return work.status();
+				skip += window.length;
+				position += window.length;
+				left -= window.length;
 			}
-			const address = chain.addresses[i] + skip;
-			const size = Math.min(length - skip, left);
-			skip = 0;
-			const outcome = write ? this.#store(ram, address, size, position) : this.#fetch(ram, address, size, position);
-			if (outcome !== undefined) (promises ??= []).push(outcome);
-			position += size;
-			left -= size;
+			skip = Math.max(0, skip - length);
 		}
-		return promises === undefined ? S_OK : settle(Promise.all(promises));
+		return work.status();
 	}
 
-	#fetch(ram: GuestRam, address: number, size: number, position: number): undefined | Promise<void> {
-		const window = ram.span(address, size);
-		const target = window ?? new Uint8Array(size);
-		const done = () => {
-			if (window === undefined) ram.write(address, target);
-			else ram.written(address, size);
-		};
-		const outcome = this.#backend.read(position, target);
+	#fetch(ram: GuestRam, address: number, window: Uint8Array, position: number): undefined | Promise<void> {
+		const done = () => ram.written(address, window.length);
+		const outcome = this.#backend.read(position, window);
 		if (outcome instanceof Promise) return outcome.then(done);
 		done();
 		return undefined;
-	}
-
-	#store(ram: GuestRam, address: number, size: number, position: number): undefined | Promise<void> {
-		let source = ram.span(address, size);
-		if (source === undefined) {
-			source = new Uint8Array(size);
-			ram.read(address, source);
-		}
-		return this.#backend.write(position, source) ?? undefined;
 	}
 
 	#zero(ram: GuestRam, chain: Chain): number | Promise<number> {
@@ -306,15 +294,42 @@ export class VirtioBlock implements VirtioDevice {
 		if (backend.readonly || bytes === 0 || bytes % RANGE !== 0 || bytes > RANGE * MAX_RANGES) return S_IO_ERROR;
 		const ranges = new DataView(new ArrayBuffer(bytes));
 		chain.read(ram, HEADER, new Uint8Array(ranges.buffer));
-		const promises: Promise<void>[] = [];
-		for (let at = 0; at < bytes; at += RANGE) {
+		const work = new Work();
+		for (let at = 0; at < bytes && !work.failed; at += RANGE) {
 			const start = (ranges.getUint32(at, true) + ranges.getUint32(at + 4, true) * 2 ** 32) * SECTOR;
 			const length = ranges.getUint32(at + 8, true) * SECTOR;
-			if (length > MAX_RANGE_SECTORS * SECTOR || start + length > backend.bytes) return S_IO_ERROR;
-			const outcome = backend.zero(start, length);
-			if (outcome !== undefined) promises.push(outcome);
+			if (length > MAX_RANGE_SECTORS * SECTOR || start + length > backend.bytes) return work.fail();
+			work.add(() => backend.zero?.(start, length));
 		}
-		return promises.length === 0 ? S_OK : settle(Promise.all(promises));
+		return work.status();
+	}
+}
+
+/** The operations one request makes. It is over when all of them are, however they end: they use the guest's memory. */
+class Work {
+	failed = false;
+	#pending: Promise<void>[] | undefined;
+
+	add(operation: () => void | Promise<void>): void {
+		try {
+			const outcome = operation();
+			if (outcome instanceof Promise) (this.#pending ??= []).push(outcome);
+		} catch {
+			this.failed = true;
+		}
+	}
+
+	fail(): number | Promise<number> {
+		this.failed = true;
+		return this.status();
+	}
+
+	status(): number | Promise<number> {
+		const pending = this.#pending;
+		if (pending === undefined) return this.failed ? S_IO_ERROR : S_OK;
+		return Promise.allSettled(pending).then((outcomes) =>
+			this.failed || outcomes.some(({ status }) => status === "rejected") ? S_IO_ERROR : S_OK,
+		);
 	}
 }
 

@@ -1,0 +1,57 @@
+import { describe, expect, test } from "vitest";
+import { StackCore } from "../src/ip/core.ts";
+import { seededBytes, VirtualNetwork } from "../src/link/model.ts";
+import { TcpCore } from "../src/tcp/core.ts";
+import { tcpInfo } from "../src/tcp/info.ts";
+import { feed, pattern, Sink, same } from "./world.ts";
+
+function bare(network: VirtualNetwork, seed: number, address: string, link: Parameters<VirtualNetwork["attach"]>[1]) {
+	const stack = new StackCore({ random: seededBytes(seed) });
+	network.add(stack);
+	stack.addAddress(network.attach(stack, link), address);
+	return { stack, tcp: new TcpCore(stack) };
+}
+
+describe("the core alone", () => {
+	test("carries TCP over IPv4 with loss", () => {
+		const network = new VirtualNetwork(4);
+		const [left, right] = network.wire({ delayMs: 5, loss: 0.02 });
+		const a = bare(network, 1, "10.0.0.1/24", left);
+		const b = bare(network, 2, "10.0.0.2/24", right);
+		const got = new Sink();
+		b.tcp.listen({ port: 80, onConnection: () => got.handlers });
+		const data = pattern(300_000);
+		const c = a.tcp.connect("10.0.0.2", 80, feed(new Sink(), data), { fastOpen: new Uint8Array(0) });
+		expect(network.run(120_000, () => got.ended)).toBe(true);
+		expect(same(got.bytes(), data)).toBe(true);
+		expect(c.congestion.name).toBe("reno");
+		expect(tcpInfo(c).bytesSent).toBeGreaterThanOrEqual(data.length);
+		expect(() => c.info()).toThrow(/info module/);
+	});
+
+	test("does without IPv6, and says so", () => {
+		const network = new VirtualNetwork(4);
+		const [left] = network.wire();
+		const a = bare(network, 1, "10.0.0.1/24", left);
+		expect(() => a.tcp.connect("fd00::1", 80)).toThrow(expect.objectContaining({ code: "ENETUNREACH" }));
+		const frame = new Uint8Array(14 + 40);
+		frame.set(a.stack.interfaces[1]!.mac);
+		frame[12] = 0x86;
+		frame[13] = 0xdd;
+		frame[14] = 0x60;
+		a.stack.input(frame, network.now);
+		expect(a.stack.stats.reasons["ethertype-unknown"]).toBe(1);
+	});
+
+	test("a full backlog drops SYNs where there are no cookies", () => {
+		const network = new VirtualNetwork(4);
+		const [left, right] = network.wire();
+		const a = bare(network, 1, "10.0.0.1/24", left);
+		const b = bare(network, 2, "10.0.0.2/24", right);
+		b.tcp.listen({ port: 80, backlog: 1 });
+		for (let i = 0; i < 20; i++) a.tcp.connect("10.0.0.2", 80);
+		network.run(10);
+		expect(b.tcp.stats.synDropped).toBeGreaterThan(0);
+		expect(b.tcp.stats.synCookiesSent).toBe(0);
+	});
+});
