@@ -537,10 +537,10 @@ export const streaming: readonly Behaviour[] = [
 			const { near, far } = await c.pair();
 			far.resume();
 			let fired = 0;
-			near.setTimeout(400, () => fired++);
+			near.setTimeout(1_500, () => fired++);
 			for (let i = 0; i < 10; i++) {
 				near.write("x");
-				await pause(50);
+				await pause(170);
 			}
 			assert.equal(fired, 0);
 		},
