@@ -163,7 +163,7 @@ describe("an error is told within 50 ms of what causes it", () => {
 		expect(told.at - lostAt).toBeLessThanOrEqual(3_000 + 400);
 	});
 
-	test("ECONNREFUSED and EMSGSIZE of datagrams", () => {
+	test("ECONNREFUSED of a connected datagram socket", () => {
 		const w = world({ delayMs: 20 });
 		warm(w);
 		const udp = new UdpLayer(w.a.stack);
