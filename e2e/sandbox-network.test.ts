@@ -6,7 +6,7 @@ import type { AddressInfo } from "node:net";
 import { networkInterfaces } from "node:os";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createSandbox, type Sandbox } from "../packages/kvm-cli/src/index.ts";
-import type { AuditEvent } from "../packages/ustack/src/index.ts";
+import type { AuditEvent } from "../packages/ustack/src/gateway/index.ts";
 import { bin, buildImage, env, type Image } from "./support/images.ts";
 
 const MIB = Number(env["XKVM_NET_MIB"] ?? 4);
