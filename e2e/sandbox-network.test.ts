@@ -166,13 +166,13 @@ describe.skipIf(typeof image === "string")(`a sandbox's network${because}`, () =
 		audit.length = 0;
 		const refused = async (script: string): Promise<void> =>
 			expect([script, (await vm.exec(script).exit).code]).not.toEqual([script, 0]);
-		await refused("wget -T 5 -q -O - http://192.0.2.77/");
-		await refused("wget -T 5 -q -O - 'http://[2001:db8::1]/'");
+		await refused("timeout 20 wget -q -O - http://192.0.2.77/");
+		await refused("timeout 20 wget -q -O - 'http://[2001:db8::1]/'");
 		// The name is allowed; the address it has been bound to is not.
-		await refused("wget -T 5 -q -O - http://rebound.test/");
-		await refused(`wget -T 5 -q -O - http://10.1.2.3:${port}/page`);
-		await refused("wget -T 5 -q -O - http://127.0.0.1:8080/page");
-		await refused("wget -T 5 -q -O - http://not-allowed.test/");
+		await refused("timeout 20 wget -q -O - http://rebound.test/");
+		await refused(`timeout 20 wget -q -O - http://10.1.2.3:${port}/page`);
+		await refused("timeout 20 wget -q -O - http://127.0.0.1:8080/page");
+		await refused("timeout 20 wget -q -O - http://not-allowed.test/");
 		await said("timeout 3 tftp -g -r x 192.0.2.77 9999");
 		// A question over TCP to a server of its own choice: the gateway answers instead, and refuses the name.
 		await said(

@@ -6,37 +6,8 @@
 
 export { DhcpClient, type DhcpClientOptions, type DhcpConfiguration } from "./dhcp/client.ts";
 export { Dhcp6Client, type Dhcp6ClientOptions, type Dhcp6Configuration } from "./dhcp/client6.ts";
-export { type Dhcp6Lease, Dhcp6Server, type Dhcp6ServerOptions } from "./dhcp/server6.ts";
 export { DnsClient, type DnsClientOptions } from "./dns/client.ts";
-export { type ZoneAnswer, type ZoneRecord, Zones } from "./dns/zone.ts";
 export { StackError, type StackErrorCode } from "./errors.ts";
-export { type DhcpLease, DhcpServer, type DhcpServerOptions } from "./gateway/dhcp-server.ts";
-export { DnsForwarder, type DnsForwarderOptions } from "./gateway/dns-forwarder.ts";
-export type { FirstBytes } from "./gateway/first-bytes.ts";
-export { createGateway, Gateway } from "./gateway/gateway.ts";
-export type { InterceptedConnection, Interceptor } from "./gateway/interceptor.ts";
-export type { GatewayLimits } from "./gateway/limits.ts";
-export type {
-	AuditEvent,
-	EgressRequest,
-	ExposeOptions,
-	Forward,
-	GatewayCallbacks,
-	GatewayConfig,
-	GatewayOptions,
-	GuestLease,
-	PublishOptions,
-} from "./gateway/options.ts";
-export type { Outbound, OutboundDatagrams, OutboundListener, OutboundStream } from "./gateway/outbound.ts";
-export { type EgressFlow, EgressPolicy, type PolicyOptions, type Verdict } from "./gateway/policy.ts";
-export { RouterAdvertiser, type RouterAdvertiserOptions } from "./gateway/ra-server.ts";
-export {
-	type PolicyProtocol,
-	type PolicyRule,
-	type PolicyRuleInit,
-	type PolicyRuleLike,
-	parseRule,
-} from "./gateway/rule.ts";
 export {
 	type CoreOptions,
 	type ProtocolHandler,
@@ -55,7 +26,6 @@ export type { Packet } from "./ip/packet.ts";
 export type { Route } from "./ip/route.ts";
 export { Stack } from "./ip/stack.ts";
 export type { Interface, InterfaceAddress, InterfaceOptions, InterfaceStats } from "./link/interface.ts";
-export { Mdns, type MdnsOptions, type MdnsService } from "./mdns/mdns.ts";
 export { type Clock, Driver, hostClock } from "./socket/driver.ts";
 export { type AttachOptions, createHost, Host, type HostOptions, type Lookup, literalLookup } from "./socket/host.ts";
 export { type CongestionName, DEFAULT_TCP_CONFIG, type TcpConfig } from "./tcp/config.ts";

@@ -1,16 +1,8 @@
 import { createLinkPair } from "@x/netchannel";
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
-import {
-	createHost,
-	Dhcp6Client,
-	type Dhcp6ClientOptions,
-	type Dhcp6Configuration,
-	type Dhcp6Lease,
-	Dhcp6Server,
-	type Dhcp6ServerOptions,
-	parseCidr,
-} from "../src/index.ts";
+import { type Dhcp6Lease, Dhcp6Server, type Dhcp6ServerOptions } from "../src/gateway/index.ts";
+import { createHost, Dhcp6Client, type Dhcp6ClientOptions, type Dhcp6Configuration, parseCidr } from "../src/index.ts";
 import { parseAddress } from "../src/wire/address.ts";
 import {
 	associationOption,

@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { describe, expect, test } from "vitest";
-import { DnsClient, type EgressRequest, type Host, parseAddress, type UdpSocket } from "../src/index.ts";
+import type { EgressRequest } from "../src/gateway/index.ts";
+import { DnsClient, type Host, parseAddress, type UdpSocket } from "../src/index.ts";
 import { DNS_TYPE, dnsQuery, encodeDns, optRecord, parseDns } from "../src/wire/dns.ts";
 import { dial, hostServer, outsideWith, setup, throughAlias } from "./guest.ts";
 

@@ -204,6 +204,11 @@ test.each([
 	[`GET /${"a".repeat(9_000)}`, "http"],
 	["\x16\x03\x01\x02", undefined],
 	["\x16\x04\x01\x02", "other"],
+	["\x16\x03\x01\x00\x04\x02\x00\x00\x00", "unreadable"],
+	[
+		`\x16\x03\x01\x40\x00\x01\x00\xff\x00${"\0".repeat(16_380)}\x16\x03\x01\x40\x00${"\0".repeat(16_384)}`,
+		"unreadable",
+	],
 ])("%j is %s", (text, kind) => {
 	expect(readFirstBytes(Buffer.from(text, "latin1"), false)?.kind).toBe(kind);
 });
@@ -310,6 +315,15 @@ describe("an address that several names share", () => {
 		expect(await secureTo(world, "good.example")).toBe("secret");
 		expect(await secureTo(world, "shared-bad.example")).toBe("ECONNRESET");
 		expect(world.served).toEqual(["good.example", "good.example"]);
+	});
+
+	test("a hello that cannot be read does not pass on any port", async () => {
+		const world = await behind(["good.example"]);
+		await world.guest.resolve("good.example", 4);
+		const socket = createNet(world.guest).connect({ host: "192.0.2.10", port: 80 });
+		socket.write(Buffer.from([22, 3, 1, 0, 4, 2, 0, 0, 0]));
+		expect(await all(socket)).toBe("ECONNRESET");
+		expect(world.audit.findLast((event) => event.action === "deny")).toMatchObject({ reason: "name unreadable" });
 	});
 
 	test("by every request of plain HTTP, not the first alone", async () => {

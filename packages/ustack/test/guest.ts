@@ -5,15 +5,11 @@ import { afterEach } from "vitest";
 import {
 	type AuditEvent,
 	createGateway,
-	createHost,
-	DhcpClient,
-	DnsClient,
 	type Gateway,
 	type GatewayOptions,
-	type Host,
 	type Outbound,
-	parseAddress,
-} from "../src/index.ts";
+} from "../src/gateway/index.ts";
+import { createHost, DhcpClient, DnsClient, type Host, parseAddress } from "../src/index.ts";
 import { createNet, createNodeOutbound, type NetSocket } from "../src/node/index.node.ts";
 import { addressRecord, DNS_TYPE, dnsReply, encodeDns, parseDns } from "../src/wire/dns.ts";
 

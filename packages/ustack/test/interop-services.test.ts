@@ -1,26 +1,24 @@
 import { once } from "node:events";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import https from "node:https";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openLink } from "@x/netchannel/node";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { createGateway, type Gateway, type GuestLease, Mdns } from "../src/gateway/index.ts";
 import {
-	createGateway,
 	createHost,
 	Dhcp6Client,
 	type Dhcp6Configuration,
 	DhcpClient,
 	type DhcpConfiguration,
 	DnsClient,
-	type Gateway,
-	type GuestLease,
 	type Host,
 	type Interface,
-	Mdns,
 	parseAddress,
 } from "../src/index.ts";
-import { createNodeOutbound } from "../src/node/index.node.ts";
+import { CertificateAuthority, createHttpInterceptor, createNodeOutbound } from "../src/node/index.node.ts";
 import { addressRecord, DNS_TYPE, dnsQuery, dnsReply, encodeDns, parseDns } from "../src/wire/dns.ts";
 import { has, Namespace, openNamespace } from "./namespace.ts";
 
@@ -195,6 +193,18 @@ describe.skipIf(!ready)(`the kernel's clients behind our servers${ready ? "" : `
 	let gateway: Gateway;
 	let folder: string;
 	const leases: GuestLease[] = [];
+	const world = new CertificateAuthority({ name: "the world" });
+	const seen: string[] = [];
+	const interceptor = createHttpInterceptor({
+		serverAuthorities: [world.certificate],
+		secrets: [{ name: "token", placeholder: "placeholder-token", value: "the-real-token", hosts: ["web.test"] }],
+	});
+	const { key, certificate } = world.issue("web.test");
+	const secure = https.createServer({ key, cert: certificate }, (request, response) => {
+		seen.push(request.headers.authorization ?? "");
+		response.end(`you sent ${request.headers.authorization}\n`);
+	});
+	const portOf = (server: { address(): unknown }) => (server.address() as { port: number }).port;
 	const outside = createServer((socket) => {
 		socket.on("error", () => undefined);
 		socket.end("from outside\n");
@@ -204,6 +214,8 @@ describe.skipIf(!ready)(`the kernel's clients behind our servers${ready ? "" : `
 		folder = mkdtempSync(join(tmpdir(), "ustack-"));
 		outside.listen(0, "127.0.0.1");
 		await once(outside, "listening");
+		secure.listen(0, "127.0.0.1");
+		await once(secure, "listening");
 		gateway = createGateway({
 			link: await openLink(`tap:ugate0?netns=${space.name}`),
 			outbound: createNodeOutbound(),
@@ -211,7 +223,11 @@ describe.skipIf(!ready)(`the kernel's clients behind our servers${ready ? "" : `
 			network6: "fd79::2/64",
 			domain: "guests.test",
 			zones: { "web.test": ["10.79.0.2", "fd79::2"] },
-			expose: [{ port: 8000, address: "127.0.0.1", hostPort: (outside.address() as { port: number }).port }],
+			expose: [
+				{ port: 8000, address: "127.0.0.1", hostPort: portOf(outside) },
+				{ port: 443, address: "127.0.0.1", hostPort: portOf(secure) },
+			],
+			interceptor,
 			onLease: (lease) => leases.push(lease),
 		});
 		space.ip("link set ugate0 up");
@@ -219,6 +235,9 @@ describe.skipIf(!ready)(`the kernel's clients behind our servers${ready ? "" : `
 
 	afterAll(() => {
 		gateway?.close();
+		interceptor.close();
+		secure.closeAllConnections();
+		secure.close();
 		outside.close();
 		rmSync(folder, { recursive: true, force: true });
 	});

@@ -1,7 +1,8 @@
 import { createLinkPair } from "@x/netchannel";
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
-import { createHost, Mdns, type MdnsOptions } from "../src/index.ts";
+import { Mdns, type MdnsOptions } from "../src/gateway/index.ts";
+import { createHost } from "../src/index.ts";
 import { parseAddress } from "../src/wire/address.ts";
 import { DNS_TYPE, type DnsMessage, dnsQuery, encodeDns, parseDns, recordName } from "../src/wire/dns.ts";
 

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -268,9 +268,9 @@ async function throughput(report: Report, found: Image): Promise<void> {
 					];
 					const gateway = spawn(process.execPath, args, { stdio: ["ignore", "ignore", "pipe"] });
 					const peer = ["-netdev", `stream,id=n0,server=off,addr.type=unix,addr.path=${path}`];
-					const listening = new Promise((resolve) => setTimeout(resolve, 1500));
 					gateway.stderr.resume();
-					await listening;
+					while (!existsSync(path) && gateway.exitCode === null)
+						await new Promise((resolve) => setTimeout(resolve, 50));
 					return qemuRates(meter, found, initrd, peer, gateway);
 				}),
 			);

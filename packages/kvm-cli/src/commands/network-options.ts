@@ -1,5 +1,5 @@
-import type { PublishOptions } from "@x/ustack";
-import { parseRule } from "@x/ustack";
+import type { PublishOptions } from "@x/ustack/gateway";
+import { parseRule } from "@x/ustack/gateway";
 import { CliError, EXIT } from "../exit.ts";
 import type { LinkNetwork, SandboxExpose, SandboxSecret, UserNetwork } from "../network/options.ts";
 

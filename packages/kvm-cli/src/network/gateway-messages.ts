@@ -1,4 +1,4 @@
-import type { AuditEvent, EgressRequest, Forward, GatewayConfig, PublishOptions } from "@x/ustack";
+import type { AuditEvent, EgressRequest, Forward, GatewayConfig, PublishOptions } from "@x/ustack/gateway";
 import type { Secret } from "@x/ustack/node";
 import type { RingLinkHandle } from "./ring-link.ts";
 

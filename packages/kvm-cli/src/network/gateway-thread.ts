@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { Worker } from "node:worker_threads";
-import type { Forward, PublishOptions } from "@x/ustack";
+import type { Forward, PublishOptions } from "@x/ustack/gateway";
 import { SandboxError } from "../sandbox/errors.ts";
 import { workerFile } from "../sandbox/worker-file.ts";
 import type { FromGateway, GatewaySetup, ToGateway } from "./gateway-messages.ts";

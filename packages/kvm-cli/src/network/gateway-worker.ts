@@ -1,6 +1,6 @@
 /** The thread a sandbox's gateway runs in. */
 import { parentPort, workerData } from "node:worker_threads";
-import { createGateway } from "@x/ustack";
+import { createGateway } from "@x/ustack/gateway";
 import { createHttpInterceptor, createNodeOutbound } from "@x/ustack/node";
 import type { FromGateway, GatewaySetup, ToGateway } from "./gateway-messages.ts";
 import { RingLink } from "./ring-link.ts";

@@ -10,6 +10,8 @@ const SIOCSIFFLAGS = 0x8914;
 const SIOCSIFADDR = 0x8916;
 const SIOCSIFNETMASK = 0x891c;
 const IFF_UP_RUNNING = 0x41;
+/** In the second byte of the flags. */
+const IFF_MULTICAST = 0x10;
 const RTF_UP_GATEWAY = 3;
 const NAME = "eth0";
 
@@ -99,37 +101,31 @@ export async function configureInterface(
 	v4: InterfaceAddress | undefined,
 	v6: InterfaceAddress | undefined,
 ): Promise<void> {
-	const { result: socket } = await kernel.call("socket", [AF_INET, SOCK_DGRAM | OPEN.CLOEXEC, 0]);
-	try {
-		if (v6 !== undefined) {
-			// Nobody else is on this link: waiting a second for a duplicate would be for nothing.
-			await kernel.writeFile(`/proc/sys/net/ipv6/conf/${NAME}/accept_dad`, "0").catch(() => {});
-		}
-		if (v4 !== undefined) {
-			const address = socketAddress(bytesOf(v4.address));
-			await kernel.call("ioctl", [socket, SIOCSIFADDR, interfaceRequest(NAME, address)]);
-			const mask = socketAddress(netmask(v4.prefix));
-			await kernel.call("ioctl", [socket, SIOCSIFNETMASK, interfaceRequest(NAME, mask)]);
-		}
-		await kernel.call("ioctl", [socket, SIOCSIFFLAGS, interfaceRequest(NAME, Uint8Array.of(IFF_UP_RUNNING, 0x10))]);
-		if (v4?.router !== undefined) await kernel.call("ioctl", [socket, SIOCADDRT, defaultRoute(v4.router)]);
-		if (v6 !== undefined) await configure6(kernel, v6);
-	} finally {
-		await kernel.close(socket);
+	const [socket, socket6, index] = await Promise.all([
+		kernel.attempt("socket", [AF_INET, SOCK_DGRAM | OPEN.CLOEXEC, 0]),
+		// A kernel without IPv6 refuses it; the guest has IPv4 then.
+		kernel.attempt("socket", [AF_INET6, SOCK_DGRAM | OPEN.CLOEXEC, 0]),
+		v6 === undefined ? 0 : interfaceIndex(kernel),
+		// Nobody else is on this link: waiting a second for a duplicate would be for nothing.
+		v6 === undefined ? undefined : kernel.writeFile(`/proc/sys/net/ipv6/conf/${NAME}/accept_dad`, "0").catch(() => {}),
+	]);
+	const steps: (readonly [socket: number, request: number, argument: Uint8Array])[] = [];
+	if (v4 !== undefined) {
+		steps.push([socket, SIOCSIFADDR, interfaceRequest(NAME, socketAddress(bytesOf(v4.address)))]);
+		steps.push([socket, SIOCSIFNETMASK, interfaceRequest(NAME, socketAddress(netmask(v4.prefix)))]);
 	}
-}
-
-async function configure6(kernel: GuestKernel, v6: InterfaceAddress): Promise<void> {
-	// A kernel without IPv6 refuses the socket; the guest has IPv4 then.
-	const socket = await kernel.attempt("socket", [AF_INET6, SOCK_DGRAM | OPEN.CLOEXEC, 0]);
-	if (socket < 0) return;
-	try {
-		const index = await interfaceIndex(kernel);
-		await kernel.call("ioctl", [socket, SIOCSIFADDR, interfaceRequest6(v6.address, v6.prefix, index)]);
-		if (v6.router !== undefined) await kernel.call("ioctl", [socket, SIOCADDRT, defaultRoute6(v6.router, index)]);
-	} finally {
-		await kernel.close(socket);
+	steps.push([socket, SIOCSIFFLAGS, interfaceRequest(NAME, Uint8Array.of(IFF_UP_RUNNING, IFF_MULTICAST))]);
+	if (v4?.router !== undefined) steps.push([socket, SIOCADDRT, defaultRoute(v4.router)]);
+	if (v6 !== undefined && socket6 >= 0) {
+		steps.push([socket6, SIOCSIFADDR, interfaceRequest6(v6.address, v6.prefix, index)]);
+		if (v6.router !== undefined) steps.push([socket6, SIOCADDRT, defaultRoute6(v6.router, index)]);
 	}
+	// Sent at once and done in order.
+	await Promise.all([
+		...steps.map(([descriptor, request, argument]) => kernel.call("ioctl", [descriptor, request, argument])),
+		kernel.close(socket),
+		socket6 < 0 ? undefined : kernel.close(socket6),
+	]);
 }
 
 async function interfaceIndex(kernel: GuestKernel): Promise<number> {

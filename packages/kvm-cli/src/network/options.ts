@@ -1,4 +1,4 @@
-import type { AuditEvent, EgressRequest, GatewayConfig, GatewayLimits, PublishOptions } from "@x/ustack";
+import type { AuditEvent, EgressRequest, GatewayConfig, GatewayLimits, PublishOptions } from "@x/ustack/gateway";
 
 /** A value that a guest's requests carry without the guest knowing it. */
 export interface SandboxSecret {

@@ -53,13 +53,15 @@ function planUser(network: UserNetwork, mac: Uint8Array): NetworkPlan {
 		cable: guestEnd,
 		gateway,
 		async setUp(kernel) {
-			await configureInterface(
-				kernel,
-				{ address: GUEST.address, prefix: GUEST.prefix, router: GUEST.router },
-				{ address: GUEST.address6, prefix: GUEST.prefix6, router: GUEST.router6 },
-			);
-			await writeResolver(kernel);
-			const { environment, certificate } = await gateway.ready;
+			const [{ environment, certificate }] = await Promise.all([
+				gateway.ready,
+				configureInterface(
+					kernel,
+					{ address: GUEST.address, prefix: GUEST.prefix, router: GUEST.router },
+					{ address: GUEST.address6, prefix: GUEST.prefix6, router: GUEST.router6 },
+				),
+				writeResolver(kernel),
+			]);
 			return { ...environment, ...(certificate !== undefined && (await trust(kernel, certificate))) };
 		},
 	};

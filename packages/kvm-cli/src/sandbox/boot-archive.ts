@@ -96,8 +96,8 @@ export function modulePaths(table: ModuleTable, names: readonly string[]): strin
 	return [...new Set(names.flatMap((name) => table.get(name) ?? []))];
 }
 
-/** Modules without which the agent has no port. */
-const PORT_MODULES: readonly string[] = ["virtio_pci", "virtio_console"];
+/** Modules without which the agent has no port: it loads them itself. */
+export const PORT_MODULES: readonly string[] = ["virtio_pci", "virtio_console"];
 
 /** Puts the agent, the list of what it has to load, and links for busybox's names behind an image's initrd. */
 export function addAgent(initrd: Uint8Array, { modules, applets }: InitrdContents): Uint8Array {

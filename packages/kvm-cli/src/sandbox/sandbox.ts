@@ -1,5 +1,5 @@
 import { PassThrough } from "node:stream";
-import type { PublishOptions } from "@x/ustack";
+import type { PublishOptions } from "@x/ustack/gateway";
 import { AgentClient } from "../agent/client.ts";
 import { imageFor, imageWithPackages } from "../commands/image.ts";
 import { ConsoleTail } from "../guest/console-tail.ts";
@@ -10,7 +10,7 @@ import type { CliIo } from "../io.ts";
 import { bringLoopbackUp } from "../network/guest-network.ts";
 import type { SandboxNetwork } from "../network/options.ts";
 import { type NetworkPlan, planNetwork } from "../network/plan.ts";
-import { type ModuleTable, modulePaths } from "./boot-archive.ts";
+import { type ModuleTable, modulePaths, PORT_MODULES } from "./boot-archive.ts";
 import { kernelCommandLine } from "./command-line.ts";
 import { SandboxError } from "./errors.ts";
 import { type ExecOptions, Execution, type PreparedCommand } from "./execution.ts";
@@ -73,7 +73,7 @@ const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 const HOME = "/root";
 const DEFAULT_SIZE = { rows: 24, columns: 80 };
 const MOUNT_MODULES = ["virtiofs"];
-const NETWORK_MODULES = ["virtio_net", "af_packet"];
+const NETWORK_MODULES = ["virtio_net"];
 /** What a disk's file system may need. */
 const DISK_MODULES = ["virtio_blk", "crc32c_generic", "ext4"];
 
@@ -320,14 +320,14 @@ export class Sandbox implements AsyncDisposable {
 		this.timings.mark("agent");
 		const { disks = [], mounts = [] } = this.#options;
 		// All of them first: the modules are in the initramfs, which a root of its own leaves behind.
-		await this.#kernel.loadModules(
-			modulePaths(this.#modules, [
-				...(this.#root === undefined ? [] : ROOT_DISK_MODULES),
-				...(disks.length > 0 ? DISK_MODULES : []),
-				...(mounts.length > 0 ? MOUNT_MODULES : []),
-				...(this.#network === undefined ? [] : NETWORK_MODULES),
-			]),
-		);
+		const there = modulePaths(this.#modules, PORT_MODULES);
+		const wanted = modulePaths(this.#modules, [
+			...(this.#root === undefined ? [] : ROOT_DISK_MODULES),
+			...(disks.length > 0 ? DISK_MODULES : []),
+			...(mounts.length > 0 ? MOUNT_MODULES : []),
+			...(this.#network === undefined ? [] : NETWORK_MODULES),
+		]);
+		await this.#kernel.loadModules(wanted.filter((path) => !there.includes(path)));
 		if (this.#root !== undefined) await enterRootDisk(this.#kernel, this.#root.format, this.#disks.length);
 		await setUpGuest(this.#kernel);
 		for (const [i, mount] of mounts.entries()) await mountShare(this.#kernel, mountTag(i), mount);

@@ -126,12 +126,17 @@ export class GuestKernel {
 
 	/** Loads kernel modules, each after those it needs; one that is there already is fine. */
 	async loadModules(paths: readonly string[]): Promise<void> {
-		for (const path of paths) {
-			const descriptor = await this.open(path, OPEN.RDONLY);
-			const result = await this.attempt("finit_module", [descriptor, "", 0]);
-			await this.close(descriptor);
-			// EEXIST: loaded or built in.
-			if (result < 0 && result !== -17) throw new GuestSystemError(-result, "finit_module", path);
-		}
+		const descriptors = await Promise.all(paths.map((path) => this.open(path, OPEN.RDONLY)));
+		// All are sent at once and done in order: going back and forth would take longer than the loading.
+		const results = await Promise.all(
+			descriptors.map((descriptor) => {
+				const loaded = this.attempt("finit_module", [descriptor, "", 0]);
+				void this.close(descriptor).catch(() => {});
+				return loaded;
+			}),
+		);
+		// EEXIST: loaded or built in.
+		const failed = results.findIndex((result) => result < 0 && result !== -17);
+		if (failed >= 0) throw new GuestSystemError(-results[failed]!, "finit_module", paths[failed]);
 	}
 }

@@ -13,6 +13,7 @@ export {
 	type VirtioBlockOptions,
 	type VirtioBlockState,
 } from "./virtio/block.ts";
+export { type BlockRate, limitBlockRate, type RateClock } from "./virtio/block-rate.ts";
 export { type ConsolePort, VirtioConsole } from "./virtio/console.ts";
 export type { VirtioDevice, VirtioTransport } from "./virtio/device.ts";
 export {

@@ -26,7 +26,7 @@ export const GATEWAY_HELP = `ustack gateway --link LINK [options]: a user-mode n
   --fixed MAC=ADDRESS           a guest's address
   --max-connections N, --connections-per-second N, --dns-per-second N
   --rate-out BYTES, --rate-in BYTES                 bytes a second to the outside, to the guest
-  --secret NAME=HOST[,HOST]     requests to HOST have the environment variable NAME where the guest wrote its placeholder
+  --secret NAME=HOST[,HOST]     requests to HOST get the environment variable NAME for the guest's placeholder-NAME
   --ca FILE                     key and certificate of the guest's authority, made when missing (needed by --secret)
   --audit FILE                  one JSON object a line; --json prints them
 

@@ -113,6 +113,8 @@ export class ConnectionCheck {
 			}
 			case "http":
 				return strict && port === HTTPS ? "not TLS" : undefined;
+			case "unreadable":
+				return "name unreadable";
 			case "http2":
 				// Its names come with every request, packed; nobody needs it in the clear.
 				return "name hidden in HTTP/2 without TLS";

@@ -10,6 +10,8 @@ export type FirstBytes =
 			readonly encrypted: boolean;
 			readonly alpn: readonly string[];
 	  }
+	/** TLS by its first record, with a hello that is too long or that two readers may read in two ways. */
+	| { readonly kind: "unreadable" }
 	| { readonly kind: "http" }
 	/** HTTP/2 without TLS, by prior knowledge. */
 	| { readonly kind: "http2" }
@@ -33,8 +35,9 @@ export function readFirstBytes(bytes: Uint8Array, ended: boolean): FirstBytes | 
 	if (bytes.length === 0) return ended ? { kind: "other" } : undefined;
 	if (bytes[0] === 0x16) {
 		const hello = readClientHello(bytes);
-		if (hello === "more") return ended || bytes.length >= MAX_FIRST_BYTES ? { kind: "other" } : undefined;
-		return hello === undefined ? { kind: "other" } : { kind: "tls", ...hello };
+		if (hello === "more" && !ended && bytes.length < MAX_FIRST_BYTES) return undefined;
+		if (typeof hello === "object") return { kind: "tls", ...hello };
+		return { kind: bytes[1] === 3 ? "unreadable" : "other" };
 	}
 	const head = startsWith(bytes, PREFACE);
 	if (head === true) return { kind: "http2" };

@@ -72,6 +72,8 @@ export interface VirtioNetOptions {
 
 /** Plain state of a {@link VirtioNet}. Frames in flight are not part of it: networks lose some. */
 export interface VirtioNetState {
+	/** A driver had the card in use. */
+	running: boolean;
 	filter: ReceiveFilterState;
 	/** Bits of the features the driver wants applied to what it receives. */
 	guestOffloads: number;
@@ -197,14 +199,19 @@ export class VirtioNet implements VirtioDevice {
 	async idle(): Promise<void> {}
 
 	save(): VirtioNetState {
-		return { filter: this.#filter.save(), guestOffloads: this.#guestOffloads, announce: this.#announce };
+		return {
+			running: this.#running,
+			filter: this.#filter.save(),
+			guestOffloads: this.#guestOffloads,
+			announce: this.#announce,
+		};
 	}
 
 	restore(state: VirtioNetState): void {
 		this.#filter.restore(state.filter);
 		this.#guestOffloads = state.guestOffloads;
 		this.#announce = state.announce;
-		this.#running = true;
+		this.#running = state.running;
 		this.#dropWaiting();
 	}
 

@@ -17,11 +17,11 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { FuseServer, P9Server, type SharedFolder, type ShareNode } from "@x/kvm-core";
 import { afterEach, describe, expect, it } from "vitest";
-import { FuseClient } from "../../kvm-core/test/machine/fuse-client.ts";
-import { P9Client } from "../../kvm-core/test/machine/p9-client.ts";
-import { NodeFolder } from "../src/share/node-folder.ts";
+import { NodeFolder } from "../packages/kvm-cli/src/share/node-folder.ts";
+import { FuseServer, P9Server, type SharedFolder, type ShareNode } from "../packages/kvm-core/src/share/index.ts";
+import { FuseClient } from "../packages/kvm-core/test/machine/fuse-client.ts";
+import { P9Client } from "../packages/kvm-core/test/machine/p9-client.ts";
 
 const SECRET = "the secret of the host";
 const OP = { GETATTR: 3, SYMLINK: 6, MKDIR: 9, UNLINK: 10, RMDIR: 11, RENAME: 12, LINK: 13, RELEASE: 18, LOOKUP: 1 };
