@@ -29,6 +29,36 @@ describe("the core alone", () => {
 		expect(() => c.info()).toThrow(/info module/);
 	});
 
+	test.each([1, 2, 3, 4])("every byte is right however the wire treats frames (seed %i)", (seed) => {
+		const network = new VirtualNetwork(seed);
+		const rules = { delayMs: 5, loss: 0.08, duplicate: 0.08, reorder: 0.08, corrupt: 0.05 };
+		const [left, right] = network.wire(rules);
+		const a = bare(network, 1, "10.0.0.1/24", left);
+		const b = bare(network, 2, "10.0.0.2/24", right);
+		const got = new Sink();
+		b.tcp.listen({ port: 80, onConnection: () => got.handlers });
+		const data = pattern(200_000);
+		const c = a.tcp.connect("10.0.0.2", 80, feed(new Sink(), data));
+		expect(network.run(600_000, () => got.ended)).toBe(true);
+		expect(same(got.bytes(), data)).toBe(true);
+		expect(c.sackOk).toBe(false);
+	});
+
+	test("repairs a single loss by three duplicate acknowledgements, without a timeout", () => {
+		const network = new VirtualNetwork(4);
+		let big = 0;
+		const [left, right] = network.wire({ delayMs: 20, filter: (frame) => frame.length < 1000 || ++big !== 20 });
+		const a = bare(network, 1, "10.0.0.1/24", left);
+		const b = bare(network, 2, "10.0.0.2/24", right);
+		const got = new Sink();
+		b.tcp.listen({ port: 80, onConnection: () => got.handlers });
+		const data = pattern(200_000);
+		const c = a.tcp.connect("10.0.0.2", 80, feed(new Sink(), data));
+		expect(network.run(5_000, () => got.ended)).toBe(true);
+		expect(same(got.bytes(), data)).toBe(true);
+		expect([c.timeouts, c.totalRetrans]).toEqual([0, 1]);
+	});
+
 	test("does without IPv6, and says so", () => {
 		const network = new VirtualNetwork(4);
 		const [left] = network.wire();

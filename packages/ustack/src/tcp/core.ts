@@ -7,7 +7,7 @@ import { type AddressLike, ANY4, type IpAddress, toAddress } from "../wire/addre
 import { get16 } from "../wire/bytes.ts";
 import { foldSum, sumBytes } from "../wire/checksum.ts";
 import { PROTO_TCP } from "../wire/constants.ts";
-import { ACK, parseTcpOptions, RST, SYN, TCP_HEADER, TcpOptions } from "../wire/tcp.ts";
+import { ACK, FIN, parseTcpOptions, RST, SYN, TCP_HEADER, TcpOptions } from "../wire/tcp.ts";
 import { type CongestionName, DEFAULT_TCP_CONFIG, type TcpConfig } from "./config.ts";
 import { type Congestion, NewReno } from "./congestion.ts";
 import {
@@ -24,7 +24,9 @@ import type { TcpInfo } from "./info.ts";
 import { readSegment, type SegmentIn, segmentArrives } from "./input.ts";
 import { BUFFER_LIMITED, stopLimit } from "./limits.ts";
 import { Listener, type ListenOptions } from "./listener.ts";
+import type { LossRecovery } from "./loss.ts";
 import { syncMss } from "./mss.ts";
+import { NEWRENO_RECOVERY } from "./newreno-recovery.ts";
 import { offeredWindow, output, sendConnectionReset } from "./output.ts";
 import { listenIn } from "./passive.ts";
 import { pickPort, tupleFree } from "./ports.ts";
@@ -78,10 +80,15 @@ const MAX_ACCEPT_ROUNDS = 8;
 export interface TcpModules {
 	/** CUBIC for {@link TcpConfig.congestion}; without it NewReno stands in. */
 	cubic?: (config: TcpConfig) => Congestion;
+	/**
+	 * SACK, RACK-TLP, F-RTO, PRR and undo; without it losses are found and repaired by NewReno (RFC 6582) and the RTO, and
+	 * SACK is not offered.
+	 */
+	recovery?: LossRecovery;
 	fastOpen?: (config: TcpConfig, secret: Uint8Array) => FastOpen;
 	/** SYN cookies; without them a full backlog drops SYNs. */
 	cookies?: (key: Uint8Array) => SynCookies;
-	/** The search for a larger path MTU above a black hole's; without it the MSS stays at {@link TcpConfig.baseMss}. */
+	/** The search for a larger path MTU above a black hole's; without it the MSS stays at {@link TcpConfig.baseMss}. Needs `recovery`. */
 	probe?: (connection: TcpConnection, now: number) => boolean;
 	/** What {@link TcpConnection.info} tells. */
 	info?: (connection: TcpConnection) => TcpInfo;
@@ -115,6 +122,7 @@ export class TcpCore implements ProtocolHandler, Pollable {
 	/** Asked about a SYN for which nothing listens: a listener takes it, true swallows it, false refuses it. For gateways. */
 	onOrphanSyn: ((packet: Packet, localPort: number, remotePort: number) => Listener | boolean) | undefined = undefined;
 	readonly fastOpen: FastOpen | undefined;
+	readonly recovery: LossRecovery;
 	private readonly modules: TcpModules;
 	/** Counters. */
 	readonly stats = {
@@ -130,7 +138,9 @@ export class TcpCore implements ProtocolHandler, Pollable {
 	constructor(stack: StackCore, config: Partial<TcpConfig> = {}, modules: TcpModules = {}) {
 		this.modules = modules;
 		this.stack = stack;
+		this.recovery = modules.recovery ?? NEWRENO_RECOVERY;
 		this.config = { ...DEFAULT_TCP_CONFIG, ...config };
+		if (!this.recovery.selective) this.config.sack = false;
 		this.secret = stack.randomBytes(16);
 		this.cookies = modules.cookies?.(stack.randomBytes(16));
 		this.fastOpen = modules.fastOpen?.(this.config, this.secret);
@@ -333,7 +343,7 @@ export class TcpCore implements ProtocolHandler, Pollable {
 			listenIn(this, listener, packet, s, localPort, remotePort);
 			return;
 		}
-		if ((s.flags & (SYN | ACK | RST)) === SYN && this.onOrphanSyn !== undefined) {
+		if ((s.flags & (SYN | ACK | RST | FIN)) === SYN && this.onOrphanSyn !== undefined) {
 			const taken = this.onOrphanSyn(packet, localPort, remotePort);
 			if (taken === true) return;
 			if (taken !== false) {

@@ -1,5 +1,5 @@
 import type { Packet } from "../ip/packet.ts";
-import { ACK, RST, SYN } from "../wire/tcp.ts";
+import { ACK, FIN, RST, SYN } from "../wire/tcp.ts";
 import { TcpConnection } from "./connection.ts";
 import type { TcpCore } from "./core.ts";
 import { openEarly } from "./early.ts";
@@ -24,7 +24,8 @@ export function listenIn(
 		sendReset(layer, packet, s);
 		return;
 	}
-	if ((flags & SYN) === 0) return;
+	// A SYN that ends what it begins is no honest opening: Linux drops it too, so that a scan learns nothing by it.
+	if ((flags & (SYN | FIN)) !== SYN) return;
 	if (packet.source().isUnspecified) return;
 	const verdict = listener.options.onSyn?.(packet.source(), remotePort, packet.destination(), localPort) ?? true;
 	if (verdict !== true) {

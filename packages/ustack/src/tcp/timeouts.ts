@@ -1,7 +1,6 @@
 import type { TcpConnection } from "./connection.ts";
 import { syncMss } from "./mss.ts";
-import { retransmit, sendAck, sendProbe, sendTailProbe, wakeWindow } from "./output.ts";
-import { enterLoss, reorderTimeout } from "./recovery.ts";
+import { retransmit, sendAck, sendProbe, wakeWindow } from "./output.ts";
 import { currentRto } from "./rtt.ts";
 import { ESTABLISHED, FIN_WAIT_2, SYN_RECEIVED, SYN_SENT } from "./state.ts";
 import { setRetransmit } from "./timers.ts";
@@ -17,8 +16,7 @@ export function onTimer(c: TcpConnection, now: number): void {
 		c.retransmitTimer = "none";
 		c.retransmitAt = Number.POSITIVE_INFINITY;
 		if (kind === "rto") retransmitTimeout(c, now);
-		else if (kind === "tlp") sendTailProbe(c, now);
-		else if (kind === "reorder") reorderTimeout(c, now);
+		else if (kind === "tlp" || kind === "reorder") c.layer.recovery.timeout(c, kind, now);
 		else if (kind === "persist") persist(c, now);
 	}
 	if (c.keepAliveAt <= now) keepAlive(c, now);
@@ -67,7 +65,7 @@ function retransmitTimeout(c: TcpConnection, now: number): void {
 		syncMss(c);
 	}
 	if (c.state === SYN_SENT && c.retransmits >= Math.max(config.synRetries - 2, 2)) c.plainSyn = true;
-	enterLoss(c, now);
+	c.layer.recovery.enterLoss(c, now);
 	c.timeouts++;
 	c.retransmits++;
 	if (c.retransmits === R1) c.path.neighbor?.table.suspect(c.path.neighbor);
