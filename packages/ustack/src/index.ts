@@ -16,6 +16,7 @@ export {
 	type StackModules,
 	type StackStats,
 } from "./ip/core.ts";
+export { Ethernet } from "./ip/ethernet.ts";
 export { Forwarder } from "./ip/forward.ts";
 export { Fragments } from "./ip/fragments.ts";
 export { GroupReporter } from "./ip/groups.ts";

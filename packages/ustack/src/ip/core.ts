@@ -1,7 +1,6 @@
 import type { Link, Offload } from "@x/netchannel";
 import { StackError } from "../errors.ts";
 import { Interface, type InterfaceOptions } from "../link/interface.ts";
-import type { Neighbor } from "../link/neighbor.ts";
 import {
 	type AddressLike,
 	Cidr,
@@ -12,13 +11,9 @@ import {
 	toAddress,
 	toCidr,
 } from "../wire/address.ts";
-import { get16 } from "../wire/bytes.ts";
 import {
-	ETHERNET_HEADER,
-	ETHERTYPE_ARP,
 	ETHERTYPE_IPV4,
 	ETHERTYPE_IPV6,
-	ETHERTYPE_VLAN,
 	PROTO_ICMP,
 	PROTO_ICMPV6,
 	PROTO_NONE,
@@ -26,7 +21,7 @@ import {
 	PROTO_UDP,
 } from "../wire/constants.ts";
 import { accepts, optionsFine, sourceFine } from "./acceptance.ts";
-import { arpAnnounce, arpInput, arpSolicit } from "./arp.ts";
+import type { Ethernet } from "./ethernet.ts";
 import { type FamilyOps, IPV4 } from "./family.ts";
 import type { Forwarder } from "./forward.ts";
 import type { Fragments } from "./fragments.ts";
@@ -85,6 +80,8 @@ export interface StackStats {
 
 /** Parts of the stack beyond IPv4, each made for one stack; what is left out costs nothing in a bundle. */
 export interface StackModules {
+	/** Ethernet with ARP and the neighbours of IPv6; without it links carry bare IP packets (medium `ip`). */
+	ethernet?: (stack: StackCore) => Ethernet;
 	ipv6?: (stack: StackCore) => Ipv6;
 	/** ICMP with errors of our own and users of echo; without it errors are taken and echo is answered, no more. */
 	icmp?: (stack: StackCore) => IcmpCore;
@@ -108,6 +105,7 @@ export class StackCore {
 	readonly loopback: Interface;
 	readonly icmp: IcmpCore;
 	/** Parts that were asked for; see {@link StackModules}. */
+	readonly ethernet: Ethernet | undefined;
 	readonly ipv6: Ipv6 | undefined;
 	readonly fragments: Fragments | undefined;
 	readonly groups: GroupReporter | undefined;
@@ -145,6 +143,7 @@ export class StackCore {
 		this.forwarding = options.forwarding ?? false;
 		this.hopLimit = options.hopLimit ?? 64;
 		this.identification = this.randomInt() & 0xffff;
+		this.ethernet = modules.ethernet?.(this);
 		this.loopback = new Interface(this, undefined, "lo", new Uint8Array(6), {});
 		this.interfaces.push(this.loopback);
 		this.packet = new Packet(this.loopback, IPV4);
@@ -183,8 +182,17 @@ export class StackCore {
 		return bytes;
 	}
 
-	/** Makes `link` an interface. Its `onFrame` and `onWritable` are the driver's to set; see {@link input}. */
+	/**
+	 * Makes `link` an interface. Its `onFrame` and `onWritable` are the driver's to set; see {@link input}.
+	 *
+	 * @throws StackError `EADDRINUSE` for a name taken already, `ENOPROTOOPT` for an Ethernet link without that module
+	 */
 	attach(link: Link, options: InterfaceOptions = {}): Interface {
+		if (link.medium === "ethernet" && this.ethernet === undefined)
+			throw new StackError(
+				"ENOPROTOOPT",
+				"this stack was made without its ethernet module; name it, or use an IP link",
+			);
 		let { mac } = options;
 		if (mac === undefined) {
 			mac = this.randomBytes(6);
@@ -205,7 +213,7 @@ export class StackCore {
 		const at = this.interfaces.indexOf(iface);
 		if (at <= 0) return;
 		this.interfaces.splice(at, 1);
-		for (const neighbor of iface.neighbors.list()) this.timers.cancel(neighbor);
+		this.ethernet?.detach(iface);
 		this.ipv6?.nd.stop(iface);
 		this.routes.remove((route) => route.iface === iface);
 		this.routesChanged();
@@ -238,7 +246,7 @@ export class StackCore {
 		});
 		if (iface.ethernet) {
 			if (address.family === 6) this.ipv6?.nd.addressAdded(iface, address);
-			else arpAnnounce(iface, address);
+			else this.ethernet?.announce(iface, address);
 		}
 		this.routesChanged();
 		this.trace("address", `+${parsed} ${origin}`, iface);
@@ -388,33 +396,12 @@ export class StackCore {
 		packet.gsoSize = offload !== undefined && offload.gsoType !== "none" ? offload.gsoSize : 0;
 		packet.linkBroadcast = false;
 		packet.reassembled = false;
-		let at = 0;
+		packet.l3 = 0;
+		packet.end = frame.length;
 		let type: number;
 		if (iface.ethernet) {
-			if (frame.length < ETHERNET_HEADER) {
-				this.drop(packet, "ethernet-short");
-				return;
-			}
-			const { mac } = iface;
-			if ((frame[0]! & 1) !== 0) packet.linkBroadcast = true;
-			else if (
-				frame[5] !== mac[5] ||
-				frame[4] !== mac[4] ||
-				frame[3] !== mac[3] ||
-				frame[2] !== mac[2] ||
-				frame[1] !== mac[1] ||
-				frame[0] !== mac[0]
-			) {
-				this.drop(packet, "ethernet-other-host");
-				return;
-			}
-			type = get16(frame, 12);
-			at = ETHERNET_HEADER;
-			if (type === ETHERTYPE_VLAN && frame.length >= at + 4 && (get16(frame, at) & 0xfff) === 0) {
-				// A priority tag only (802.1Q 9.6 VID 0).
-				type = get16(frame, at + 2);
-				at += 4;
-			}
+			type = this.ethernet!.input(packet);
+			if (type < 0) return;
 		} else {
 			if (frame.length === 0) {
 				this.drop(packet, "ip-short");
@@ -422,13 +409,10 @@ export class StackCore {
 			}
 			type = frame[0]! >>> 4 === 6 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4;
 		}
-		packet.l3 = at;
-		packet.end = frame.length;
 		if (type === ETHERTYPE_IPV4) packet.ops = IPV4;
 		else if (type === ETHERTYPE_IPV6 && this.ipv6 !== undefined) packet.ops = this.ipv6.ops;
 		else {
-			if (type === ETHERTYPE_ARP) arpInput(iface, frame, at, now);
-			else this.drop(packet, "ethertype-unknown");
+			this.drop(packet, "ethertype-unknown");
 			return;
 		}
 		this.ipInput(packet);
@@ -528,36 +512,6 @@ export class StackCore {
 		this.loopback.stats.txFrames++;
 		this.looped.push(frame.slice());
 		this.onWork?.();
-	}
-
-	solicitNeighbor(iface: Interface, neighbor: Neighbor, unicast: boolean): void {
-		if (neighbor.address.family === 4) arpSolicit(iface, neighbor, unicast);
-		else this.ipv6?.nd.solicit(iface, neighbor, unicast);
-	}
-
-	/** Address resolution gave up: whoever has packets waiting hears of an unreachable host. */
-	neighborFailed(iface: Interface, neighbor: Neighbor, waiting: readonly Uint8Array[]): void {
-		this.trace("neighbor", `${neighbor.address} failed`, iface);
-		for (const frame of waiting) {
-			const packet = new Packet(iface, this.ops(get16(frame, 12) === ETHERTYPE_IPV6 ? 6 : 4) ?? IPV4);
-			packet.bytes = frame;
-			packet.l3 = ETHERNET_HEADER;
-			packet.end = frame.length;
-			packet.now = this.now;
-			if (packet.ops.parse(packet) !== "ok") continue;
-			const source = packet.source();
-			if (this.isLocal(source)) this.protocols[packet.protocol]?.error?.(packet, "host-unreachable", 0, packet);
-			else this.icmp.sendError(packet, "host-unreachable");
-		}
-	}
-
-	/** Somebody else uses our address (RFC 5227 2.4): said, and defended by announcing again. */
-	addressConflict(iface: Interface, address: IpAddress, mac: Uint8Array): void {
-		this.trace(
-			"conflict",
-			`${address} claimed by ${[...mac].map((byte) => byte.toString(16).padStart(2, "0")).join(":")}`,
-			iface,
-		);
 	}
 
 	drop(packet: Packet, reason: string): void {

@@ -206,7 +206,7 @@ export class NdLayer {
 		const own = iface.find(target);
 		if (own !== undefined) {
 			if (own.state === "tentative") this.duplicate(iface, target);
-			else this.stack.addressConflict(iface, target, iface.mac);
+			else this.stack.ethernet?.conflict(iface, target, iface.mac);
 			return;
 		}
 		const entry = iface.neighbors.find(target);

@@ -1,6 +1,5 @@
 import type { Interface } from "../link/interface.ts";
 import { IpAddress } from "../wire/address.ts";
-import { BROADCAST_MAC, multicastMac } from "../wire/mac.ts";
 import type { StackCore } from "./core.ts";
 import { IPV4 } from "./family.ts";
 import type { Path } from "./path.ts";
@@ -109,7 +108,8 @@ export class PathTable {
 			ops,
 			iface: via,
 			neighbor: via.ethernet && !group && !broadcast ? via.neighbors.obtain(hop) : undefined,
-			groupMac: !via.ethernet ? undefined : broadcast ? BROADCAST_MAC : group ? multicastMac(destination) : undefined,
+			groupMac:
+				via.ethernet && (group || broadcast) ? this.stack.ethernet?.groupMac(destination, broadcast) : undefined,
 			mtu,
 			addressSum: ops.addressSum(
 				from.a,
