@@ -34,6 +34,7 @@ export { TcpConnection, type TcpHandlers } from "./tcp/connection.ts";
 export { type ConnectOptions, TcpCore, type TcpModules } from "./tcp/core.ts";
 export { FastOpen } from "./tcp/fastopen.ts";
 export { type TcpInfo, tcpInfo } from "./tcp/info.ts";
+export { KEEP_ALIVE, type KeepAlive } from "./tcp/keepalive.ts";
 export { cubicOf, TcpLayer } from "./tcp/layer.ts";
 export { Listener, type ListenOptions } from "./tcp/listener.ts";
 export type { LossRecovery } from "./tcp/loss.ts";

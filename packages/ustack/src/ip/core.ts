@@ -20,7 +20,7 @@ import {
 	PROTO_TCP,
 	PROTO_UDP,
 } from "../wire/constants.ts";
-import { accepts, optionsFine, sourceFine } from "./acceptance.ts";
+import { accepts, optionsFine } from "./acceptance.ts";
 import type { Ethernet } from "./ethernet.ts";
 import { type FamilyOps, IPV4 } from "./family.ts";
 import type { Forwarder } from "./forward.ts";
@@ -436,7 +436,7 @@ export class StackCore {
 			else this.drop(packet, "ip-other-host");
 			return;
 		}
-		if (!sourceFine(this, packet)) {
+		if (!ops.sourceFine(packet, this.loopback)) {
 			this.drop(packet, "ip-bad-source");
 			return;
 		}

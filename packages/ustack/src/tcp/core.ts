@@ -22,6 +22,7 @@ import {
 import type { FastOpen } from "./fastopen.ts";
 import type { TcpInfo } from "./info.ts";
 import { readSegment, type SegmentIn, segmentArrives } from "./input.ts";
+import type { KeepAlive } from "./keepalive.ts";
 import { BUFFER_LIMITED, stopLimit } from "./limits.ts";
 import { Listener, type ListenOptions } from "./listener.ts";
 import type { LossRecovery } from "./loss.ts";
@@ -50,7 +51,7 @@ import {
 } from "./state.ts";
 import type { SynCookies } from "./syncookie.ts";
 import { ConnectionTable } from "./table.ts";
-import { keepAliveDeadline, onTimer } from "./timeouts.ts";
+import { onTimer } from "./timeouts.ts";
 import { rearm } from "./timers.ts";
 import { TimeWaitTable } from "./timewait.ts";
 import { tuneReceive } from "./tune.ts";
@@ -90,6 +91,8 @@ export interface TcpModules {
 	cookies?: (key: Uint8Array) => SynCookies;
 	/** The search for a larger path MTU above a black hole's; without it the MSS stays at {@link TcpConfig.baseMss}. Needs `recovery`. */
 	probe?: (connection: TcpConnection, now: number) => boolean;
+	/** {@link TcpConnection.setKeepAlive}. */
+	keepAlive?: KeepAlive;
 	/** What {@link TcpConnection.info} tells. */
 	info?: (connection: TcpConnection) => TcpInfo;
 }
@@ -123,6 +126,7 @@ export class TcpCore implements ProtocolHandler, Pollable {
 	onOrphanSyn: ((packet: Packet, localPort: number, remotePort: number) => Listener | boolean) | undefined = undefined;
 	readonly fastOpen: FastOpen | undefined;
 	readonly recovery: LossRecovery;
+	readonly keepAlive: KeepAlive | undefined;
 	private readonly modules: TcpModules;
 	/** Counters. */
 	readonly stats = {
@@ -138,6 +142,7 @@ export class TcpCore implements ProtocolHandler, Pollable {
 	constructor(stack: StackCore, config: Partial<TcpConfig> = {}, modules: TcpModules = {}) {
 		this.modules = modules;
 		this.stack = stack;
+		this.keepAlive = modules.keepAlive;
 		this.recovery = modules.recovery ?? NEWRENO_RECOVERY;
 		this.config = { ...DEFAULT_TCP_CONFIG, ...config };
 		if (!this.recovery.selective) this.config.sack = false;
@@ -504,7 +509,12 @@ export class TcpCore implements ProtocolHandler, Pollable {
 	}
 
 	keepAliveChanged(c: TcpConnection): void {
-		c.keepAliveAt = keepAliveDeadline(c);
+		if (this.keepAlive === undefined) {
+			if (!c.keepAlive) return;
+			c.keepAlive = false;
+			throw missing("keepAlive");
+		}
+		c.keepAliveAt = this.keepAlive.deadline(c);
 		rearm(c);
 	}
 
@@ -615,8 +625,7 @@ export class TcpCore implements ProtocolHandler, Pollable {
 
 	/** What {@link TcpConnection.info} tells; the module for it must be there. */
 	describe(c: TcpConnection): TcpInfo {
-		if (this.modules.info === undefined)
-			throw new StackError("ENOPROTOOPT", "this TCP was made without its info module");
+		if (this.modules.info === undefined) throw missing("info");
 		return this.modules.info(c);
 	}
 
@@ -639,4 +648,8 @@ function overlap(x: Listener, y: Listener): boolean {
 	if (!sameFamily) return false;
 	if (anyOf(a) || anyOf(b)) return true;
 	return a!.equals(b!);
+}
+
+function missing(part: keyof TcpModules): StackError {
+	return new StackError("ENOPROTOOPT", `this TCP was made without its ${part} module`);
 }

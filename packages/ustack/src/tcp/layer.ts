@@ -6,6 +6,7 @@ import { Cubic } from "./cubic.ts";
 import { FastOpen } from "./fastopen.ts";
 import { HyStartClassic, HyStartPlusPlus } from "./hystart.ts";
 import { tcpInfo } from "./info.ts";
+import { KEEP_ALIVE } from "./keepalive.ts";
 import { probeMtu } from "./probe.ts";
 import { SACK_RECOVERY } from "./recovery.ts";
 import { SynCookies } from "./syncookie.ts";
@@ -28,6 +29,7 @@ export class TcpLayer extends TcpCore {
 			fastOpen: (settings, secret) => new FastOpen(settings, secret),
 			cookies: (key) => new SynCookies(key),
 			probe: probeMtu,
+			keepAlive: KEEP_ALIVE,
 			info: tcpInfo,
 		});
 	}

@@ -1,7 +1,7 @@
 import { TX_L4 } from "../ip/tx.ts";
 import { put16, put32 } from "../wire/bytes.ts";
 import { ECN_ECT0, PROTO_TCP } from "../wire/constants.ts";
-import { ACK, CWR, ECE, FIN, PSH, putFastOpen, putTimestamp, RST, SYN, TCP_HEADER } from "../wire/tcp.ts";
+import { ACK, CWR, ECE, FIN, PSH, putTimestamp, RST, SYN, TCP_HEADER } from "../wire/tcp.ts";
 import type { TcpConnection } from "./connection.ts";
 import { BUFFER_LIMITED, startLimit, stopLimit, WINDOW_LIMITED } from "./limits.ts";
 import { effectiveMss } from "./mss.ts";
@@ -108,8 +108,7 @@ function synOptions(c: TcpConnection, flags: number, start: number, now: number)
 		at += 4;
 	}
 	if (c.fastOpenCookie !== undefined && at - start + c.fastOpenCookie.length + 4 <= 40) {
-		at += putFastOpen(tx, at, c.fastOpenCookie, c.fastOpenExperimental);
-		c.fastOpenAsked = true;
+		at += c.layer.fastOpen!.put(c, tx, at, c.fastOpenCookie);
 	}
 	return at - start;
 }

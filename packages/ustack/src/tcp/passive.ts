@@ -2,7 +2,6 @@ import type { Packet } from "../ip/packet.ts";
 import { ACK, FIN, RST, SYN } from "../wire/tcp.ts";
 import { TcpConnection } from "./connection.ts";
 import type { TcpCore } from "./core.ts";
-import { openEarly } from "./early.ts";
 import { type SegmentIn, takeSynOptions } from "./input.ts";
 import type { Listener } from "./listener.ts";
 import { sendReset } from "./reply.ts";
@@ -69,7 +68,7 @@ export function listenIn(
 	listener.halfOpen++;
 	layer.table.add(c);
 	layer.stats.passiveOpens++;
-	if (layer.fastOpen?.accepts(listener, c, packet, s) === true) openEarly(layer, listener, c, packet, s);
+	layer.fastOpen?.syn(listener, c, packet, s);
 	layer.stack.trace("tcp-state", `${c.localPort}<-${c.remotePort} SYN-RECEIVED`);
 	layer.wantOutput(c);
 }
