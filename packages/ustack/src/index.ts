@@ -42,6 +42,7 @@ export { probeMtu } from "./tcp/probe.ts";
 export { SACK_RECOVERY } from "./tcp/recovery.ts";
 export type { TcpState } from "./tcp/state.ts";
 export { SynCookies } from "./tcp/syncookie.ts";
+export { AUTOTUNING, type BufferTuning } from "./tcp/tune.ts";
 export { UdpLayer, type UdpOptions, UdpSocket, type UdpSource } from "./udp/layer.ts";
 export { connectStreams, type StreamSocket, streamsOf } from "./web/streams.ts";
 export {

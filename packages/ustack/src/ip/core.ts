@@ -131,7 +131,7 @@ export class StackCore {
 	generation = 1;
 	private readonly random: (bytes: Uint8Array) => void;
 	private readonly packet: Packet;
-	private readonly paths: PathTable = new PathTable(this);
+	readonly paths: PathTable = new PathTable(this);
 	private looped: Uint8Array[] = [];
 	private later: { iface: Interface; frame: Uint8Array; offload: Offload | undefined }[] = [];
 	private readonly transmitter: Transmitter = new Transmitter(this);
@@ -208,17 +208,6 @@ export class StackCore {
 		return iface;
 	}
 
-	/** Takes an interface and everything it brought away; the link is the caller's to close. */
-	detach(iface: Interface): void {
-		const at = this.interfaces.indexOf(iface);
-		if (at <= 0) return;
-		this.interfaces.splice(at, 1);
-		this.ethernet?.detach(iface);
-		this.ipv6?.nd.stop(iface);
-		this.routes.remove((route) => route.iface === iface);
-		this.routesChanged();
-	}
-
 	interfaceNamed(name: string): Interface | undefined {
 		return this.interfaces.find((iface) => iface.name === name);
 	}
@@ -252,23 +241,6 @@ export class StackCore {
 		this.trace("address", `+${parsed} ${origin}`, iface);
 	}
 
-	removeAddress(iface: Interface, address: AddressLike): void {
-		const parsed = toAddress(address);
-		const at = iface.addresses.findIndex((entry) => entry.address.equals(parsed));
-		if (at < 0) return;
-		const [entry] = iface.addresses.splice(at, 1);
-		const network = new Cidr(entry!.cidr.network, entry!.cidr.prefix).toString();
-		// Another address on the same network keeps its route.
-		if (!iface.addresses.some((other) => new Cidr(other.cidr.network, other.cidr.prefix).toString() === network)) {
-			this.routes.remove(
-				(route) => route.iface === iface && route.gateway === undefined && route.destination.toString() === network,
-			);
-		}
-		if (parsed.family === 6) this.ipv6?.nd.addressRemoved(iface, parsed);
-		this.routesChanged();
-		this.trace("address", `-${parsed}`, iface);
-	}
-
 	/** Adds a route; `default` stands for 0.0.0.0/0 or ::/0, after the gateway's family. */
 	addRoute(
 		destination: string | Cidr,
@@ -295,26 +267,6 @@ export class StackCore {
 	routesChanged(): void {
 		this.generation++;
 		this.paths.forget();
-	}
-
-	/** Joins a multicast group on an interface; pair with {@link leaveGroup}. */
-	joinGroup(iface: Interface, group: IpAddress): void {
-		const key = group.toString();
-		const known = iface.groups.get(key);
-		if (known !== undefined) {
-			known.users++;
-			return;
-		}
-		iface.groups.set(key, { group, users: 1 });
-		if (iface.ethernet) this.groups?.changed(iface, group, true);
-	}
-
-	leaveGroup(iface: Interface, group: IpAddress): void {
-		const key = group.toString();
-		const known = iface.groups.get(key);
-		if (known === undefined || --known.users > 0) return;
-		iface.groups.delete(key);
-		if (iface.ethernet) this.groups?.changed(iface, group, false);
 	}
 
 	/** Whether an address is one of this stack's own. */
@@ -359,11 +311,6 @@ export class StackCore {
 	/** A Packet Too Big: remembers the smaller MTU for ten minutes (RFC 1191, RFC 8201). Returns the MTU now in use. */
 	learnMtu(destination: IpAddress, mtu: number): number {
 		return this.paths.learnMtu(destination, mtu);
-	}
-
-	/** Fixes the MTU towards a destination until it is set again, whatever routers say (`ip route … mtu lock`). */
-	lockMtu(destination: IpAddress, mtu: number): void {
-		this.paths.lockMtu(destination, mtu);
 	}
 
 	/**

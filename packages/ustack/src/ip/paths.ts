@@ -13,7 +13,8 @@ const PMTU_LIFETIME_MS = 600_000;
 export class PathTable {
 	private readonly stack: StackCore;
 	private readonly paths = new Map<number, Path>();
-	private readonly pmtus = new Map<string, { mtu: number; until: number }>();
+	/** MTUs routers told, by destination. */
+	readonly pmtus = new Map<string, { mtu: number; until: number }>();
 
 	constructor(stack: StackCore) {
 		this.stack = stack;
@@ -151,12 +152,6 @@ export class PathTable {
 		this.pmtus.set(key, { mtu: bounded, until: this.stack.now + PMTU_LIFETIME_MS });
 		this.stack.routesChanged();
 		return bounded;
-	}
-
-	/** Fixes the MTU towards a destination until it is set again, whatever routers say (`ip route … mtu lock`). */
-	lockMtu(destination: IpAddress, mtu: number): void {
-		this.pmtus.set(destination.toString(), { mtu, until: Number.POSITIVE_INFINITY });
-		this.stack.routesChanged();
 	}
 }
 

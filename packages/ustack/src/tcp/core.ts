@@ -54,7 +54,7 @@ import { ConnectionTable } from "./table.ts";
 import { onTimer } from "./timeouts.ts";
 import { rearm } from "./timers.ts";
 import { TimeWaitTable } from "./timewait.ts";
-import { tuneReceive } from "./tune.ts";
+import type { BufferTuning } from "./tune.ts";
 import { errorIn } from "./unreachable.ts";
 import { enqueue } from "./write.ts";
 
@@ -91,6 +91,8 @@ export interface TcpModules {
 	cookies?: (key: Uint8Array) => SynCookies;
 	/** The search for a larger path MTU above a black hole's; without it the MSS stays at {@link TcpConfig.baseMss}. Needs `recovery`. */
 	probe?: (connection: TcpConnection, now: number) => boolean;
+	/** Buffers that grow with the window; without it they stay as {@link TcpConfig.receiveBuffer} and `sendBuffer` say. */
+	tuning?: BufferTuning;
 	/** {@link TcpConnection.setKeepAlive}. */
 	keepAlive?: KeepAlive;
 	/** What {@link TcpConnection.info} tells. */
@@ -127,6 +129,7 @@ export class TcpCore implements ProtocolHandler, Pollable {
 	readonly fastOpen: FastOpen | undefined;
 	readonly recovery: LossRecovery;
 	readonly keepAlive: KeepAlive | undefined;
+	readonly tuning: BufferTuning | undefined;
 	private readonly modules: TcpModules;
 	/** Counters. */
 	readonly stats = {
@@ -143,6 +146,7 @@ export class TcpCore implements ProtocolHandler, Pollable {
 		this.modules = modules;
 		this.stack = stack;
 		this.keepAlive = modules.keepAlive;
+		this.tuning = modules.tuning;
 		this.recovery = modules.recovery ?? NEWRENO_RECOVERY;
 		this.config = { ...DEFAULT_TCP_CONFIG, ...config };
 		if (!this.recovery.selective) this.config.sack = false;
@@ -240,7 +244,10 @@ export class TcpCore implements ProtocolHandler, Pollable {
 	offer(c: TcpConnection): void {
 		if (!this.config.windowScaling) return;
 		let scale = 0;
-		const most = c.receiveFixed ? c.receiveLimit : Math.max(this.config.maxReceiveBuffer, c.receiveLimit);
+		const most =
+			c.receiveFixed || this.tuning === undefined
+				? c.receiveLimit
+				: Math.max(this.config.maxReceiveBuffer, c.receiveLimit);
 		while (scale < 14 && most / 2 ** scale > 65_535) scale++;
 		c.rcvWscale = scale;
 	}
@@ -518,15 +525,9 @@ export class TcpCore implements ProtocolHandler, Pollable {
 		rearm(c);
 	}
 
-	/** New data was acknowledged: the send buffer may grow with the window (RFC 9293 leaves its size to us). */
-	acknowledged(c: TcpConnection): void {
-		const wanted = 2 * c.cwnd * c.mss;
-		if (wanted > c.sendLimit) c.sendLimit = Math.min(wanted, this.config.maxSendBuffer);
-	}
-
 	/** The user took bytes: tune the buffer, and open the window when it is worth a segment. */
 	consumed(c: TcpConnection): void {
-		tuneReceive(c, this.stack.now);
+		this.tuning?.consumed(c, this.stack.now);
 		if (c.state < ESTABLISHED || c.finReceived || c.state === TIME_WAIT) return;
 		const offered = Math.max(0, distance((c.rcvWup + c.rcvWnd) | 0, c.rcvNxt));
 		const window = offeredWindow(c);

@@ -7,7 +7,7 @@ import { EVENT_CONNECT, EVENT_WRITABLE } from "./connection.ts";
 import { nonCongestionLoss } from "./loss.ts";
 import { syncMss } from "./mss.ts";
 import { markLost, removeSegment } from "./queue.ts";
-import { measureEcho, quickAck, receiveData, setDsack } from "./receive.ts";
+import { quickAck, receiveData, setDsack } from "./receive.ts";
 import { sendReset } from "./reply.ts";
 import { rttSample, stampOf } from "./rtt.ts";
 import { after, before, distance } from "./seq.ts";
@@ -135,10 +135,7 @@ export function segmentArrives(c: TcpConnection, packet: Packet, s: SegmentIn): 
 		return;
 	}
 	if ((s.length > 0 || (flags & FIN) !== 0) && !c.finReceived) {
-		if (c.tsOk && options.hasTimestamp && options.tsEcr !== c.receiveEcho && s.length >= c.rcvMss) {
-			c.receiveEcho = options.tsEcr;
-			measureEcho(c, distance(stampOf(c, now), options.tsEcr));
-		}
+		if (c.tsOk) c.layer.tuning?.echo(c, s, now);
 		const unit = packet.gsoSize > 0 ? Math.min(packet.gsoSize, s.length) : s.length;
 		if (unit >= c.rcvMss) c.rcvMss = Math.min(unit, c.advertisedMss);
 		receiveData(c, packet.bytes, s.at, seq, s.length, (flags & FIN) !== 0, now);
@@ -280,7 +277,7 @@ function startTransfer(c: TcpConnection, now: number): void {
 	c.lastAckAt = c.lastDataAt = now;
 	c.maxPacketsOut = 0;
 	c.cwndUsedEnd = c.sndNxt;
-	c.receiveSsthresh = Math.min(c.receiveLimit, 65_535);
+	c.receiveSsthresh = c.layer.tuning === undefined ? c.receiveLimit : Math.min(c.receiveLimit, 65_535);
 	c.highestSacked = c.sndUna;
 	c.rackTime = -1;
 	c.tuneSpace = Math.min(c.rcvWnd, 10 * c.advertisedMss);

@@ -10,6 +10,7 @@ import { KEEP_ALIVE } from "./keepalive.ts";
 import { probeMtu } from "./probe.ts";
 import { SACK_RECOVERY } from "./recovery.ts";
 import { SynCookies } from "./syncookie.ts";
+import { AUTOTUNING } from "./tune.ts";
 
 /** CUBIC as a configuration wants it. */
 export function cubicOf(config: TcpConfig): Congestion {
@@ -29,6 +30,7 @@ export class TcpLayer extends TcpCore {
 			fastOpen: (settings, secret) => new FastOpen(settings, secret),
 			cookies: (key) => new SynCookies(key),
 			probe: probeMtu,
+			tuning: AUTOTUNING,
 			keepAlive: KEEP_ALIVE,
 			info: tcpInfo,
 		});

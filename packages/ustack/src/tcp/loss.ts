@@ -48,7 +48,7 @@ export function afterAdvance(c: TcpConnection, now: number): void {
 	c.path.neighbor?.confirm(now);
 	armRto(c, now);
 	if (c.retransmitTimer === "none" && c.packetsOut === 0) c.backoff = 0;
-	c.layer.acknowledged(c);
+	c.layer.tuning?.acknowledged(c);
 }
 
 /** Whether what is in flight was limited by the window, so that the window may grow (RFC 7661's concern). */

@@ -30,32 +30,7 @@ function dataArrived(c: TcpConnection, length: number, now: number): void {
 	}
 	c.lastDataAt = now;
 	c.ackPending = true;
-	measureWindow(c, now);
-	if (length >= 128) growWindow(c, length);
-}
-
-/** The time a whole offered window takes to arrive is a round trip at the most. */
-function measureWindow(c: TcpConnection, now: number): void {
-	if (c.receiveRttAt >= 0) {
-		if (before(c.rcvNxt, c.receiveRttSeq)) return;
-		const sample = Math.max(now - c.receiveRttAt, 1);
-		if (c.receiveRtt === 0 || sample < c.receiveRtt) c.receiveRtt = sample;
-	}
-	c.receiveRttSeq = (c.rcvNxt + c.rcvWnd) | 0;
-	c.receiveRttAt = now;
-}
-
-/** The echo of a timestamp of ours that comes with data: the receiver's round trip (RFC 7323 gives the sender its own). */
-export function measureEcho(c: TcpConnection, sample: number): void {
-	if (sample < 0) return;
-	const rtt = Math.max(sample, 1);
-	c.receiveRtt = c.receiveRtt === 0 ? rtt : c.receiveRtt + (rtt - c.receiveRtt) / 8;
-}
-
-/** What arrived in good order earns the peer more window, two segments for one. */
-function growWindow(c: TcpConnection, length: number): void {
-	const room = Math.min(c.receiveLimit - c.recvRing.length, 0xffff << c.rcvWscale) - c.receiveSsthresh;
-	if (room > 0) c.receiveSsthresh += Math.min(room, Math.max(2 * c.advertisedMss, 2 * length));
+	c.layer.tuning?.arrived(c, length, now);
 }
 
 /** Takes the data and FIN of a segment (RFC 9293 3.10.7.4, seventh and eighth). */
@@ -163,7 +138,7 @@ function inOrder(c: TcpConnection, bytes: Uint8Array, at: number, start: number,
 
 function aheadOfHole(c: TcpConnection, bytes: Uint8Array, at: number, start: number, end: number): void {
 	c.outOfOrderIn++;
-	if (c.sackOk) growWindow(c, distance(end, start));
+	if (c.sackOk) c.layer.tuning?.ahead(c, distance(end, start));
 	c.ackNow++;
 	c.pingPong = false;
 	quickAck(c, QUICK_ACKS);
