@@ -29,8 +29,8 @@ const MAX_RS = 3;
 const TWO_HOURS_MS = 7_200_000;
 const MAX_RA_ADDRESSES = 16;
 /** All-nodes and all-routers on the link. */
-export const ALL_NODES: IpAddress = new IpAddress(0xff020000, 0, 0, 1);
-export const ALL_ROUTERS: IpAddress = new IpAddress(0xff020000, 0, 0, 2);
+export const ALL_NODES: IpAddress = /* @__PURE__ */ new IpAddress(0xff020000, 0, 0, 1);
+export const ALL_ROUTERS: IpAddress = /* @__PURE__ */ new IpAddress(0xff020000, 0, 0, 2);
 
 /** The solicited-node group of an address (RFC 4291 section 2.7.1). */
 export function solicitedNode(address: IpAddress): IpAddress {

@@ -37,7 +37,7 @@ class AckOutcome {
 	lastSent = 0;
 }
 
-const outcome = new AckOutcome();
+const outcome = /* @__PURE__ */ new AckOutcome();
 
 function acknowledge(
 	c: TcpConnection,

@@ -1,4 +1,4 @@
-const EMPTY = new Uint8Array(0);
+const EMPTY = /* @__PURE__ */ new Uint8Array(0);
 const SMALLEST_SHIFT = 11;
 const LARGEST_POOLED_SHIFT = 22;
 const MAX_POOLED_BYTES = 8 << 20;

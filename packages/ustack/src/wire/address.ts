@@ -110,11 +110,11 @@ export function readAddress(bytes: Uint8Array, at: number, family: IpFamily): Ip
 	return new IpAddress(get32(bytes, at), get32(bytes, at + 4), get32(bytes, at + 8), get32(bytes, at + 12));
 }
 
-export const ANY4: IpAddress = ipv4FromNumber(0);
-export const ANY6: IpAddress = new IpAddress(0, 0, 0, 0);
-export const BROADCAST4: IpAddress = ipv4FromNumber(-1);
-export const LOOPBACK4: IpAddress = ipv4FromNumber(0x7f000001);
-export const LOOPBACK6: IpAddress = new IpAddress(0, 0, 0, 1);
+export const ANY4: IpAddress = /* @__PURE__ */ ipv4FromNumber(0);
+export const ANY6: IpAddress = /* @__PURE__ */ new IpAddress(0, 0, 0, 0);
+export const BROADCAST4: IpAddress = /* @__PURE__ */ ipv4FromNumber(-1);
+export const LOOPBACK4: IpAddress = /* @__PURE__ */ ipv4FromNumber(0x7f000001);
+export const LOOPBACK6: IpAddress = /* @__PURE__ */ new IpAddress(0, 0, 0, 1);
 
 function parseQuad(text: string): number | undefined {
 	const match = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/.exec(text);
