@@ -5,6 +5,7 @@ import { seededBytes, VirtualNetwork } from "../src/link/model.ts";
 import { TcpCore } from "../src/tcp/core.ts";
 import { tcpInfo } from "../src/tcp/info.ts";
 import { SACK_RECOVERY } from "../src/tcp/recovery.ts";
+import { toAddress } from "../src/wire/address.ts";
 import { feed, pattern, Sink, same } from "./world.ts";
 
 function bare(network: VirtualNetwork, seed: number, address: string, link: Parameters<VirtualNetwork["attach"]>[1]) {
@@ -94,7 +95,8 @@ describe("the core alone", () => {
 		const network = new VirtualNetwork(4);
 		const [left] = network.wire({ medium: "ip" });
 		const a = bare(network, 1, "10.0.0.1/24", left);
-		expect(() => a.tcp.connect("fd00::1", 80)).toThrow(expect.objectContaining({ code: "ENETUNREACH" }));
+		expect(() => a.tcp.connect("fd00::1", 80)).toThrow(expect.objectContaining({ code: "ERR_BAD_ADDRESS" }));
+		expect(() => a.tcp.connect(toAddress("fd00::1"), 80)).toThrow(expect.objectContaining({ code: "ENETUNREACH" }));
 		const frame = new Uint8Array(40);
 		frame[0] = 0x60;
 		a.stack.input(frame, network.now);

@@ -3,13 +3,17 @@ import { StackError } from "../errors.ts";
 import { Interface, type InterfaceOptions } from "../link/interface.ts";
 import {
 	type AddressLike,
+	type AddressParser,
+	ANY4,
+	ANY6,
+	addressBy,
 	Cidr,
+	cidrBy,
 	type IpAddress,
 	type IpFamily,
 	LOOPBACK4,
 	LOOPBACK6,
-	toAddress,
-	toCidr,
+	parseAddress4,
 } from "../wire/address.ts";
 import {
 	ETHERTYPE_IPV4,
@@ -158,6 +162,11 @@ export class StackCore {
 		if (this.ipv6 !== undefined) this.addAddress(this.loopback, new Cidr(LOOPBACK6, 128));
 	}
 
+	/** Reads the address literals of the families there are. */
+	get parse(): AddressParser {
+		return this.ipv6?.parse ?? parseAddress4;
+	}
+
 	/** What the layers need to know of a family; undefined for one this stack does without. */
 	ops(family: IpFamily): FamilyOps | undefined {
 		return family === 4 ? IPV4 : this.ipv6?.ops;
@@ -214,7 +223,7 @@ export class StackCore {
 
 	/** Gives an interface an address and the route to its network. */
 	addAddress(iface: Interface, cidr: string | Cidr, origin = "static"): void {
-		const parsed = toCidr(cidr);
+		const parsed = cidrBy(cidr, this.parse);
 		const { address } = parsed;
 		if (iface.find(address) !== undefined) return;
 		const tentative = iface.ethernet && address.family === 6 && iface.dadTransmits > 0;
@@ -249,8 +258,9 @@ export class StackCore {
 		metric = 100,
 		origin = "static",
 	): void {
-		const hop = gateway === undefined ? undefined : toAddress(gateway);
-		const cidr = destination === "default" ? toCidr(hop?.family === 6 ? "::/0" : "0.0.0.0/0") : toCidr(destination);
+		const hop = gateway === undefined ? undefined : addressBy(gateway, this.parse);
+		const cidr =
+			destination === "default" ? new Cidr(hop?.family === 6 ? ANY6 : ANY4, 0) : cidrBy(destination, this.parse);
 		const via = iface ?? (hop === undefined ? undefined : this.routes.lookup(hop)?.iface);
 		if (via === undefined) {
 			throw new StackError(

@@ -3,7 +3,7 @@ import type { Pollable, ProtocolHandler, StackCore } from "../ip/core.ts";
 import type { IcmpErrorKind } from "../ip/icmp.ts";
 import type { Packet } from "../ip/packet.ts";
 import type { Interface } from "../link/interface.ts";
-import { type AddressLike, ANY4, type IpAddress, toAddress } from "../wire/address.ts";
+import { type AddressLike, ANY4, addressBy, type IpAddress, LOOPBACK4, LOOPBACK6 } from "../wire/address.ts";
 import { get16 } from "../wire/bytes.ts";
 import { foldSum, sumBytes } from "../wire/checksum.ts";
 import { PROTO_TCP } from "../wire/constants.ts";
@@ -172,9 +172,9 @@ export class TcpCore implements ProtocolHandler, Pollable {
 	 * @throws StackError `ENETUNREACH` without a route, `EADDRINUSE`, `EADDRNOTAVAIL`
 	 */
 	connect(address: AddressLike, port: number, handlers?: TcpHandlers, options: ConnectOptions = {}): TcpConnection {
-		let remote = toAddress(address);
-		if (remote.isUnspecified) remote = toAddress(remote.family === 4 ? "127.0.0.1" : "::1");
-		const source = options.localAddress === undefined ? undefined : toAddress(options.localAddress);
+		let remote = addressBy(address, this.stack.parse);
+		if (remote.isUnspecified) remote = remote.family === 4 ? LOOPBACK4 : LOOPBACK6;
+		const source = options.localAddress === undefined ? undefined : addressBy(options.localAddress, this.stack.parse);
 		if (source !== undefined && !source.isUnspecified && !this.stack.isLocal(source)) {
 			throw socketError("EADDRNOTAVAIL", "bind", source.toString(), options.localPort ?? 0);
 		}
