@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openDisk } from "../packages/kvm-cli/src/guest/disk.ts";
-import { bin, buildImage, env } from "./support/images.ts";
+import { bin, buildImage, env, GUEST_TEST_MS } from "./support/images.ts";
 
 /** Each kill needs a guest that has started: the suite has time for one of either kind, a campaign does 20. */
 const KILLS = Number(env["XKVM_KILLS"] ?? 2);
@@ -72,6 +72,7 @@ function random(seed: number): number {
 describe.skipIf(missing !== undefined)(`a disk whose machine is killed${missing ? ` [${missing}]` : ""}`, () => {
 	it.each(Array.from({ length: KILLS }, (_, i) => [i, i % 2 === 0 ? "raw" : "overlay"] as const))(
 		"%i: %s is whole, and has what the guest was told is on it",
+		{ timeout: GUEST_TEST_MS },
 		async (index, kind) => {
 			const disk = join(folder, `${index}.img`);
 			writeFileSync(disk, "");

@@ -6,7 +6,7 @@ import { pipeline } from "node:stream/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { NodeFolder } from "../packages/kvm-cli/src/share/node-folder.ts";
 import { Virtio9p, VirtioFs } from "../packages/kvm-core/src/machine/index.ts";
-import { buildImage, env, type Image } from "./support/images.ts";
+import { buildImage, env, GUEST_TEST_MS, type Image } from "./support/images.ts";
 import { runInGuest } from "./support/machine.ts";
 
 /** The suite has time for few; the figures to show are 10000 and 1024. */
@@ -49,7 +49,9 @@ function digestOfSmall(folder: string): string {
 }
 
 describe.skipIf(typeof image === "string")(`a shared folder in a Debian guest${because}`, () => {
-	it("carries many files and a big one both ways, by virtio-fs, and nothing from beside it", async () => {
+	it("carries many files and a big one both ways, by virtio-fs, and nothing from beside it", {
+		timeout: GUEST_TEST_MS,
+	}, async () => {
 		const folder = new NodeFolder(share);
 		const readonly = new NodeFolder(join(share, "in"), { readonly: true });
 		const script = `
@@ -87,6 +89,7 @@ df /share | tail -1 | grep -q shared && echo space
 const generic = buildImage("generic", "--kernel", "generic");
 it.skipIf(typeof generic === "string")(
 	`a kernel without virtio-fs has 9p${typeof generic === "string" ? ` [${generic}]` : ""}`,
+	{ timeout: GUEST_TEST_MS },
 	async () => {
 		const folder = new NodeFolder(share);
 		const script = `

@@ -4,9 +4,9 @@ import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { VirtioNet } from "../packages/kvm-core/src/machine/index.ts";
 import { createLinkPair, type LinkFeatures } from "../packages/netchannel/src/index.ts";
-import { createGateway } from "../packages/ustack/src/index.ts";
+import { createGateway } from "../packages/ustack/src/gateway/index.ts";
 import { createNodeOutbound } from "../packages/ustack/src/node/index.node.ts";
-import { buildImage, env, type Image } from "./support/images.ts";
+import { buildImage, env, GUEST_TEST_MS, type Image } from "./support/images.ts";
 import { runInGuest } from "./support/machine.ts";
 
 const BYTES = Number(env["XKVM_NET_MIB"] ?? 4) * 2 ** 20;
@@ -42,19 +42,22 @@ afterAll(() => {
 });
 
 describe.skipIf(typeof image === "string")(`a Debian guest's virtio_net behind the gateway${because}`, () => {
-	it.each(CASES)("%s: DHCP, ping and a file both ways, IPv4 and IPv6", async (_name, features, offloads) => {
-		const { port } = server.address() as AddressInfo;
-		const [guestEnd, gatewayEnd] = createLinkPair({ features });
-		const outside = createNodeOutbound();
-		// A guest cannot name the host's loopback; these addresses stand for it.
-		const stand: Record<string, string> = { "192.0.2.10": "127.0.0.1", "2001:db8::10": "::1" };
-		const gateway = createGateway({
-			outbound: { ...outside, connect: (address, to) => outside.connect(stand[address] ?? address, to) },
-			policy: { allow: ["192.0.2.0/24", "2001:db8::/32"] },
-		});
-		gateway.attach(gatewayEnd);
-		const device = new VirtioNet({ link: guestEnd, mac: Uint8Array.of(2, 0, 0, 0, 0, 9), offloads });
-		const script = `
+	it.each(CASES)(
+		"%s: DHCP, ping and a file both ways, IPv4 and IPv6",
+		{ timeout: GUEST_TEST_MS },
+		async (_name, features, offloads) => {
+			const { port } = server.address() as AddressInfo;
+			const [guestEnd, gatewayEnd] = createLinkPair({ features });
+			const outside = createNodeOutbound();
+			// A guest cannot name the host's loopback; these addresses stand for it.
+			const stand: Record<string, string> = { "192.0.2.10": "127.0.0.1", "2001:db8::10": "::1" };
+			const gateway = createGateway({
+				outbound: { ...outside, connect: (address, to) => outside.connect(stand[address] ?? address, to) },
+				policy: { allow: ["192.0.2.0/24", "2001:db8::/32"] },
+			});
+			gateway.attach(gatewayEnd);
+			const device = new VirtioNet({ link: guestEnd, mac: Uint8Array.of(2, 0, 0, 0, 0, 9), offloads });
+			const script = `
 modprobe virtio_net
 ip link set lo up; ip link set eth0 up
 cat >/tmp/lease <<'END'
@@ -75,19 +78,20 @@ for host in 192.0.2.10 '[2001:db8::10]'; do
 done
 cat /sys/class/net/eth0/address /sys/class/net/eth0/mtu
 `;
-		uploads.length = 0;
-		const { stdout, stderr, console } = await runInGuest(image as Image, script, { devices: [device] });
-		gateway.close();
-		const digest = SHA(content);
-		expect(stdout.split("\n"), `${stderr}${console}`).toEqual([
-			...["ping4", "ping6", digest, "sent", digest, "sent"],
-			...["02:00:00:00:00:09", "1500", ""],
-		]);
-		expect(uploads).toEqual([digest, digest]);
-		const { rxFrames, txFrames, txDropped } = device.stats;
-		expect(txDropped).toBe(0);
-		// With segmentation offload the guest sends far fewer frames than packets.
-		const packets = (2 * BYTES) / 1460;
-		if (!offloads) expect(Math.min(rxFrames, txFrames)).toBeGreaterThan(packets);
-	});
+			uploads.length = 0;
+			const { stdout, stderr, console } = await runInGuest(image as Image, script, { devices: [device] });
+			gateway.close();
+			const digest = SHA(content);
+			expect(stdout.split("\n"), `${stderr}${console}`).toEqual([
+				...["ping4", "ping6", digest, "sent", digest, "sent"],
+				...["02:00:00:00:00:09", "1500", ""],
+			]);
+			expect(uploads).toEqual([digest, digest]);
+			const { rxFrames, txFrames, txDropped } = device.stats;
+			expect(txDropped).toBe(0);
+			// With segmentation offload the guest sends far fewer frames than packets.
+			const packets = (2 * BYTES) / 1460;
+			if (!offloads) expect(Math.min(rxFrames, txFrames)).toBeGreaterThan(packets);
+		},
+	);
 });

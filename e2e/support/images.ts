@@ -13,6 +13,9 @@ export const env: Record<string, string | undefined> = {
 
 export const bin: string = join(root, "packages/kvm-cli/bin/xkvm.js");
 
+/** Milliseconds a test with a guest may take on a machine that is busy with others. */
+export const GUEST_TEST_MS = 900_000;
+
 export interface Image {
 	name: string;
 	kernel: string;

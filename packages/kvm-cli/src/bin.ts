@@ -1,5 +1,4 @@
 import { EXIT, Interrupted } from "./exit.ts";
-import { main } from "./main.ts";
 
 const interruption = new AbortController();
 process.on("SIGINT", () => interruption.abort(new Interrupted()));
@@ -11,6 +10,9 @@ for (const stream of [process.stdout, process.stderr]) {
 		if (error.code !== "EPIPE") throw error;
 	});
 }
+
+// What answers signals is there before all the rest is loaded.
+const { main } = await import("./main.ts");
 
 process.exitCode = await main(process.argv.slice(2), {
 	stdin: process.stdin,

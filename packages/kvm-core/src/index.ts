@@ -6,6 +6,7 @@
  */
 
 export * from "./boot/index.ts";
+export * from "./client/index.ts";
 export { ERRNO, type KvmErrno, KvmError } from "./kvm/errors.ts";
 export { type OpenKvmOptions, openKvm } from "./kvm/open-kvm.ts";
 export type {

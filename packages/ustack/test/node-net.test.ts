@@ -222,7 +222,7 @@ describe("a server", () => {
 		const second = client.connect(port, "10.0.0.2");
 		second.on("error", () => {});
 		const [data] = await once(listener, "drop");
-		expect(data.remoteAddress).toBe("10.0.0.1");
+		expect(data.remoteAddress).toBe("::ffff:10.0.0.1");
 		first.destroy();
 	});
 });
@@ -260,7 +260,7 @@ describe("programs", () => {
 			});
 		const answers = await Promise.all([0, 1, 2, 3, 4, 5].map((i) => ask(`/${i}`, Buffer.alloc(i * 100_000))));
 		answers.forEach((answer, i) => {
-			expect(JSON.parse(answer)).toEqual({ url: `/${i}`, length: i * 100_000, from: "10.0.0.1" });
+			expect(JSON.parse(answer)).toEqual({ url: `/${i}`, length: i * 100_000, from: "::ffff:10.0.0.1" });
 		});
 		agent.destroy();
 		web.close();

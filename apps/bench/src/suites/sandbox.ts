@@ -213,14 +213,13 @@ async function qemuRates(
 	}
 }
 
-/** Waits until a program says that it is ready. */
-async function until(child: ChildProcess, text: string): Promise<void> {
-	let seen = "";
-	for await (const chunk of child.stderr!) {
-		seen += String(chunk);
-		if (seen.includes(text)) return;
+/** Waits until a program listens on a socket. */
+async function listening(child: ChildProcess, path: string): Promise<void> {
+	child.stderr?.resume();
+	while (!existsSync(path)) {
+		if (child.exitCode !== null) throw new Error(`${child.spawnfile} ended before it listened`);
+		await new Promise((resolve) => setTimeout(resolve, 50));
 	}
-	throw new Error(`it ended without saying ${text}: ${seen}`);
 }
 
 async function throughput(report: Report, found: Image): Promise<void> {
@@ -231,7 +230,9 @@ async function throughput(report: Report, found: Image): Promise<void> {
 	const side = (name: string, measure: () => Promise<Rates>): Side => ({
 		name,
 		async run() {
-			const rates = await measure();
+			const rates = await measure().catch((error: unknown) => {
+				throw new Error(`${name}: ${String(error)}`, { cause: error });
+			});
 			measured.set(name, [...(measured.get(name) ?? []), rates]);
 			return rates.down;
 		},
@@ -268,9 +269,7 @@ async function throughput(report: Report, found: Image): Promise<void> {
 					];
 					const gateway = spawn(process.execPath, args, { stdio: ["ignore", "ignore", "pipe"] });
 					const peer = ["-netdev", `stream,id=n0,server=off,addr.type=unix,addr.path=${path}`];
-					gateway.stderr.resume();
-					while (!existsSync(path) && gateway.exitCode === null)
-						await new Promise((resolve) => setTimeout(resolve, 50));
+					await listening(gateway, path);
 					return qemuRates(meter, found, initrd, peer, gateway);
 				}),
 			);
@@ -283,7 +282,7 @@ async function throughput(report: Report, found: Image): Promise<void> {
 					const own = process.getuid?.() === 0 ? ["--runas", "0:0"] : [];
 					const args = ["--foreground", "--one-off", "--ipv4-only", "--socket", path, ...addresses, ...own];
 					const passt = spawn("passt", args, { stdio: ["ignore", "ignore", "pipe"] });
-					await until(passt, "qemu");
+					await listening(passt, path);
 					const peer = ["-netdev", `stream,id=n0,server=off,addr.type=unix,addr.path=${path}`];
 					return qemuRates(meter, found, initrd, peer, passt);
 				}),

@@ -11,7 +11,7 @@ import {
 } from "@x/kvm-core/debug";
 import { CliError, EXIT } from "../exit.ts";
 import type { Driven, GuestDriver } from "../guest/session.ts";
-import { type CliIo, jsonDocument, write } from "../io.ts";
+import { type CliIo, jsonDocument, type Output, write } from "../io.ts";
 
 /**
  * Reads `--trace`'s list.
@@ -47,10 +47,24 @@ export function traceDriver(kinds: ReadonlySet<TraceKind>, json: boolean, io: Cl
 		for (;;) {
 			const exit = await driven.run();
 			if (exit.reason !== "stopped" || driven.over.aborted) return exit;
-			await write(output, "");
-			if (output.writableNeedDrain) await new Promise((resolve) => output.once("drain", resolve));
+			if (output.destroyed) return exit;
+			if (output.writableNeedDrain) await drained(output, driven.over);
 		}
 	};
+}
+
+/** Resolves when the reader has caught up, is gone, or the guest is to end. */
+function drained(output: Output, over: AbortSignal): Promise<void> {
+	return new Promise((resolve) => {
+		const events = ["drain", "close", "error"] as const;
+		const done = (): void => {
+			for (const event of events) output.off(event, done);
+			over.removeEventListener("abort", done);
+			resolve();
+		};
+		for (const event of events) output.on(event, done);
+		over.addEventListener("abort", done);
+	});
 }
 
 /** Runs the guest instruction by instruction; of several vCPUs the first is traced. */

@@ -73,6 +73,11 @@ export class PageTables {
 		for (let done = 0; done < bytes; done += size) this.#page(linear + BigInt(done), physical + done, depth, rights);
 	}
 
+	/** Maps the first `bytes` of memory to themselves. */
+	mapIdentity(bytes: number, size: PageSize, rights: PageRights = {}): void {
+		this.map(0n, 0, bytes, size, rights);
+	}
+
 	#page(linear: bigint, physical: number, depth: number, rights: PageRights): void {
 		const shifts = SHIFTS[this.format];
 		const mask = this.format === "legacy" ? 1023n : 511n;

@@ -33,3 +33,4 @@ export {
 	traceExit,
 	traceInstruction,
 } from "./trace.ts";
+export { type KeptVm, VmHistory, type VmHistoryOptions } from "./vm-history.ts";

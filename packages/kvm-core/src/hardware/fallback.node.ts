@@ -310,17 +310,16 @@ export class FallbackVcpu extends HardwareVcpu {
 	/** Executes in software until it is the hardware's turn again (undefined), or the embedder's. */
 	#interpret(): VcpuExit | undefined {
 		const { software, instructions, kernelIrqchip } = this.#shadow;
+		software.setSlice({ instructions, milliseconds: 10 });
 		// One by one, where what the kernel owns must be left to it.
-		software.setSlice({ instructions: kernelIrqchip ? 1 : instructions, milliseconds: 10 });
+		software.setGuestDebug({ enable: kernelIrqchip, singleStep: kernelIrqchip });
 		for (let done = 0; done < instructions; done++) {
 			const before = kernelIrqchip ? software.getRegs() : undefined;
 			const wasAsked = this.#inSoftware;
 			const exit = software.run();
 			this.#inSoftware = false;
-			if (exit.reason === "intr") {
-				if (before === undefined) break;
-				if (software.getVcpuEvents().exception.injected) continue;
-				if (this.#goesOn()) continue;
+			if (exit.reason === "intr" || (exit.reason === "debug" && kernelIrqchip)) {
+				if (kernelIrqchip && this.#goesOn()) continue;
 				break;
 			}
 			if (exit.reason === "internal-error") {

@@ -81,6 +81,11 @@ export class ExecutionCore extends ExecutionPosition implements Core, AccessHost
 	debugException: number = DB;
 	/** The point that a debug stop is for, if any. */
 	debugPoint: DebugPoint | undefined;
+	/** Virtual time: `run` comes back when a device may have a new deadline. */
+	looksAtClock = false;
+	/** `run` executes exactly as many instructions as its budget has. */
+	exact = false;
+	private clockChanged = false;
 	/** Told of every event before its delivery. */
 	onEvent: ((event: VcpuEvent) => void) | undefined;
 	/**
@@ -257,6 +262,7 @@ export class ExecutionCore extends ExecutionPosition implements Core, AccessHost
 	/** Makes the instruction in hand return to the embedder before the next one. */
 	leaveSoon(): void {
 		this.leaveAsked = true;
+		this.clockChanged = this.looksAtClock;
 	}
 
 	// ---- the loop ----------------------------------------------------------------------------------------------
@@ -268,6 +274,8 @@ export class ExecutionCore extends ExecutionPosition implements Core, AccessHost
 	 */
 	run(budget: number): CoreStop {
 		const { cpu } = this;
+		// Whoever calls has just looked at the clock.
+		this.clockChanged = false;
 		this.retired = this.position;
 		this.setBudget(budget);
 		this.counted = budget;
@@ -284,7 +292,7 @@ export class ExecutionCore extends ExecutionPosition implements Core, AccessHost
 			if (cpu.get32(MP_STATE) !== MP_RUNNABLE) {
 				return "halt";
 			}
-			if (this.budget <= 0) {
+			if (this.budget <= 0 || this.clockChanged) {
 				return "slice";
 			}
 			if (!this.code.hasRoom) this.dropCode();
@@ -313,7 +321,7 @@ export class ExecutionCore extends ExecutionPosition implements Core, AccessHost
 	/** One instruction at a time: debugging, TF, the shadow of STI with an interrupt waiting. */
 	private get steps(): boolean {
 		const { cpu } = this;
-		if ((cpu.systemFlags & L.TF) !== 0 || this.watchesCode || cpu.get32(L.SHADOW) !== 0) return true;
+		if (this.exact || (cpu.systemFlags & L.TF) !== 0 || this.watchesCode || cpu.get32(L.SHADOW) !== 0) return true;
 		return this.debug !== undefined && (this.debug.singleStep || this.debug.stepsThrough(this.linearRip));
 	}
 

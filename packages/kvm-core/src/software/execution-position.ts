@@ -74,6 +74,10 @@ export class ExecutionPosition {
 		return this.retired + this.counted - this.budget;
 	}
 
+	set position(value: number) {
+		this.retired += value - this.position;
+	}
+
 	/** The instruction at `pc` is abandoned: it, or its fault's handler, is what comes next. */
 	abandon(pc: number): 0 {
 		this.cpu.set32(L.PC, pc);

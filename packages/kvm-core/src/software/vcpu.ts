@@ -1,5 +1,5 @@
 import type { IrqChip } from "../chips/irqchip.ts";
-import type { LocalApic } from "../chips/local-apic.ts";
+import type { LocalApic, LocalApicState } from "../chips/local-apic.ts";
 import { KvmError } from "../kvm/errors.ts";
 import { type KvmStats, VcpuWithoutOptions } from "../kvm/optional.ts";
 import type {
@@ -52,6 +52,17 @@ const EXIT_COUNTERS: Readonly<
 	hlt: "halt_exits",
 	"irq-window-open": "irq_window_exits",
 };
+
+/** Instructions before a deadline that are executed one by one: more than generated code goes on without looking. */
+const EXACT_MARGIN = 512;
+
+/** What {@link SoftwareVcpu.saveState} gives. */
+export interface SoftwareVcpuState {
+	readonly page: Uint8Array;
+	readonly position: number;
+	readonly tscOffset: bigint;
+	readonly apic: LocalApicState | null;
+}
 
 /** What a vCPU is made of. */
 export interface VcpuParts {
@@ -202,7 +213,9 @@ export class SoftwareVcpu extends VcpuWithoutOptions implements Vcpu, RequestGat
 			vm.advanceTo(vm.now());
 			if (this.requestInterruptWindow && this.readyForInterruptInjection) return { reason: "irq-window-open" };
 			const before = core.position;
-			const stop = core.run(Math.min(left, STRETCH));
+			vm.progress = () => core.position - before;
+			const stop = core.run(this.stretch(left));
+			vm.progress = () => 0;
 			left -= core.position - before;
 			vm.executed(core.position - before);
 			if (stop === "slice") {
@@ -222,6 +235,47 @@ export class SoftwareVcpu extends VcpuWithoutOptions implements Vcpu, RequestGat
 			}
 			return this.exitOf(stop);
 		}
+	}
+
+	/**
+	 * Instructions to run before the next look at the clock. In virtual time slices and timers come at their very
+	 * instruction, however the run is cut up: near one, instructions are executed one by one.
+	 */
+	private stretch(left: number): number {
+		const { core, vm } = this;
+		core.looksAtClock = vm.isVirtual;
+		core.exact = false;
+		if (!vm.isVirtual) return Math.min(left, STRETCH);
+		const goal = Math.min(left, vm.untilDeadline());
+		core.exact = goal <= EXACT_MARGIN;
+		return core.exact ? goal : Math.min(goal - EXACT_MARGIN, STRETCH);
+	}
+
+	/** The vCPU's state between two runs, outside any instruction. */
+	saveState(): SoftwareVcpuState {
+		const { cpu, position } = this.core;
+		// It stands on RIP alone, and with empty TLBs, as after `restoreState`.
+		this.core.memoryChanged();
+		return {
+			page: new Uint8Array(cpu.u32.buffer, cpu.base, L.STATE_BYTES).slice(),
+			position,
+			tscOffset: this.tscOffset,
+			apic: this.apic?.save() ?? null,
+		};
+	}
+
+	restoreState(state: SoftwareVcpuState): void {
+		const { core } = this;
+		const { cpu } = core;
+		core.memoryChanged();
+		new Uint8Array(cpu.u32.buffer, cpu.base, L.STATE_BYTES).set(state.page);
+		this.tscOffset = state.tscOffset;
+		if (state.apic !== null) this.apic?.restore(state.apic);
+		core.modeChanged();
+		core.debugChanged();
+		core.memoryChanged();
+		core.position = state.position;
+		core.answered = -1;
 	}
 
 	/** Lets the instruction that was answered come to its end, so that the state is that of the next one. */

@@ -11,7 +11,7 @@ import type { IoeventEntry } from "./exits.ts";
 import { FIRST_VCPU, interpreter } from "./interpreter.ts";
 import type { SoftwareKvm, SoftwareKvmOptions } from "./kvm.ts";
 import { PAGE, PhysicalMemory, type Slot } from "./memory.ts";
-import { SoftwareVcpu } from "./vcpu.ts";
+import { SoftwareVcpu, type SoftwareVcpuState } from "./vcpu.ts";
 
 const WASM_PAGE = 65_536;
 const MAX_WASM_PAGES = 65_536;
@@ -45,6 +45,15 @@ class ArenaMemory implements GuestMemory {
 	written(offset: number, length: number): void {
 		this.vm.hostWritten(this.host + offset, length);
 	}
+}
+
+/** What {@link SoftwareVm.saveState} gives. */
+export interface SoftwareVmState {
+	readonly instructions: number;
+	readonly clockOffset: number;
+	readonly irqchip: IrqChipState | null;
+	readonly pit: PitState | null;
+	readonly vcpus: readonly SoftwareVcpuState[];
 }
 
 /** A VM of the software engine. */
@@ -91,7 +100,42 @@ export class SoftwareVm extends VmWithoutOptions implements Vm {
 	/** The engine's clock, in nanoseconds. */
 	now(): number {
 		const { time } = this.options;
-		return time.kind === "wall" ? time.now() : this.instructions * time.nanosecondsPerInstruction;
+		return time.kind === "wall" ? time.now() : (this.instructions + this.progress()) * time.nanosecondsPerInstruction;
+	}
+
+	/** Instructions that the vCPU in hand executed and `executed` was not yet told of. */
+	progress: () => number = () => 0;
+
+	get isVirtual(): boolean {
+		return this.options.time.kind === "virtual";
+	}
+
+	/** In virtual time, instructions until the engine's next timer is due. */
+	untilDeadline(): number {
+		const { time } = this.options;
+		if (time.kind !== "virtual") return Number.POSITIVE_INFINITY;
+		const due = Math.ceil(this.nextDeadline() / time.nanosecondsPerInstruction) - this.instructions;
+		return Math.max(1, due);
+	}
+
+	/** Everything but the contents of memory, between two runs. */
+	saveState(): SoftwareVmState {
+		return {
+			instructions: this.instructions,
+			clockOffset: this.clockOffset,
+			irqchip: this.irqchip?.save() ?? null,
+			pit: this.pit?.save() ?? null,
+			vcpus: this.vcpus.map((vcpu) => vcpu.saveState()),
+		};
+	}
+
+	/** Goes back to a state that this VM was in; what memory held then is for the embedder to put back first. */
+	restoreState(state: SoftwareVmState): void {
+		this.instructions = state.instructions;
+		this.clockOffset = state.clockOffset;
+		if (state.irqchip !== null) this.irqchip?.restore(state.irqchip);
+		if (state.pit !== null) this.pit?.restore(state.pit, this.now());
+		for (const [i, vcpu] of this.vcpus.entries()) vcpu.restoreState(state.vcpus[i]!);
 	}
 
 	/** Instructions a vCPU executed: virtual time goes on by them. */

@@ -29,6 +29,8 @@ const SS = 12;
 const GP = 13;
 const PF = 14;
 
+const FAULTS: ReadonlySet<unknown> = new Set([SS, GP, PF]);
+
 const only = (words: readonly string[], ...what: string[]): boolean =>
 	words.every((text) => what.some((start) => text.startsWith(`${start} `)));
 const uses = (made: Generated, pattern: RegExp): boolean => made.rows.some((row) => pattern.test(row.name));
@@ -47,6 +49,7 @@ export const NOT_EMULATED: readonly (readonly [RegExp, string])[] = [
 /** Rows that are not drawn, and why. */
 const LEFT_OUT: readonly (readonly [RegExp, string])[] = [
 	[/^movbe /, "not emulated: #UD, whose frame may have no room"],
+	[/^nop 0F/, "hints: most are not emulated, and some with 16-bit addresses are taken for longer than they are"],
 	[
 		/^push (06|0E|16|1E|0F A0|0F A8)$/,
 		"SDM, PUSH: the upper half of a 32-bit slot is zeroed or left alone, as the processor likes; the emulator leaves it",
@@ -62,13 +65,21 @@ export function isDrawn(row: { name: string; opcode: string }): boolean {
 const LEFT_OUT_NATIVE: readonly (readonly [RegExp, string])[] = [
 	[/^(int|into|int3)$/, "INT n is #UD"],
 	[/^(in|out|ins|outs|cli|sti)$/, "there is no IOPL"],
+	[
+		/^(lar|lsl|verr|verw|l[defgs]s|retf|iret.?|call[fp]?|jmp[fp]?|lcall|ljmp|callf|jmpf)$/,
+		"the processor looks into the host's descriptor tables (near indirect branches are of the same names)",
+	],
 	[/^(rdpkru|wrpkru)$/, "the host has protection keys on, and the guest's pages then have them too"],
 ];
 
 /** Whether cases at CPL 3 may be made of a row. */
-export function isDrawnNative(row: { name: string }): boolean {
+export function isDrawnNative(row: { name: string; opcode: string }): boolean {
+	if (SEGMENT_LOADS.test(`${row.name} ${row.opcode}`)) return false;
 	return !LEFT_OUT_NATIVE.some(([pattern]) => pattern.test(row.name));
 }
+
+/** Like the far branches. */
+const SEGMENT_LOADS = /^(mov 8E|pop (07|17|1F|0F A1|0F A9))/;
 
 /** Why the hardware's outcome says nothing, or undefined. */
 export function notEmulated(made: Generated, hardware: KernelOutcome): string | undefined {
@@ -98,13 +109,19 @@ export const HOST_CLASSES: readonly HostClass[] = [
 	},
 	{
 		name: "branch beyond CS's limit",
-		why: "the emulator fetches from there, and gives up where no memory is",
+		why: "the emulator fetches from there, and gives up at what it finds",
 		applies: ({ mode, made, software, hardware }) =>
 			mode === "protected" &&
-			software.end === GP &&
+			(software.end === GP || software.end === UD) &&
 			hardware.end === "failed" &&
 			uses(made, /^(call|jmp|ret|j[a-z]+|loop.*)$/),
 		unconfirmed: true,
+	},
+	{
+		name: "comparison of strings that both fault",
+		why: "which of the two is told is the processor's choice",
+		applies: ({ made, words, software, hardware }) =>
+			uses(made, /^cmps$/) && only(words, "end", "cr2") && FAULTS.has(software.end) && FAULTS.has(hardware.end),
 	},
 	{
 		name: "bit scan of zero",

@@ -1,6 +1,6 @@
 import { once } from "node:events";
-import type { NetSocket } from "../node/net.node.ts";
 import { createNet } from "../node/net.node.ts";
+import type { NetSocket } from "../node/socket.node.ts";
 import { type CommandIo, EXIT, UsageError } from "./io.ts";
 import { LINK_OPTIONS, openHost, parse, portOf, stringOf } from "./options.node.ts";
 

@@ -119,7 +119,7 @@ export class StackCore {
 	readonly pollables: Pollable[] = [];
 	/** The buffer every packet is built in; links copy or send before they return. */
 	readonly tx: Uint8Array;
-	/** Sees packets for protocols before their handlers do; true takes the packet. Raw sockets. */
+	/** Sees packets for protocols before their handlers do; true says that one without a handler is wanted. Raw sockets. */
 	rawTap: ((packet: Packet) => boolean) | undefined = undefined;
 	/** Structured trace; called synchronously, must not call back into the stack. */
 	onEvent: ((event: StackEvent) => void) | undefined = undefined;

@@ -24,11 +24,7 @@ export {
 export type { Secret, SecretPart } from "../gateway/http/secrets.ts";
 export { createNodeOutbound, type NodeOutboundOptions } from "../gateway/outbound.node.ts";
 export { createDgram, type DgramModule, type DgramOptions, DgramSocket, type RemoteInfo } from "./dgram.node.ts";
-export {
-	createNet,
-	type NetConnectOptions,
-	type NetModule,
-	NetServer,
-	type NetServerOptions,
-	NetSocket,
-} from "./net.node.ts";
+export type { Endpoint } from "./endpoint.node.ts";
+export { createNet, type NetModule } from "./net.node.ts";
+export { NetServer, type NetServerOptions } from "./server.node.ts";
+export { type NetConnectOptions, NetSocket, type OnRead } from "./socket.node.ts";

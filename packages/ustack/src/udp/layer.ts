@@ -30,8 +30,8 @@ export interface UdpOptions {
 	ipv6Only?: boolean;
 	/** Only this interface's packets, and sent by it; for DHCP. */
 	iface?: Interface;
-	/** A datagram; `data` is valid during the call. Called while frames come in: what it sends leaves with the next poll. */
-	onMessage?: (data: Uint8Array, from: UdpSource, socket: UdpSocket) => void;
+	/** A datagram, and the group or broadcast address it was for; `data` is valid during the call. Called while frames come in: what it sends leaves with the next poll. */
+	onMessage?: (data: Uint8Array, from: UdpSource, socket: UdpSocket, group: IpAddress | undefined) => void;
 	/** An ICMP error for a connected socket. */
 	onError?: (error: StackError, socket: UdpSocket) => void;
 }
@@ -295,7 +295,8 @@ export class UdpLayer implements ProtocolHandler {
 		from.address = known !== undefined && known.d === packet.sd ? known : packet.source();
 		from.port = remotePort;
 		from.packet = packet;
-		onMessage(packet.bytes.subarray(packet.l4 + UDP_HEADER, packet.end), from, socket);
+		const group = packet.groupcast ? packet.destination() : undefined;
+		onMessage(packet.bytes.subarray(packet.l4 + UDP_HEADER, packet.end), from, socket, group);
 	}
 
 	/** A datagram sent to a group this host is in as well. */
@@ -306,7 +307,8 @@ export class UdpLayer implements ProtocolHandler {
 		for (const socket of [...sockets]) {
 			if (!socket.groups.some((entry) => entry.iface === path.iface && entry.group.equals(group))) continue;
 			socket.received++;
-			socket.options.onMessage?.(data, { address: path.source, port: sender.port, packet: undefined as never }, socket);
+			const from = { address: path.source, port: sender.port, packet: undefined as never };
+			socket.options.onMessage?.(data, from, socket, group);
 		}
 	}
 

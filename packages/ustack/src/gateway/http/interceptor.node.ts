@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import { TLSSocket } from "node:tls";
-import { NetSocket } from "../../node/net.node.ts";
+import { NetSocket } from "../../node/socket.node.ts";
 import type { FirstBytes } from "../first-bytes.ts";
 import type { InterceptedConnection, Interceptor } from "../interceptor.ts";
 import type { EgressRequest } from "../options.ts";
