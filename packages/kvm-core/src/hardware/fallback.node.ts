@@ -9,13 +9,13 @@ import type {
 	MsrEntry,
 	Regs,
 	Sregs,
-	Vcpu,
 	VcpuExit,
 	Vm,
 } from "../kvm/types.ts";
+import type { LeftOver } from "../software/exits.ts";
+import type { SoftwareVcpu } from "../software/vcpu.ts";
 import type { SoftwareVm } from "../software/vm.ts";
 import type { Libc } from "./libc.node.ts";
-import { isUserInstruction } from "./user-instruction.ts";
 import { HardwareVcpu, type VcpuTraits } from "./vcpu.node.ts";
 import { HardwareVm } from "./vm.node.ts";
 
@@ -48,13 +48,39 @@ const TSC = 0x10;
 const MSRS: readonly number[] = [
 	0x174, 0x175, 0x176, 0xc000_0081, 0xc000_0082, 0xc000_0083, 0xc000_0084, 0xc000_0102, 0xc000_0103, 0x277,
 ];
+const HALT = "F4";
+/** RDMSR, WRMSR, RDTSC, RDTSCP, VMCALL, VMMCALL. */
+const CLOCKS_AND_MSRS = new Set([
+	...["0F 32", "0F 30", "0F 31", "0F 01 /7 mod=3 rm=1", "NP 0F 01 /0 mod=3 rm=1", "NP 0F 01 /3 mod=3 rm=1"],
+]);
+const CONTROL_REGISTERS = new Set(["0F 20 /r", "0F 22 /r"]);
+/** The longest stay in software, within which interrupts must wait. */
+const TAKE_OVER_MS = 5;
+/** After so many instructions it is looked at whether the guest is at user code, which the hardware runs better. */
+const LOOK_INSTRUCTIONS = 50_000;
+/** The hardware's slice where it emulates. */
+const EMULATED_MS = 0.5;
+/** So many written pages are not looked up among the page tables: they are taken for some. */
+const MANY_PAGES = 64;
 const NO_INTERRUPTS: Sregs["interruptBitmap"] = [0n, 0n, 0n, 0n];
 /** Leaves that tell frequencies, which are the host's. */
 const FREQUENCIES = new Set([0x15, 0x16, 0x4000_0010]);
 
-/** What the guest is told of its processor: what both engines have. */
-export function commonCpuid(software: Kvm): CpuidEntry[] {
-	return software.getSupportedCpuid().filter(({ function: leaf }) => !FREQUENCIES.has(leaf));
+/** CPUID.1:ECX.PCID and CPUID.7:EBX.INVPCID. */
+const PCID = 1 << 17;
+const INVPCID = 1 << 10;
+
+/**
+ * What the guest is told of its processor: what the software engine has, without what the hardware would refuse in the
+ * control registers. Instructions that the hardware does not offer it executes in user code all the same.
+ */
+export function commonCpuid(software: Kvm, hardware: readonly CpuidEntry[]): CpuidEntry[] {
+	const entries = software.getSupportedCpuid().filter(({ function: leaf }) => !FREQUENCIES.has(leaf));
+	if (hardware.some((entry) => entry.function === 1 && (entry.ecx & PCID) !== 0)) return entries;
+	return entries.map((entry) => {
+		if (entry.function === 1) return { ...entry, ecx: entry.ecx & ~PCID };
+		return entry.function === 7 && entry.index === 0 ? { ...entry, ebx: entry.ebx & ~INVPCID } : entry;
+	});
 }
 
 /** The software engine behind the hardware. */
@@ -67,6 +93,7 @@ export class FallbackVm extends HardwareVm {
 	readonly #software: SoftwareVm;
 	readonly #libc: Libc;
 	readonly #instructions: number;
+	readonly #emulates: boolean;
 	readonly #regions = new Map<number, MemoryRegion>();
 	readonly #scratchSlot: number;
 	#scratch: GuestMemory | undefined;
@@ -77,12 +104,13 @@ export class FallbackVm extends HardwareVm {
 		fd: number,
 		pageBytes: number,
 		onClose: (vm: HardwareVm) => void,
-		shadow: { vm: Vm; instructions: number },
+		shadow: { vm: Vm; instructions: number; emulates: boolean },
 	) {
 		super(libc, fd, pageBytes, onClose);
 		this.#libc = libc;
 		this.#software = shadow.vm as SoftwareVm;
 		this.#instructions = shadow.instructions;
+		this.#emulates = shadow.emulates;
 		this.#scratchSlot = this.checkExtension("nr-memslots") - 1;
 	}
 
@@ -135,6 +163,7 @@ export class FallbackVm extends HardwareVm {
 			vm: this,
 			software: this.#software.createVcpu(id),
 			instructions: this.#instructions,
+			emulates: this.#emulates,
 			kernelIrqchip: this.#kernelIrqchip,
 		});
 	}
@@ -147,7 +176,8 @@ export class FallbackVm extends HardwareVm {
 	/** @internal Behind it: KVM's copies of page tables that it wrote to are thrown away. */
 	softwareLeaves(sregs: Sregs): void {
 		const pages = this.#collect();
-		if (pages.size > 0 && (sregs.cr0 & CR0_PG) !== 0n && this.#touchesTables(sregs, pages)) this.#dropShadow();
+		if (pages.size === 0 || (sregs.cr0 & CR0_PG) === 0n) return;
+		if (pages.size > MANY_PAGES || this.#touchesTables(sregs, pages)) this.#dropShadow();
 	}
 
 	/** Guest memory at a physical address. */
@@ -225,9 +255,11 @@ export class FallbackVm extends HardwareVm {
 
 interface Shadow {
 	vm: FallbackVm;
-	software: Vcpu;
+	software: SoftwareVcpu;
 	/** At the most in a row. */
 	instructions: number;
+	/** Of a KVM that emulates kernel code: what it is at when a slice of its ends is taken over, too. */
+	emulates: boolean;
 	kernelIrqchip: boolean;
 }
 
@@ -239,8 +271,10 @@ export class FallbackVcpu extends HardwareVcpu {
 	#failure: VcpuExit | undefined;
 	#msrs: readonly number[] | undefined;
 	/** As the hardware had them when the software engine took over. */
-	#kept: { sregs: Sregs; msrs: readonly MsrEntry[] } | undefined;
+	#kept: { sregs: Sregs; msrs: readonly MsrEntry[]; xcr0: bigint | undefined } | undefined;
 	#milliseconds = 10;
+	#immediateExit = false;
+	readonly #hasXcrs: boolean;
 
 	constructor(
 		libc: Libc,
@@ -252,11 +286,16 @@ export class FallbackVcpu extends HardwareVcpu {
 	) {
 		super(libc, fd, id, traits, filter);
 		this.#shadow = shadow;
+		this.#hasXcrs = shadow.vm.checkExtension("xcrs") > 0;
+		this.setSlice({});
 	}
 
 	override setSlice(slice: { milliseconds?: number; instructions?: number }): void {
-		super.setSlice(slice);
 		this.#milliseconds = slice.milliseconds ?? 10;
+		// Long enough to take an interrupt and what the software engine has left over.
+		super.setSlice(
+			this.#shadow.emulates ? { ...slice, milliseconds: Math.min(this.#milliseconds, EMULATED_MS) } : slice,
+		);
 	}
 
 	override run(): VcpuExit {
@@ -264,8 +303,9 @@ export class FallbackVcpu extends HardwareVcpu {
 		for (;;) {
 			if (!this.#inSoftware) {
 				const exit = super.run();
-				if (exit.reason !== "internal-error" || exit.suberror !== EMULATION_FAILURE) return exit;
-				this.#failure = exit;
+				if (exit.reason === "internal-error" && exit.suberror === EMULATION_FAILURE) this.#failure = exit;
+				else if (exit.reason === "intr" && this.#isEmulated() && performance.now() < end) this.#failure = undefined;
+				else return exit;
 				this.#enter();
 			}
 			const exit = this.#interpret();
@@ -279,7 +319,14 @@ export class FallbackVcpu extends HardwareVcpu {
 		this.#shadow.software.setCpuid2(entries);
 	}
 
+	/** Whether the hardware's slice ended in code that it emulates, far slower than the software engine runs it. */
+	#isEmulated(): boolean {
+		if (!this.#shadow.emulates || this.#immediateExit || super.getMpState() !== "runnable") return false;
+		return super.getSregs().cs.dpl !== 3;
+	}
+
 	override setImmediateExit(on: boolean): void {
+		this.#immediateExit = on;
 		super.setImmediateExit(on);
 		this.#shadow.software.setImmediateExit(on);
 	}
@@ -309,55 +356,53 @@ export class FallbackVcpu extends HardwareVcpu {
 
 	/** Executes in software until it is the hardware's turn again (undefined), or the embedder's. */
 	#interpret(): VcpuExit | undefined {
-		const { software, instructions, kernelIrqchip } = this.#shadow;
-		software.setSlice({ instructions, milliseconds: 10 });
-		// One by one, where what the kernel owns must be left to it.
-		software.setGuestDebug({ enable: kernelIrqchip, singleStep: kernelIrqchip });
-		for (let done = 0; done < instructions; done++) {
-			const before = kernelIrqchip ? software.getRegs() : undefined;
-			const wasAsked = this.#inSoftware;
+		const { software, instructions } = this.#shadow;
+		const failure = this.#failure;
+		software.setSlice({ instructions: Math.min(instructions, LOOK_INSTRUCTIONS), milliseconds: TAKE_OVER_MS });
+		// What KVM has given up on is executed here even where such instructions are the kernel's.
+		const failed = failure === undefined || this.#inSoftware ? -1 : software.position;
+		software.setLeftOver(this.#leftOver(failed));
+		const first = software.position;
+		const end = performance.now() + TAKE_OVER_MS;
+		for (;;) {
 			const exit = software.run();
 			this.#inSoftware = false;
-			if (exit.reason === "intr" || (exit.reason === "debug" && kernelIrqchip)) {
-				if (kernelIrqchip && this.#goesOn()) continue;
-				break;
+			if (exit.reason === "intr") {
+				if (
+					!software.hasLeft &&
+					software.position - first < instructions &&
+					performance.now() < end &&
+					!software.isUser
+				) {
+					continue;
+				}
+				const isStuck = software.hasLeft && software.position === failed;
+				this.#leave();
+				return isStuck ? failure : undefined;
 			}
 			if (exit.reason === "internal-error") {
 				this.#leave();
-				return this.#failure;
-			}
-			if (before !== undefined && this.#isKernels(exit)) {
-				// What the kernel owns is executed there, from before the instruction on.
-				software.setRegs(before);
-				this.#leave();
-				return done === 0 && !wasAsked ? this.#failure : undefined;
+				return failure;
 			}
 			const isRead = (exit.reason === "io" && exit.direction === "in") || (exit.reason === "mmio" && !exit.isWrite);
 			if (isRead) this.#inSoftware = true;
 			else this.#leave();
 			return exit;
 		}
-		this.#leave();
-		return undefined;
 	}
 
-	#isKernels(exit: VcpuExit): boolean {
-		if (exit.reason === "hlt") return true;
-		if (exit.reason === "io") return KERNEL_PORTS.some(([first, last]) => exit.port >= first && exit.port <= last);
-		return exit.reason === "mmio" && KERNEL_PAGES.includes(Math.floor(exit.physAddr / PAGE));
-	}
-
-	/** Whether the next instruction is one for the software engine, too. */
-	#goesOn(): boolean {
-		const { software, vm } = this.#shadow;
-		const { rip } = software.getRegs();
-		const { cs } = software.getSregs();
-		const is64 = cs.l !== 0;
-		const linear = is64 ? rip : (cs.base + rip) & 0xffff_ffffn;
-		const { valid, physicalAddress } = software.translateGva(linear);
-		const length = Math.min(15, PAGE - (physicalAddress & (PAGE - 1)));
-		const bytes = valid ? vm.codeAt(physicalAddress, length) : undefined;
-		return bytes !== undefined && isUserInstruction(bytes, is64);
+	/** What the kernel has and the software engine has not: interrupt controllers, PIT, the clock, most MSRs. */
+	#leftOver(failed: number): LeftOver {
+		const { software, kernelIrqchip } = this.#shadow;
+		return {
+			instruction: (opcode, reg) => {
+				if (software.position === failed) return false;
+				if (opcode === HALT) return kernelIrqchip;
+				return CLOCKS_AND_MSRS.has(opcode) || (CONTROL_REGISTERS.has(opcode) && reg === 8 && kernelIrqchip);
+			},
+			port: (port) => kernelIrqchip && KERNEL_PORTS.some(([from, to]) => port >= from && port <= to),
+			address: (physical) => kernelIrqchip && KERNEL_PAGES.includes(Math.floor(physical / PAGE)),
+		};
 	}
 
 	#enter(): void {
@@ -367,10 +412,12 @@ export class FallbackVcpu extends HardwareVcpu {
 			(index) => super.getMsrs([index]).length === 1 && software.getMsrs([index]).length === 1,
 		);
 		const msrs = super.getMsrs([...this.#msrs, TSC]);
-		this.#kept = { sregs, msrs };
+		const xcr0 = this.#hasXcrs ? super.getXcrs().find(({ xcr }) => xcr === 0)?.value : undefined;
+		this.#kept = { sregs, msrs, xcr0 };
 		vm.softwareEnters();
 		software.setSregs({ ...sregs, interruptBitmap: NO_INTERRUPTS });
 		software.setMsrs(msrs);
+		if (xcr0 !== undefined) software.setXcrs([{ xcr: 0, value: xcr0 }]);
 		software.setDebugRegs(super.getDebugRegs());
 		software.setFpu(super.getFpu());
 		software.setRegs(super.getRegs());
@@ -387,6 +434,8 @@ export class FallbackVcpu extends HardwareVcpu {
 		super.setSregs({ ...sregs, apicBase, cr8, interruptBitmap: NO_INTERRUPTS });
 		const msrs = software.getMsrs(this.#msrs ?? []).filter(({ data }, i) => data !== kept.msrs[i]?.data);
 		if (msrs.length > 0) super.setMsrs(msrs);
+		const xcrs = kept.xcr0 === undefined ? [] : software.getXcrs();
+		if (xcrs.some(({ xcr, value }) => xcr === 0 && value !== kept.xcr0)) super.setXcrs(xcrs);
 		super.setDebugRegs(software.getDebugRegs());
 		super.setFpu(software.getFpu());
 		super.setRegs(software.getRegs());

@@ -48,6 +48,10 @@ interface Guest {
 }
 
 const HLT = 0xf4;
+/** inc rax; nop. */
+const LONG: readonly number[] = [0x48, 0xff, 0xc0, 0x90];
+/** pxor xmm0, xmm0; movq rax, xmm0. */
+const SSE: readonly number[] = [0x66, 0x0f, 0xef, 0xc0, 0x66, 0x48, 0x0f, 0x7e, 0xc0];
 
 const long: Guest["enter"] = (from, memory) => {
 	const tables = new PageTables("4-level", memory, 0, TABLES);
@@ -116,9 +120,8 @@ export function probeGuestModes(kvm: Kvm, now: () => number): GuestModes {
 		real: plain(realMode, store),
 		protected: plain((from) => protectedMode(from), [...store, 0, 0]),
 		paging: plain(paging, [...store, 0, 0]),
-		long: plain(long, [0x48, 0xff, 0xc0, 0x90]),
-		// pxor xmm0, xmm0; movq rax, xmm0
-		sse: plain(long, [0x66, 0x0f, 0xef, 0xc0, 0x66, 0x48, 0x0f, 0x7e, 0xc0]),
+		long: plain(long, LONG),
+		sse: plain(long, SSE),
 		// int3
 		user: ends({ code: [...toUser(user), 0xcc], enter: long, prepare: descriptors }, HANDLER + 3),
 		syscall: ends(
@@ -135,6 +138,16 @@ export function probeGuestModes(kvm: Kvm, now: () => number): GuestModes {
 		),
 		kernelInstructionsPerSecond: speed(kvm, now),
 	};
+}
+
+/** Whether a KVM runs kernels by way of an emulator: it then lacks SSE there. */
+export function emulatesKernels(kvm: Kvm): boolean {
+	return haltsBehind(kvm, LONG) && !haltsBehind(kvm, SSE);
+}
+
+function haltsBehind(kvm: Kvm, code: readonly number[]): boolean {
+	const { exit, rip } = run(kvm, { code: [...code, HLT], enter: long }, 200);
+	return exit.reason === "hlt" && rip === CODE + code.length + 1;
 }
 
 /** dec ecx; jnz. */

@@ -3,6 +3,7 @@ import { KvmError } from "../kvm/errors.ts";
 import type { CapabilityName, CpuidEntry, CreateVmOptions, Kvm, MsrEntry, Vm } from "../kvm/types.ts";
 import { HardwareUnavailableError } from "./errors.ts";
 import { commonCpuid, FallbackVm, openShadow } from "./fallback.node.ts";
+import { emulatesKernels } from "./guest-modes.ts";
 import { type KvmHost, thisHost } from "./host.node.ts";
 import { KVM } from "./ioctls.ts";
 import type { Libc } from "./libc.node.ts";
@@ -11,6 +12,8 @@ import { checkExtension, HardwareVm } from "./vm.node.ts";
 
 const API_VERSION = 12;
 const FALLBACK_INSTRUCTIONS = 256;
+/** Where the device emulates kernel code, far slower than the software engine executes it. */
+const EMULATED_INSTRUCTIONS = 1_000_000;
 /** What the engine cannot do without. */
 const NEEDED: readonly CapabilityName[] = ["user-memory", "immediate-exit", "destroy-memory-region-works"];
 
@@ -24,7 +27,12 @@ export interface HardwareOptions {
 	 * a WebAssembly memory holds, and the guest's CPUID is the software engine's. @default "none"
 	 */
 	fallback?: "none" | "emulate";
-	/** Instructions that it executes in a row at the most. @default 256 */
+	/**
+	 * Instructions that it executes in a row at the most.
+	 *
+	 * @default 256; on a host whose KVM emulates all kernel code 1,000,000, and what that KVM is at when a slice of its
+	 * ends in kernel code is taken over without a failure, too
+	 */
 	fallbackInstructions?: number;
 }
 
@@ -48,11 +56,8 @@ export async function openOn(host: KvmHost, options: HardwareOptions = {}): Prom
 	}
 	const fd = openDevice(host, path);
 	try {
-		const shadow =
-			options.fallback === "emulate"
-				? { kvm: openShadow(), instructions: options.fallbackInstructions ?? FALLBACK_INSTRUCTIONS }
-				: undefined;
-		const kvm = new HardwareKvm(await host.loadLibc(), fd, shadow);
+		const libc = await host.loadLibc();
+		const kvm = new HardwareKvm(libc, fd, undefined);
 		const version = kvm.getApiVersion();
 		if (version !== API_VERSION) {
 			throw new HardwareUnavailableError(
@@ -69,7 +74,10 @@ export async function openOn(host: KvmHost, options: HardwareOptions = {}): Prom
 		}
 		// Modules load with or without the processor's extensions in use: what counts is that a VM can be made.
 		kvm.createVm({ memoryBytes: 4096 }).close();
-		return kvm;
+		if (options.fallback !== "emulate") return kvm;
+		const emulates = emulatesKernels(kvm);
+		const instructions = options.fallbackInstructions ?? (emulates ? EMULATED_INSTRUCTIONS : FALLBACK_INSTRUCTIONS);
+		return new HardwareKvm(libc, fd, { kvm: openShadow(), instructions, emulates });
 	} catch (error) {
 		host.close(fd);
 		if (error instanceof KvmError) {
@@ -109,15 +117,22 @@ function openDevice(host: KvmHost, path: string): number {
 	}
 }
 
+/** The software engine behind the hardware, and when it takes over. */
+interface ShadowKvm {
+	kvm: Kvm;
+	instructions: number;
+	emulates: boolean;
+}
+
 class HardwareKvm implements Kvm {
 	readonly engine = "hardware";
 	readonly #libc: Libc;
 	readonly #fd: number;
-	readonly #shadow: { kvm: Kvm; instructions: number } | undefined;
+	readonly #shadow: ShadowKvm | undefined;
 	readonly #vms = new Set<HardwareVm>();
 	#closed = false;
 
-	constructor(libc: Libc, fd: number, shadow: { kvm: Kvm; instructions: number } | undefined) {
+	constructor(libc: Libc, fd: number, shadow: ShadowKvm | undefined) {
 		this.#libc = libc;
 		this.#fd = fd;
 		this.#shadow = shadow;
@@ -152,8 +167,8 @@ class HardwareKvm implements Kvm {
 	}
 
 	getSupportedCpuid(): CpuidEntry[] {
-		if (this.#shadow !== undefined) return commonCpuid(this.#shadow.kvm);
-		return readCpuidList(this.#libc, this.#open(), KVM.GET_SUPPORTED_CPUID, "KVM_GET_SUPPORTED_CPUID");
+		const own = readCpuidList(this.#libc, this.#open(), KVM.GET_SUPPORTED_CPUID, "KVM_GET_SUPPORTED_CPUID");
+		return this.#shadow === undefined ? own : commonCpuid(this.#shadow.kvm, own);
 	}
 
 	getMsrIndexList(): number[] {
@@ -183,6 +198,7 @@ class HardwareKvm implements Kvm {
 				: new FallbackVm(this.#libc, fd, size, onClose, {
 						vm: shadow.kvm.createVm(options),
 						instructions: shadow.instructions,
+						emulates: shadow.emulates,
 					});
 		this.#vms.add(vm);
 		return vm;

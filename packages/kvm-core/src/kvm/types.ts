@@ -370,7 +370,9 @@ export interface Vcpu extends OptionalVcpuOperations {
 	readonly id: number;
 	/**
 	 * How long `run` may go on before it returns `intr`. On the hardware engine 200 ms are the most, because the thread
-	 * cannot be ended meanwhile.
+	 * cannot be ended meanwhile, and `instructions` do not count. On the software engine `instructions` are exact in
+	 * virtual time; in real time the run goes on to the next branch, at the most to the end of a page of code: to execute
+	 * exactly one, single-step it (`setGuestDebug`).
 	 */
 	setSlice(slice: { milliseconds?: number; instructions?: number }): void;
 	run(): VcpuExit;

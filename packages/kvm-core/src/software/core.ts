@@ -97,6 +97,8 @@ export class ExecutionCore extends ExecutionPosition implements Core, AccessHost
 	readonly counts = { pf_guest: 0, tlb_flush: 0, invlpg: 0, irq_exits: 0 };
 	private readonly physical: PhysicalMemory;
 	private readonly plan: HandlerPlan;
+	/** System instructions in front of which it stops. */
+	leaves: ((opcode: string, reg: number) => boolean) | undefined;
 	private readonly insn: SystemInsn;
 	private readonly data: DataAccess;
 	private enter!: (pc: number) => void;
@@ -597,6 +599,10 @@ export class ExecutionCore extends ExecutionPosition implements Core, AccessHost
 		this.insn.load(pc, handler);
 		if (this.debug?.software === true && handler.row.opcode === INT3) {
 			this.stopForDebug(BP, undefined, 0);
+			return this.abandon(pc);
+		}
+		if (this.leaves?.(handler.row.opcode, this.insn.reg) === true) {
+			this.requestPending = true;
 			return this.abandon(pc);
 		}
 		try {

@@ -32,6 +32,14 @@ export interface RequestGate {
 	readonly element: number;
 }
 
+/** What a vCPU leaves to whoever runs it, as it does not have it: it stops in front of such an instruction. */
+export interface LeftOver {
+	/** System instructions by their row's opcode; `reg` is ModRM's. */
+	instruction(opcode: string, reg: number): boolean;
+	port(port: number): boolean;
+	address(physical: number): boolean;
+}
+
 interface Answer {
 	readonly kind: "io" | "mmio";
 	readonly address: number;
@@ -56,6 +64,9 @@ export class ExitPort implements PortIo, MmioHandler {
 	private asked: Answer | undefined;
 	private answers: Answer[] = [];
 	private cursor = 0;
+	leftOver: LeftOver | undefined;
+	/** The vCPU stands in front of an instruction that is left over. */
+	hasLeft = false;
 
 	constructor(devices: InternalDevices, gate: RequestGate) {
 		this.devices = devices;
@@ -87,7 +98,20 @@ export class ExitPort implements PortIo, MmioHandler {
 		return answered;
 	}
 
+	isLeft(physical: number): boolean {
+		const isLeft = this.leftOver?.address(physical) === true;
+		this.hasLeft ||= isLeft;
+		return isLeft;
+	}
+
+	private checkPort(port: number): void {
+		if (this.leftOver?.port(port) !== true) return;
+		this.hasLeft = true;
+		throw EXIT_REQUEST;
+	}
+
 	input(port: number, size: 1 | 2 | 4): number {
+		this.checkPort(port);
 		const inside = this.internalInput(port, size);
 		if (inside >= 0) return inside;
 		const known = this.answered("io", port, size);
@@ -103,6 +127,7 @@ export class ExitPort implements PortIo, MmioHandler {
 	}
 
 	output(port: number, size: 1 | 2 | 4, value: number): void {
+		this.checkPort(port);
 		if (this.internalOutput(port, size, value)) return;
 		if (this.notified("pio", port, size, value)) return;
 		const data = new Uint8Array(size);
@@ -112,6 +137,7 @@ export class ExitPort implements PortIo, MmioHandler {
 	}
 
 	mmioRead(physical: number, into: Uint8Array): boolean {
+		if (this.isLeft(physical)) return false;
 		if (this.internalRead(physical, into)) return true;
 		const known = this.answered("mmio", physical, into.length);
 		if (known !== undefined) {

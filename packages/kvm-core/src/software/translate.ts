@@ -18,6 +18,8 @@ export interface MmioHandler {
 	mmioRead(physical: number, into: Uint8Array): boolean;
 	/** Writes; the embedder's part is done after the instruction. */
 	mmioWrite(physical: number, from: Uint8Array): void;
+	/** Whether an access is left to whoever runs this vCPU: its instruction is abandoned before anything is written. */
+	isLeft(physical: number): boolean;
 }
 
 /** What a store must tell of pages that hold decoded code. */
@@ -219,6 +221,7 @@ export class Translator implements LinearMemory {
 		const slot = this.physical.slotAt(physical);
 		if (slot === undefined || slot.readonly) {
 			const at = physical + first;
+			if (slot === undefined && this.mmio.isLeft(at)) return -1;
 			if (modify) {
 				if (slot !== undefined) this.copyIn(slot, at, 0, size);
 				else if (!this.mmio.mmioRead(at, this.bounce.subarray(0, size))) return -1;
@@ -460,6 +463,7 @@ export class Translator implements LinearMemory {
 	private store(physical: number, from: number, to: number): void {
 		const slot = this.physical.slotAt(physical);
 		if (slot === undefined || slot.readonly) {
+			if (slot === undefined && this.mmio.isLeft(physical)) throw EXIT_REQUEST;
 			this.mmio.mmioWrite(physical, this.bounce.subarray(from, to));
 			return;
 		}

@@ -32,7 +32,7 @@ import { COMPONENTS } from "./cpu/xsave-layout.ts";
 import { DebugPoints } from "./debug-points.ts";
 import type { CodeArena } from "./decode/code-cache.ts";
 import type { HandlerPlan } from "./emit/plan.ts";
-import { ExitPort, type InternalDevices, type RequestGate } from "./exits.ts";
+import { ExitPort, type InternalDevices, type LeftOver, type RequestGate } from "./exits.ts";
 import type { PhysicalMemory } from "./memory.ts";
 import type { SoftwareVm } from "./vm.ts";
 
@@ -186,6 +186,22 @@ export class SoftwareVcpu extends VcpuWithoutOptions implements Vcpu, RequestGat
 		this.sliceInstructions = Math.min(slice.instructions ?? LONGEST_SLICE, LONGEST_SLICE);
 	}
 
+	/** Makes `run` return `intr` in front of what is left over. */
+	setLeftOver(leftOver: LeftOver | undefined): void {
+		const { core, port } = this;
+		port.leftOver = leftOver;
+		core.leaves = leftOver && ((opcode, reg) => (port.hasLeft = leftOver.instruction(opcode, reg)));
+	}
+
+	get isUser(): boolean {
+		return this.core.cpu.cpl === 3;
+	}
+
+	/** Whether the last `run` ended in front of an instruction that is left over. */
+	get hasLeft(): boolean {
+		return this.port.hasLeft;
+	}
+
 	setImmediateExit(on: boolean): void {
 		this.immediateExit = on;
 	}
@@ -201,6 +217,7 @@ export class SoftwareVcpu extends VcpuWithoutOptions implements Vcpu, RequestGat
 	private runToExit(): VcpuExit {
 		this.vm.checkOpen("KVM_RUN");
 		const { core, vm, port } = this;
+		port.hasLeft = false;
 		// A second exit of the same instruction comes before anything else.
 		const waiting = port.take();
 		if (waiting !== undefined) return waiting;

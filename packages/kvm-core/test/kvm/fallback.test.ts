@@ -3,7 +3,6 @@ import { longMode } from "../../src/client/modes.ts";
 import { PageTables } from "../../src/client/page-tables.ts";
 import { encodeDescriptor, encodeGate, flatSegment } from "../../src/client/segments.ts";
 import { HardwareUnavailableError, openHardwareKvm } from "../../src/hardware/index.node.ts";
-import { isUserInstruction } from "../../src/hardware/user-instruction.ts";
 import { openKvm } from "../../src/index.ts";
 import type { Kvm, VcpuExit } from "../../src/kvm/types.ts";
 
@@ -158,56 +157,6 @@ describe.skipIf("reason" in hybrid)(`fallback: emulate${why}`, () => {
 		expect(["internal-error", "shutdown"]).toContain(guest.run().reason);
 		guest.vm.close();
 	});
-});
-
-test("the software engine goes on with what computes, and leaves the rest", () => {
-	const user = (...bytes: number[]): boolean => isUserInstruction(Uint8Array.from(bytes), true);
-	const yes = [
-		[0x48, 0x89, 0xc8],
-		[0x0f, 0x10, 0xc0],
-		[0xd9, 0xe8],
-		[0xc5, 0xf8, 0x28, 0xc1],
-		[0x75, 0],
-		[0xe8, 0, 0, 0, 0],
-		[0xf3, 0xa4],
-	];
-	yes.push(
-		[0xff, 0xc0],
-		[0xc3],
-		[0x0f, 0xb6, 0xc0],
-		[0x50],
-		[0x66, 0x0f, 0x38, 0, 0xc0],
-		[0xf7, 0xd8],
-		[0x0f, 0xc7, 0x0e],
-	);
-	const no = [
-		[0xf4],
-		[0xcc],
-		[0xcd, 3],
-		[0xee],
-		[0xe6, 0x20],
-		[0xfa],
-		[0xfb],
-		[0x0f, 0x30],
-		[0x0f, 0x32],
-		[0x0f, 0x22, 0xd8],
-		[0x0f, 0x01, 0xf9],
-	];
-	no.push(
-		[0x8e, 0xd8],
-		[0xcf],
-		[0x9d],
-		[0x0f, 0x05],
-		[0x0f, 0xa2],
-		[0x0f, 0x31],
-		[0x6c],
-		[0xca, 0, 0],
-		[0x0f, 0x09],
-		[0x0f, 0xb2, 0],
-	);
-	expect(yes.filter((bytes) => !user(...bytes))).toEqual([]);
-	expect(no.filter((bytes) => user(...bytes))).toEqual([]);
-	expect(user()).toBe(false);
 });
 
 afterAll(() => {

@@ -58,12 +58,21 @@ const inWorker = (engine: "software" | "hardware"): string => `
 	)}, { eval: true });
 `;
 
-/** Milliseconds from `spinning` on stdout, or from the signal sent then, to the end of the process. */
+/** Ends the process by `how`, and says so right before it does. */
+const after = (milliseconds: number, how: string): string =>
+	`setTimeout(() => { console.log("ending"); ${how}; }, ${milliseconds});`;
+
+/** Milliseconds from `ending` on stdout, or from a signal sent some time after `spinning`, to the end of the process. */
 async function timeToEnd(script: string, signal?: NodeJS.Signals): Promise<{ milliseconds: number; ended: string }> {
 	const child = spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: ["ignore", "pipe", "ignore"] });
 	const ended = new Promise<string>((resolve) => child.on("exit", (code, by) => resolve(String(by ?? code))));
-	await Promise.race([new Promise((resolve) => child.stdout.once("data", resolve)), ended]);
-	await new Promise((resolve) => setTimeout(resolve, 100));
+	const said = (word: string): Promise<void> =>
+		new Promise((resolve) => child.stdout.on("data", (chunk) => String(chunk).includes(word) && resolve()));
+	if (signal === undefined) await Promise.race([said("ending"), ended]);
+	else {
+		await Promise.race([said("spinning"), ended]);
+		await new Promise((resolve) => setTimeout(resolve, 100));
+	}
 	const before = performance.now();
 	if (signal !== undefined) child.kill(signal);
 	const watchdog = setTimeout(() => child.kill("SIGKILL"), 5000);
@@ -72,17 +81,34 @@ async function timeToEnd(script: string, signal?: NodeJS.Signals): Promise<{ mil
 	return { milliseconds: performance.now() - before, ended: how };
 }
 
+/** The median of three, of which the third is only needed when the others stand on two sides of `bound`. */
+async function medianToEnd(bound: number, script: string, signal?: NodeJS.Signals) {
+	const times: number[] = [];
+	const endings = new Set<string>();
+	while (times.length < 3) {
+		const { milliseconds, ended } = await timeToEnd(script, signal);
+		times.push(milliseconds);
+		endings.add(ended);
+		if (times.length === 2 && times[0]! < bound === times[1]! < bound) break;
+	}
+	times.sort((a, b) => a - b);
+	return { milliseconds: times[1]!, ended: [...endings].join() };
+}
+
 /** Gives the garbage collector a chance: what it frees late is no leak. */
 setFlagsFromString("--expose-gc");
 const collect = runInNewContext("gc") as () => void;
+
+/** The campaign is LIFECYCLE_CYCLES=1000. */
+const cycles = Number(process.env["LIFECYCLE_CYCLES"] ?? 100);
 
 for (const { name, kvm, reason: why } of [
 	{ name: "software", kvm: openKvm(), reason: "" },
 	{ name: "hardware", kvm: "reason" in opened ? undefined : opened, reason },
 ]) {
 	test.skipIf(kvm === undefined)(
-		`1,000 machines made, run and closed leave descriptors, threads and memory as they were: ${name} engine${why}`,
-		{ timeout: 240_000 },
+		`${cycles} machines made, run and closed leave descriptors, threads and memory as they were: ${name} engine${why}`,
+		{ timeout: 60_000 + cycles * 600 },
 		async () => {
 			const once = (): void => {
 				const guest = realModeGuest(kvm!, [0xc6, 0x06, 0x00, 0x50, 1, 0xf4]);
@@ -102,7 +128,7 @@ for (const { name, kvm, reason: why } of [
 			const descriptors = readdirSync("/proc/self/fd").length;
 			const threads = status("Threads");
 			const resident = status("VmRSS");
-			for (let i = 0; i < 1000; i++) {
+			for (let i = 0; i < cycles; i++) {
 				once();
 				if (i % 50 === 49) await settle();
 			}
@@ -168,25 +194,19 @@ for (const engine of ["software", "hardware"] as const) {
 		const SPIN = spin(engine);
 		const IN_WORKER = inWorker(engine);
 		const ends: readonly (readonly [string, string, NodeJS.Signals | undefined, string])[] = [
-			["process.exit()", `${SPIN} setTimeout(() => process.exit(7), 150);`, undefined, "7"],
-			["an uncaught exception", `${SPIN} setTimeout(() => { throw new Error("stop"); }, 150);`, undefined, "1"],
+			["process.exit()", `${SPIN} ${after(150, "process.exit(7)")}`, undefined, "7"],
+			["an uncaught exception", `${SPIN} ${after(150, 'throw new Error("stop")')}`, undefined, "1"],
 			["SIGINT", SPIN, "SIGINT", "SIGINT"],
 			["SIGTERM", SPIN, "SIGTERM", "SIGTERM"],
-			["worker.terminate()", `${IN_WORKER} setTimeout(() => worker.terminate(), 400);`, undefined, "0"],
-			["process.exit() beside a worker", `${IN_WORKER} setTimeout(() => process.exit(7), 400);`, undefined, "7"],
+			["worker.terminate()", `${IN_WORKER} ${after(400, "worker.terminate()")}`, undefined, "0"],
+			["process.exit() beside a worker", `${IN_WORKER} ${after(400, "process.exit(7)")}`, undefined, "7"],
 			["SIGTERM beside a worker", IN_WORKER, "SIGTERM", "SIGTERM"],
-			[
-				"an exception beside a worker",
-				`${IN_WORKER} setTimeout(() => { throw new Error("stop"); }, 400);`,
-				undefined,
-				"1",
-			],
+			["an exception beside a worker", `${IN_WORKER} ${after(400, 'throw new Error("stop")')}`, undefined, "1"],
 		];
 		test.each(ends)("%s", async (_, script, signal, how) => {
-			const { milliseconds, ended } = await timeToEnd(script, signal);
+			const { milliseconds, ended } = await medianToEnd(1000, script, signal);
 			expect(ended).toBe(how);
-			// A second and the wait before it is asked for, and what a busy machine adds.
-			expect(milliseconds).toBeLessThan(3000);
+			expect(milliseconds).toBeLessThan(1000);
 		});
 	});
 }

@@ -1,5 +1,5 @@
 import type { Generated } from "./generate.ts";
-import type { KernelMode, KernelOutcome } from "./kernel-guest.ts";
+import { compareKernel, type KernelMode, type KernelOutcome } from "./kernel-guest.ts";
 
 /**
  * Where a KVM that emulates kernel code (kvm-pvm; Linux's x86 emulator) is not the processor it stands for. A
@@ -29,11 +29,45 @@ const SS = 12;
 const GP = 13;
 const PF = 14;
 
+export const AC = 0x4_0000;
+const SF = 0x80;
+const ZF = 0x40;
+const PARITY = 4;
+const ARITHMETIC = 0x8d5;
+const FIRST_NON_CANONICAL = 0x8000_0000_0000n;
+const PREFIXES = new Set([0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3]);
 const FAULTS: ReadonlySet<unknown> = new Set([SS, GP, PF]);
 
 const only = (words: readonly string[], ...what: string[]): boolean =>
 	words.every((text) => what.some((start) => text.startsWith(`${start} `)));
 const uses = (made: Generated, pattern: RegExp): boolean => made.rows.some((row) => pattern.test(row.name));
+
+/** A prefix of one of the instructions. */
+function hasPrefix({ one, starts, rows }: Generated, ...prefixes: readonly number[]): boolean {
+	return rows.some((_, i) => {
+		for (let at = starts[i]!; PREFIXES.has(one.code[at] ?? 0); at++) if (prefixes.includes(one.code[at]!)) return true;
+		return false;
+	});
+}
+
+/** Whether some flags, in the register or in an event's frame, are all that differs. */
+function onlyFlags({ mode, made, software, hardware }: Difference, flags: number): boolean {
+	return compareKernel(mode, made.undefinedFlags | flags, software, hardware).length === 0;
+}
+
+/** A page fault right below or at the first address that is not canonical. */
+function isLastCanonical(address: bigint): boolean {
+	return address > FIRST_NON_CANONICAL - 64n && address <= FIRST_NON_CANONICAL;
+}
+
+/**
+ * The alignment flag behind an event in protected mode. SDM 2, INT n, and SDM 3A, 7.12.1.3: the gate clears TF, NT, RF
+ * and VM, and IF; the host clears AC too, as it does for its own handlers. It comes on top of other differences.
+ */
+export function losesAlignmentFlag({ mode, software, hardware }: Omit<Difference, "words">): boolean {
+	const lost = software.regs.rflags & ~hardware.regs.rflags;
+	return mode === "protected" && typeof software.end === "number" && (Number(lost) & AC) !== 0;
+}
 
 /** Instructions that the emulator does not have: `internal-error`, or #UD. The case says nothing. */
 export const NOT_EMULATED: readonly (readonly [RegExp, string])[] = [
@@ -92,19 +126,15 @@ export const HOST_CLASSES: readonly HostClass[] = [
 		name: "POPF sets TF",
 		why: "no single-step trap behind the next instruction when that is emulated",
 		applies: ({ made, words, software }) => only(words, "end") && software.end === DB && uses(made, /^popf/),
-		unconfirmed: true,
 	},
 	{
 		name: "ESP behind an event in real mode",
 		why: "SDM, 3B 7.x: a 16-bit stack leaves the upper half of ESP alone; the emulator clears it",
-		applies: ({ mode, words, software }) => mode === "real" && only(words, "rsp") && typeof software.end === "number",
-		unconfirmed: true,
-	},
-	{
-		name: "undefined flags in an event's frame",
-		why: "flags that the SDM leaves open stand in the frame on the case's own stack",
-		applies: ({ mode, made, words, software }) =>
-			mode !== "long" && made.undefinedFlags !== 0 && typeof software.end === "number" && only(words, "memory"),
+		applies: ({ mode, words, software, hardware }) =>
+			mode === "real" &&
+			only(words, "rsp") &&
+			typeof software.end === "number" &&
+			hardware.regs.rsp === (software.regs.rsp & 0xffffn),
 		unconfirmed: true,
 	},
 	{
@@ -116,6 +146,43 @@ export const HOST_CLASSES: readonly HostClass[] = [
 			hardware.end === "failed" &&
 			uses(made, /^(call|jmp|ret|j[a-z]+|loop.*)$/),
 		unconfirmed: true,
+	},
+	{
+		name: "repeated store over its own code",
+		why: "SDM, 3A 10.1.3: what was fetched may go on; the emulator fetches the instruction again every 1,024 elements",
+		applies: ({ mode, made, software, hardware }) =>
+			mode === "real" &&
+			software.codeWritten &&
+			hardware.codeWritten &&
+			uses(made, /^(stos|movs)$/) &&
+			hasPrefix(made, 0xf2, 0xf3),
+		unconfirmed: true,
+	},
+	{
+		name: "access across the last canonical address",
+		why: "SDM, 3A: #GP (#SS through SS); the emulator looks at the first byte's address, and finds its page missing",
+		applies: ({ mode, words, software, hardware }) =>
+			mode === "long" &&
+			only(words, "end") &&
+			(software.end === GP || software.end === SS) &&
+			hardware.end === PF &&
+			isLastCanonical(hardware.cr2),
+	},
+	{
+		name: "SS override in 64-bit mode",
+		why: "APM 2, 4.5.3: the prefix is ignored, and so a non-canonical address is #GP; the emulator says #SS",
+		applies: ({ mode, made, words, software, hardware }) =>
+			mode === "long" && only(words, "end") && software.end === GP && hardware.end === SS && hasPrefix(made, 0x36),
+	},
+	{
+		name: "LOCK before a fence or an FS or GS base",
+		why: "SDM, LOCK: #UD; the emulator decodes this group past the prefix",
+		applies: ({ made, words, software, hardware }) =>
+			only(words, "end") &&
+			software.end === UD &&
+			hardware.end !== UD &&
+			uses(made, /^([lms]fence|(rd|wr)[fg]sbase)$/) &&
+			hasPrefix(made, 0xf0),
 	},
 	{
 		name: "comparison of strings that both fault",
@@ -142,7 +209,7 @@ export const HOST_CLASSES: readonly HostClass[] = [
 	{
 		name: "AAM and AAD",
 		why: "SDM: SF, ZF and PF of AL; the emulator takes them of AX or EAX",
-		applies: ({ made, words }) => uses(made, /^(aam|aad)$/) && only(words, "rflags"),
+		applies: (difference) => uses(difference.made, /^(aam|aad)$/) && onlyFlags(difference, SF | ZF | PARITY),
 	},
 	{
 		name: "CMPXCHG that fails",
@@ -152,13 +219,19 @@ export const HOST_CLASSES: readonly HostClass[] = [
 	{
 		name: "repeated compare cut short by a fault",
 		why: "the flags are those of the last element compared; the emulator has not written them back",
-		applies: ({ made, words }) => uses(made, /^(scas|cmps)/) && only(words, "rflags"),
+		applies: (difference) =>
+			uses(difference.made, /^(scas|cmps)$/) &&
+			hasPrefix(difference.made, 0xf2, 0xf3) &&
+			onlyFlags(difference, ARITHMETIC),
 	},
 	{
 		name: "store across into a page that faults",
 		why: "SDM, 3A: nothing of it is written; the emulator writes up to the page's end",
-		applies: ({ made, words, software }) =>
-			only(words, "memory", "first") && software.end === PF && !uses(made, /^push/),
+		applies: ({ mode, words, software, hardware }) =>
+			mode === "long" &&
+			only(words, "memory", "first") &&
+			software.end === PF &&
+			(-(hardware.dirtyOffset + hardware.dirty.length) & 4095) < 8,
 	},
 	{
 		name: "near call to a non-canonical address with a stack that faults",
