@@ -287,7 +287,13 @@ export class RingConsumer {
 	}
 
 	private refresh(): boolean {
-		const head = Atomics.load(this.view.words, this.view.base + Word.head);
+		const { words, base, data } = this.view;
+		const head = Atomics.load(words, base + Word.head);
+		if (head === this.seenHead) {
+			// Whoever spins asks for the next record's line too: it comes together with the index, not after it.
+			Atomics.load(words, (data + (this.position & this.mask)) >> 2);
+			return head !== this.position;
+		}
 		const ahead = (head - this.released) >>> 0;
 		if (ahead > this.view.capacity || ahead < (this.position - this.released) >>> 0) {
 			throw new RingError(
