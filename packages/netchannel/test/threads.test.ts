@@ -77,6 +77,56 @@ describe.skipIf(noBuild !== undefined)(`between threads${because(noBuild)}`, () 
 		PATIENCE_MS,
 	);
 
+	test("batches of small and long records arrive whole and in order, in one call each side", async () => {
+		const ring = createRing({ capacity: 2 ** 15, scratch: 2 ** 16, position: 2 ** 32 - 4096 });
+		const count = 60_000;
+		// A record of index n is (n * 7919) % 300 bytes of n, but every hundredth is long; its meta word is n.
+		const shared = `
+			const lengthOf = (index) => index % 100 === 99 ? 4000 : (index * 7919) % 300;
+			const BATCH = 32;
+			const tableOf = ({ scratch }) => new Int32Array(scratch.buffer, scratch.byteOffset, BATCH * 3);`;
+		const sender = thread(
+			`${shared}
+			const producer = netchannel.openProducer(workerData.ring, { overflow: "block" });
+			const table = tableOf(producer);
+			for (let index = 0; index < workerData.count; ) {
+				let at = table.byteLength, entries = 0;
+				for (; entries < BATCH && index < workerData.count; entries++, index++) {
+					const length = lengthOf(index);
+					producer.scratch.fill(index, at, at + length);
+					table.set([at, length, index], entries * 3);
+					at += length;
+				}
+				producer.pushBatch(0, entries);
+				producer.publish();
+			}
+			producer.close();`,
+			{ ring, count },
+		);
+		const receiver = thread(
+			`${shared}
+			const consumer = netchannel.openConsumer(workerData.ring);
+			const table = tableOf(consumer);
+			let index = 0, wrong = 0;
+			while (index < workerData.count) {
+				const got = consumer.copyBatch(0, BATCH);
+				if (got === 0 && !consumer.wait(20_000) && !consumer.readable) throw new Error("hang at " + index);
+				for (let entry = 0; entry < got; entry++, index++) {
+					const [at, length, meta] = table.subarray(entry * 3);
+					if (length !== lengthOf(index) || meta !== index) wrong++;
+					for (let byte = at; byte < at + length; byte++) if (consumer.scratch[byte] !== (index & 255)) wrong++;
+				}
+				consumer.release();
+			}
+			parentPort.postMessage({ wrong, stats: consumer.stats() });`,
+			{ ring, count },
+		);
+		const { wrong, stats } = await nextMessage<{ wrong: number; stats: SoakResult["stats"] }>(receiver);
+		await Promise.all([sender.terminate(), receiver.terminate()]);
+		expect(wrong).toBe(0);
+		expect([stats.sent, stats.received]).toEqual([count, count]);
+	}, 120_000);
+
 	test("a channel's packets are received by a blocking receive in a worker, and answered from there", async () => {
 		const [link, world] = createLinkPair();
 		const channels = createNetchannels({ link });

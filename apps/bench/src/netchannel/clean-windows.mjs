@@ -4,7 +4,7 @@
 const CLOCK_OF_THREAD = 6;
 /** Share of a window each thread must have run. */
 const FULL = 0.97;
-/** Milliseconds that belong to the compiler. */
+/** Milliseconds of a thread's own time that belong to the compiler. */
 const WARM_UP = 100;
 
 async function threadClock() {
@@ -45,6 +45,7 @@ export async function cleanWindows(control, { windowMs, wanted, budgetMs }) {
 	let since = 0;
 	let seen = 0;
 	let ran = [0, 0];
+	let warm = 0;
 	const look = () => (ranFor === undefined ? [0, 0] : [ranFor(own), ranFor(Atomics.load(control, 0))]);
 	return (received) => {
 		const now = performance.now();
@@ -52,6 +53,7 @@ export async function cleanWindows(control, { windowMs, wanted, budgetMs }) {
 			begun = since = now;
 			seen = received;
 			ran = look();
+			warm = ran[0] + WARM_UP;
 			return undefined;
 		}
 		const wall = now - since;
@@ -59,7 +61,7 @@ export async function cleanWindows(control, { windowMs, wanted, budgetMs }) {
 		const running = look();
 		const full = ranFor === undefined || running.every((ms, side) => ms - ran[side] >= FULL * wall);
 		all.push(((received - seen) / wall) * 1000);
-		if (full && now - begun > WARM_UP) clean.push(all.at(-1));
+		if (full && (ranFor === undefined ? now - begun > WARM_UP : running[0] > warm)) clean.push(all.at(-1));
 		if (clean.length >= wanted || now - begun > budgetMs) {
 			return { rate: clean.length > 0 ? middle(clean) : Math.max(...all), clean: clean.length, windows: all.length };
 		}

@@ -85,6 +85,7 @@ static void spsc(uint32_t bytes, int batch, uint32_t capacity, double windowMs, 
   const pid_t own = gettid();
   std::vector<double> clean, all;
   double ran[2] = {ranFor(own), ranFor(other)};
+  const double warm = ran[0] + 20;
   uint32_t position = 0, seen = 0;
   long seenCount = 0;
   auto begun = Clock::now(), started = begun;
@@ -111,7 +112,7 @@ static void spsc(uint32_t bytes, int batch, uint32_t capacity, double windowMs, 
     if (wall < windowMs) continue;
     const double now[2] = {ranFor(own), ranFor(other)};
     all.push_back((got - seenCount) / wall * 1e3);
-    if (since(begun) > 0.1 && std::min(now[0] - ran[0], now[1] - ran[1]) >= 0.97 * wall) clean.push_back(all.back());
+    if (now[0] > warm && std::min(now[0] - ran[0], now[1] - ran[1]) >= 0.97 * wall) clean.push_back(all.back());
     if (clean.size() >= wanted || since(begun) * 1e3 > budgetMs) break;
     seenCount = got;
     ran[0] = now[0];

@@ -10,8 +10,11 @@ const BATCH = 32;
 
 type Data = Record<string, unknown>;
 
-/** How long and how often a spinning side is measured: see clean-windows.mjs. */
-const WINDOWS = { windowMs: 4, wanted: 16, budgetMs: 1500 };
+/**
+ * How long and how often a spinning side is measured: see clean-windows.mjs. The windows are shorter than a turn of the
+ * kernel's scheduler, so that a busy machine has clean ones too.
+ */
+const WINDOWS = { windowMs: 0.5, wanted: 100, budgetMs: 2000 };
 
 /** Starts both ends, and returns what the second posts. */
 async function pair<T>(first: Data, second: Data): Promise<T> {
@@ -36,15 +39,26 @@ interface Measured {
 	windows?: number;
 }
 
-/** Runs a side, and keeps count of the windows that were worth something. */
+/** Fewer clean windows than this say nothing. */
+const ENOUGH = 10;
+const TRIES = 3;
+
+/** Runs a side, again when the machine was too busy, and keeps count of the windows that were worth something. */
 class Tally {
 	clean = 0;
 	windows = 0;
+	poor = 0;
 
-	take({ rate, clean = 0, windows = 0 }: Measured): number {
-		this.clean += clean;
-		this.windows += windows;
-		return rate;
+	async take(run: () => Measured | Promise<Measured>): Promise<number> {
+		let best: Measured = { rate: 0, clean: -1 };
+		for (let attempt = 0; attempt < TRIES && best.clean! < ENOUGH; attempt++) {
+			const measured = await run();
+			this.clean += measured.clean!;
+			this.windows += measured.windows!;
+			if (measured.clean! > best.clean!) best = measured;
+		}
+		if (best.clean! < ENOUGH) this.poor++;
+		return best.rate;
 	}
 }
 
@@ -56,21 +70,32 @@ function rateSides(bytes: number, peer: string | undefined, tally: Tally): Side[
 		windows: WINDOWS,
 		control: new Int32Array(new SharedArrayBuffer(128)),
 	});
-	const spinning = async (producer: Data, consumer: Data): Promise<number> => {
-		const both = common();
-		return tally.take(await pair<Measured>({ ...both, ...producer }, { ...both, ...consumer }));
-	};
-	const ringbuf = (joined: boolean) => (): Promise<number> => {
-		const storage = RingBuffer.getStorageForCapacity(capacity, Uint8Array);
-		return spinning({ role: "produceRingbuf", storage, joined }, { role: "consumeRingbuf", storage, joined });
-	};
+	const spinning = (ends: () => [producer: Data, consumer: Data]): Promise<number> =>
+		tally.take(() => {
+			const both = common();
+			const [producer, consumer] = ends();
+			return pair<Measured>({ ...both, ...producer }, { ...both, ...consumer });
+		});
+	const ringbuf = (joined: boolean) => (): Promise<number> =>
+		spinning(() => {
+			const storage = RingBuffer.getStorageForCapacity(capacity, Uint8Array);
+			return [
+				{ role: "produceRingbuf", storage, joined },
+				{ role: "consumeRingbuf", storage, joined },
+			];
+		});
 	const sides: Side[] = [
 		{
 			name: "ours",
-			run: () => {
-				const ring = createRing({ capacity, scratch: 65536 });
-				return spinning({ role: "produce", ring }, { role: "consume", ring });
-			},
+			run: () =>
+				spinning(() => {
+					const ring = createRing({ capacity, scratch: 65536 });
+					const joined = bytes * BATCH < 60_000;
+					return [
+						{ role: "produce", ring, joined },
+						{ role: "consume", ring, joined },
+					];
+				}),
 		},
 		{ name: "ringbuf.js", run: ringbuf(false) },
 		{
@@ -93,10 +118,11 @@ function rateSides(bytes: number, peer: string | undefined, tally: Tally): Side[
 		const words = ["spsc", bytes, BATCH, capacity, windowMs, wanted, budgetMs].map(String);
 		sides.push({
 			name: "C++",
-			run: () => {
-				const [rate, clean, windows] = execFileSync(peer, words, { encoding: "utf8" }).split(" ").map(Number);
-				return tally.take({ rate: rate!, clean: clean!, windows: windows! });
-			},
+			run: () =>
+				tally.take(() => {
+					const [rate, clean, windows] = execFileSync(peer, words, { encoding: "utf8" }).split(" ").map(Number);
+					return { rate: rate!, clean: clean!, windows: windows! };
+				}),
 		});
 	}
 	return sides;
@@ -127,7 +153,8 @@ export async function ringThroughput(report: Report, peer: string | undefined): 
 				"rival, million/s": rate === undefined ? "skipped" : Number((rate / 1e6).toFixed(3)),
 			});
 		}
-		report.note(`ring, ${bytes} bytes: ${tally.clean} of ${tally.windows} windows had both processors`);
+		const doubt = tally.poor === 0 ? "" : `; in ${tally.poor} runs fewer than ${ENOUGH}, so do not trust the medians`;
+		report.note(`ring, ${bytes} bytes: ${tally.clean} of ${tally.windows} windows had both processors${doubt}`);
 	}
 	report.table(`Ring between two workers, batches of ${BATCH}`, rows);
 }

@@ -1,119 +1,239 @@
+import { ENTRY_BYTES } from "./layout.ts";
+import {
+	above,
+	add,
+	and,
+	atLeast,
+	atMost,
+	block,
+	type Code,
+	constant,
+	equal,
+	func,
+	get,
+	getGlobal,
+	I32,
+	leave,
+	leaveIf,
+	load,
+	memoryCopy,
+	moveByte,
+	moveWord,
+	notEqual,
+	section,
+	set,
+	setGlobal,
+	store,
+	subtract,
+	text,
+	until,
+} from "./wasm-code.ts";
+
 /**
- * The few instructions that copy inside a WebAssembly memory. A `TypedArray.set` that touches a SharedArrayBuffer is a
- * relaxed byte loop in V8 (several times slower than memcpy from a few hundred bytes on); `memory.copy` is not.
+ * What copies inside a WebAssembly memory. A `TypedArray.set` that touches a SharedArrayBuffer is a relaxed byte loop in
+ * V8 (several times slower than memcpy from a few hundred bytes on); `memory.copy` is not. A call from JavaScript costs
+ * as much as copying a hundred bytes: batches take one. Addresses are bytes from the memory's start.
  */
 export interface Copier {
 	/** Copies `length` bytes inside the memory. */
 	copy(target: number, source: number, length: number): void;
 	/** Writes a record's length and meta words at `target` and its payload behind them. */
 	put(target: number, source: number, length: number, meta: number): void;
+	/**
+	 * Writes the records a table describes, until one does not fit into ring or scratch. Returns how many, and leaves
+	 * the producer's next {@link position} and the payloads' {@link total}.
+	 */
+	putBatch(
+		table: number,
+		count: number,
+		position: number,
+		seenTail: number,
+		data: number,
+		capacity: number,
+		scratch: number,
+		scratchBytes: number,
+		maxLength: number,
+	): number;
+	/**
+	 * Copies waiting records to `target` and describes them in a table, until one does not fit there or is none a
+	 * producer wrote. Returns how many, and leaves the consumer's next {@link position} and the payloads' {@link total}.
+	 */
+	takeBatch(
+		table: number,
+		count: number,
+		position: number,
+		seenHead: number,
+		data: number,
+		capacity: number,
+		scratch: number,
+		target: number,
+		targetEnd: number,
+	): number;
+	position(): number;
+	total(): number;
 }
-
-const I32 = 0x7f;
-const EMPTY = 0x40;
-const [BLOCK, LOOP, BR, BR_IF, END] = [0x02, 0x03, 0x0c, 0x0d, 0x0b];
-const [GET, SET] = [0x20, 0x21];
-// Loads and stores with their alignment, 2^0 for what may lie anywhere; the offset follows.
-const [I32_LOAD8, I64_LOAD, I32_STORE, I32_STORE8, I64_STORE] = [
-	[0x2d, 0],
-	[0x29, 0],
-	[0x36, 2],
-	[0x3a, 0],
-	[0x37, 0],
-] as const;
-const I32_CONST = 0x41;
-const [I32_GT_U, I32_GE_U, I32_ADD, I32_AND] = [0x4b, 0x4f, 0x6a, 0x71];
-const MEMORY_COPY = [0xfc, 0x0a, 0x00, 0x00];
-
-/** LEB128 of a size below 2^14. */
-const size = (value: number): number[] => (value < 0x80 ? [value] : [(value & 0x7f) | 0x80, value >> 7]);
-const section = (id: number, body: number[]): number[] => [id, ...size(body.length), ...body];
-const text = (value: string): number[] => [value.length, ...[...value].map((letter) => letter.charCodeAt(0))];
-const func = (locals: number[], code: number[]): number[] => {
-	const body = [...locals, ...code, END];
-	return [...size(body.length), ...body];
-};
-
-/** Locals of both functions: target, source, length, then where the 32-byte blocks, the words and the bytes end. */
-const [TARGET, SOURCE, LENGTH] = [0, 1, 2];
-
-/** Repeats `body`, which moves `step` bytes, until the source is at `limit`. */
-const loop = (limit: number, step: number, body: number[]): number[] => [
-	BLOCK,
-	EMPTY,
-	LOOP,
-	EMPTY,
-	...[GET, SOURCE, GET, limit, I32_GE_U, BR_IF, 1],
-	...body,
-	...[GET, TARGET, I32_CONST, step, I32_ADD, SET, TARGET],
-	...[GET, SOURCE, I32_CONST, step, I32_ADD, SET, SOURCE, BR, 0],
-	END,
-	END,
-];
-const moveWord = (offset: number): number[] => [
-	...[GET, TARGET, GET, SOURCE, ...I64_LOAD, offset],
-	...I64_STORE,
-	offset,
-];
-
-/** `source + (length & -align)` into `local`. */
-const end = (local: number, align: number): number[] => [
-	...[GET, SOURCE, GET, LENGTH, I32_CONST, -align & 0x7f, I32_AND, I32_ADD, SET, local],
-];
 
 /** Longer payloads are cheaper through `memory.copy`, whose call costs as much as some dozen moves. */
 const INLINE_BYTES = 192;
 
-/** Moves what `TARGET`, `SOURCE` and `LENGTH` say; three locals from `blocks` on are free. */
-const move = (blocks: number): number[] => {
-	const [words, bytes] = [blocks + 1, blocks + 2];
-	return [
-		BLOCK,
-		EMPTY,
-		BLOCK,
-		EMPTY,
-		...[GET, LENGTH, I32_CONST, (INLINE_BYTES & 0x7f) | 0x80, INLINE_BYTES >> 7, I32_GT_U, BR_IF, 0],
-		...end(blocks, 32),
-		...end(words, 8),
-		...[GET, SOURCE, GET, LENGTH, I32_ADD, SET, bytes],
-		...loop(blocks, 32, [0, 8, 16, 24].flatMap(moveWord)),
-		...loop(words, 8, moveWord(0)),
-		...loop(bytes, 1, [GET, TARGET, GET, SOURCE, ...I32_LOAD8, 0, ...I32_STORE8, 0]),
-		...[BR, 1],
-		END,
-		...[GET, TARGET, GET, SOURCE, GET, LENGTH, ...MEMORY_COPY],
-		END,
-	];
+/** Moves `length` bytes, and both addresses with them; three locals from `free` on are overwritten. */
+const move = (target: number, source: number, length: number, free: number): Code => {
+	const end = (local: number, align: number): Code => set(local, add(get(source), and(get(length), constant(-align))));
+	const moving = (limit: number, step: number, body: Code): Code =>
+		until(
+			atLeast(get(source), get(limit)),
+			body,
+			set(target, add(get(target), constant(step))),
+			set(source, add(get(source), constant(step))),
+		);
+	const word = (offset: number): Code => moveWord(get(target), get(source), offset);
+	const [blocks, words, bytes] = [free, free + 1, free + 2];
+	return block(
+		block(
+			leaveIf(above(get(length), constant(INLINE_BYTES))),
+			end(blocks, 32),
+			end(words, 8),
+			end(bytes, 1),
+			moving(blocks, 32, [0, 8, 16, 24].flatMap(word)),
+			moving(words, 8, word(0)),
+			moving(bytes, 1, moveByte(get(target), get(source))),
+			leave(1),
+		),
+		memoryCopy(get(target), get(source), get(length)),
+	);
 };
 
-function moduleBytes(shared: boolean): Uint8Array<ArrayBuffer> {
-	const limits = shared ? [0x03, 0x00, 0x80, 0x80, 0x04] : [0x01, 0x00, 0x80, 0x80, 0x04];
-	const copy = func([1, 3, I32], move(3));
-	// (target, source, length, meta)
-	const put = func(
-		[1, 3, I32],
-		[
-			...[GET, TARGET, GET, LENGTH, ...I32_STORE, 0],
-			...[GET, TARGET, GET, 3, ...I32_STORE, 4],
-			...[GET, TARGET, I32_CONST, 8, I32_ADD, SET, TARGET],
-			...move(4),
-		],
+const [POSITION, TOTAL] = [0, 1];
+const advance = (local: number, ...by: Code[]): Code => set(local, add(get(local), by.flat()));
+/** What a record of `length` payload bytes takes: its header, and padding to 8. */
+const recordSize = (length: number): Code => and(add(get(length), constant(15)), constant(-8));
+
+const copy = func(3, move(0, 1, 2, 3));
+
+const put = ((): Code => {
+	const [target, source, length, meta] = [0, 1, 2, 3];
+	return func(
+		3,
+		store(get(target), get(length)),
+		store(get(target), get(meta), 4),
+		advance(target, constant(8)),
+		move(target, source, length, 4),
 	);
+})();
+
+const putBatch = ((): Code => {
+	const [table, count, position, seenTail, data, capacity, scratch, scratchBytes, maxLength] = [
+		0, 1, 2, 3, 4, 5, 6, 7, 8,
+	];
+	const [length, source, at, size, taken, total, free] = [9, 10, 11, 12, 13, 14, 15];
+	const used = subtract(get(position), get(seenTail));
+	return func(
+		9,
+		until(
+			atLeast(get(taken), get(count)),
+			set(length, load(get(table), 4)),
+			set(source, load(get(table))),
+			leaveIf(above(get(length), get(maxLength)), 1),
+			leaveIf(above(get(source), get(scratchBytes)), 1),
+			leaveIf(above(get(length), subtract(get(scratchBytes), get(source))), 1),
+			set(size, recordSize(length)),
+			set(at, and(get(position), subtract(get(capacity), constant(1)))),
+			block(
+				leaveIf(atMost(add(get(at), get(size)), get(capacity))),
+				leaveIf(above(add(add(used, subtract(get(capacity), get(at))), get(size)), get(capacity)), 2),
+				store(add(get(data), get(at)), constant(-1)),
+				advance(position, subtract(get(capacity), get(at))),
+				set(at, constant(0)),
+			),
+			leaveIf(above(add(used, get(size)), get(capacity)), 1),
+			advance(at, get(data)),
+			store(get(at), get(length)),
+			store(get(at), load(get(table), 8), 4),
+			advance(at, constant(8)),
+			advance(source, get(scratch)),
+			move(at, source, length, free),
+			advance(position, get(size)),
+			advance(total, get(length)),
+			advance(table, constant(ENTRY_BYTES)),
+			advance(taken, constant(1)),
+		),
+		setGlobal(POSITION, get(position)),
+		setGlobal(TOTAL, get(total)),
+		get(taken),
+	);
+})();
+
+const takeBatch = ((): Code => {
+	const [table, count, position, seenHead, data, capacity, scratch, target, targetEnd] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
+	const [length, source, at, size, taken, total, to, free] = [9, 10, 11, 12, 13, 14, 15, 16];
+	const waiting = subtract(get(seenHead), get(position));
+	return func(
+		10,
+		until(
+			atLeast(get(taken), get(count)),
+			leaveIf(equal(get(position), get(seenHead)), 1),
+			set(at, and(get(position), subtract(get(capacity), constant(1)))),
+			// Read once: what was checked must be what is used, whoever else writes there.
+			set(length, load(add(get(data), get(at)))),
+			block(
+				leaveIf(notEqual(get(length), constant(-1))),
+				leaveIf(above(subtract(get(capacity), get(at)), waiting), 2),
+				advance(position, subtract(get(capacity), get(at))),
+				set(at, constant(0)),
+				leaveIf(equal(get(position), get(seenHead)), 2),
+				set(length, load(get(data))),
+			),
+			leaveIf(above(get(length), waiting), 1),
+			set(size, recordSize(length)),
+			leaveIf(above(get(size), waiting), 1),
+			leaveIf(above(add(get(at), get(size)), get(capacity)), 1),
+			leaveIf(above(get(length), subtract(get(targetEnd), get(target))), 1),
+			set(source, add(get(data), get(at))),
+			store(get(table), subtract(get(target), get(scratch))),
+			store(get(table), get(length), 4),
+			store(get(table), load(get(source), 4), 8),
+			set(to, get(target)),
+			advance(source, constant(8)),
+			move(to, source, length, free),
+			set(target, and(add(add(get(target), get(length)), constant(7)), constant(-8))),
+			advance(position, get(size)),
+			advance(total, get(length)),
+			advance(table, constant(ENTRY_BYTES)),
+			advance(taken, constant(1)),
+		),
+		setGlobal(POSITION, get(position)),
+		setGlobal(TOTAL, get(total)),
+		get(taken),
+	);
+})();
+
+/** Memory, types, functions, globals, exports, code. */
+function moduleBytes(): Uint8Array<ArrayBuffer> {
+	const type = (parameters: number, ...results: number[]): Code => [
+		...[0x60, parameters, ...new Array<number>(parameters).fill(I32)],
+		...[results.length, ...results],
+	];
+	const counter: Code = [I32, 1, ...constant(0), 0x0b];
+	const names = ["copy", "put", "putBatch", "takeBatch", "position", "total"];
 	return new Uint8Array([
 		...[0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00],
-		...section(1, [2, 0x60, 3, I32, I32, I32, 0, 0x60, 4, I32, I32, I32, I32, 0]),
-		...section(2, [1, ...text("e"), ...text("m"), 0x02, ...limits]),
-		...section(3, [2, 0, 1]),
-		...section(7, [2, ...text("copy"), 0x00, 0, ...text("put"), 0x00, 1]),
-		...section(10, [2, ...copy, ...put]),
+		...section(1, [4, ...type(3), ...type(4), ...type(9, I32), ...type(0, I32)]),
+		...section(2, [1, ...text("e"), ...text("m"), 0x02, ...[0x03, 0x00, 0x80, 0x80, 0x04]]),
+		...section(3, [6, 0, 1, 2, 2, 3, 3]),
+		...section(6, [2, ...counter, ...counter]),
+		...section(7, [names.length, ...names.flatMap((name, index) => [...text(name), 0x00, index])]),
+		...section(10, [
+			names.length,
+			...[...copy, ...put, ...putBatch, ...takeBatch],
+			...[...[4, 0, ...getGlobal(POSITION), 0x0b], ...[4, 0, ...getGlobal(TOTAL), 0x0b]],
+		]),
 	]);
 }
 
-const compiled = new Map<boolean, WebAssembly.Module>();
+let compiled: WebAssembly.Module | undefined;
 
-/** A {@link Copier} for `memory`; the module is compiled once per thread. */
-export function createCopier(memory: WebAssembly.Memory, shared: boolean): Copier {
-	let module = compiled.get(shared);
-	if (module === undefined) compiled.set(shared, (module = new WebAssembly.Module(moduleBytes(shared))));
-	return new WebAssembly.Instance(module, { e: { m: memory } }).exports as unknown as Copier;
+/** A {@link Copier} for a shared `memory`; the module is compiled once per thread. */
+export function createCopier(memory: WebAssembly.Memory): Copier {
+	compiled ??= new WebAssembly.Module(moduleBytes());
+	return new WebAssembly.Instance(compiled, { e: { m: memory } }).exports as unknown as Copier;
 }

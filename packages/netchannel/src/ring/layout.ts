@@ -26,6 +26,8 @@ export const VERSION = 2;
 export const HEADER_BYTES = 896;
 /** Bytes of a record's own header. */
 export const RECORD_HEADER = 8;
+/** Bytes of an entry in a batch's table: where the payload starts in the scratch area, its length, the meta word. */
+export const ENTRY_BYTES = 12;
 /** Length word that sends the reader back to the start. */
 export const WRAP = -1;
 /** Smallest and largest capacity; a power of two in between. */
@@ -122,6 +124,17 @@ export function requireRing(words: Int32Array, offset: number, bytes: number): v
 		throw new RingError(
 			"ERR_RING_FORMAT",
 			`the ring's header is damaged: capacity ${capacity}, data at ${data}, doorbell at ${bell}, in ${bytes} bytes`,
+		);
+	}
+}
+
+/** Checks that a batch's table lies in a scratch area. */
+export function requireTable(table: number, count: number, scratch: number): void {
+	const whole = Number.isInteger(table) && Number.isInteger(count) && table % 4 === 0;
+	if (!whole || table < 0 || count < 0 || table + count * ENTRY_BYTES > scratch) {
+		throw new RingError(
+			"ERR_RING_MISUSE",
+			`a table of ${count} entries at ${table} is not in the scratch area of ${scratch} bytes, or not 4-aligned`,
 		);
 	}
 }

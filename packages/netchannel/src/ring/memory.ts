@@ -53,7 +53,7 @@ function viewBuffer(buffer: ArrayBufferLike, offset: number, copier: Copier | un
 export function viewRing(handle: RingHandle): RingView {
 	const { memory, offset } = handle;
 	if (memory instanceof ArrayBuffer) return viewBuffer(memory, offset, undefined);
-	return viewBuffer(memory.buffer, offset, createCopier(memory, true));
+	return viewBuffer(memory.buffer, offset, createCopier(memory));
 }
 
 /** Opens a ring in memory that another process maps too; `sleeper` wakes across processes. */

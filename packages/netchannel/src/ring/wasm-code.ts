@@ -1,0 +1,69 @@
+/*
+ * The few WebAssembly opcodes the ring's copier is written in: a compiler for sixty instructions would be the only
+ * build step of this package. Locals and constants are written as LEB128.
+ */
+
+/** Instructions as bytes. */
+export type Code = readonly number[];
+
+export const I32 = 0x7f;
+
+/** LEB128 of a size below 2^14. */
+const size = (value: number): Code => (value < 0x80 ? [value] : [(value & 0x7f) | 0x80, value >> 7]);
+
+/** Signed LEB128 of a number from -2^13 to 2^13. */
+const signed = (value: number): Code =>
+	value >= -64 && value < 64 ? [value & 0x7f] : [(value & 0x7f) | 0x80, (value >> 7) & 0x7f];
+
+export const section = (id: number, body: Code): Code => [id, ...size(body.length), ...body];
+export const text = (value: string): Code => [value.length, ...[...value].map((letter) => letter.charCodeAt(0))];
+
+/** A function body with `locals` words beside its parameters. */
+export const func = (locals: number, ...code: Code[]): Code => {
+	const body = [1, locals, I32, ...code.flat(), 0x0b];
+	return [...size(body.length), ...body];
+};
+
+export const get = (local: number): Code => [0x20, local];
+export const set = (local: number, ...value: Code[]): Code => [...value.flat(), 0x21, local];
+export const setGlobal = (index: number, ...value: Code[]): Code => [...value.flat(), 0x24, index];
+export const getGlobal = (index: number): Code => [0x23, index];
+export const constant = (value: number): Code => [0x41, ...signed(value)];
+
+const binary =
+	(opcode: number) =>
+	(a: Code, b: Code): Code => [...a, ...b, opcode];
+export const equal: (a: Code, b: Code) => Code = binary(0x46);
+export const above: (a: Code, b: Code) => Code = binary(0x4b);
+export const atMost: (a: Code, b: Code) => Code = binary(0x4d);
+export const atLeast: (a: Code, b: Code) => Code = binary(0x4f);
+export const notEqual: (a: Code, b: Code) => Code = binary(0x47);
+export const add: (a: Code, b: Code) => Code = binary(0x6a);
+export const subtract: (a: Code, b: Code) => Code = binary(0x6b);
+export const and: (a: Code, b: Code) => Code = binary(0x71);
+
+/** Accesses carry their alignment, 2^0 for what may lie anywhere, and an offset. */
+export const load = (address: Code, offset = 0): Code => [...address, 0x28, 2, offset];
+export const store = (address: Code, value: Code, offset = 0): Code => [...address, ...value, 0x36, 2, offset];
+export const moveByte = (to: Code, from: Code): Code => [...to, ...from, 0x2d, 0, 0, 0x3a, 0, 0];
+export const moveWord = (to: Code, from: Code, offset: number): Code => [
+	...to,
+	...from,
+	...[0x29, 0, offset],
+	...[0x37, 0, offset],
+];
+export const memoryCopy = (to: Code, from: Code, length: Code): Code => [
+	...to,
+	...from,
+	...length,
+	...[0xfc, 0x0a, 0, 0],
+];
+
+export const block = (...code: Code[]): Code => [0x02, 0x40, ...code.flat(), 0x0b];
+const loop = (...code: Code[]): Code => [0x03, 0x40, ...code.flat(), 0x0b];
+/** Leaves `depth` blocks further out than the innermost when `condition` holds. */
+export const leaveIf = (condition: Code, depth = 0): Code => [...condition, 0x0d, depth];
+export const leave = (depth = 0): Code => [0x0c, depth];
+
+/** Repeats `code` until `condition` holds; inside, `leave` at depth 1 ends it. */
+export const until = (condition: Code, ...code: Code[]): Code => block(loop(leaveIf(condition, 1), ...code, leave(0)));
