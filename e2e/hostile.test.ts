@@ -5,7 +5,7 @@ import { describe, expect, it } from "vitest";
 import { openDisk } from "../packages/kvm-cli/src/guest/disk.ts";
 import { NodeFolder } from "../packages/kvm-cli/src/share/node-folder.ts";
 import { HostileGuest } from "../packages/kvm-core/test/machine/hostile-guest.ts";
-import { createGateway } from "../packages/ustack/src/index.ts";
+import { createGateway } from "../packages/ustack/src/gateway/index.ts";
 import { createNodeOutbound } from "../packages/ustack/src/node/index.node.ts";
 import { env } from "./support/images.ts";
 

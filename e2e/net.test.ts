@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { VirtioNet } from "../packages/kvm-core/src/machine/index.ts";
 import { createLinkPair, type LinkFeatures } from "../packages/netchannel/src/index.ts";
-import { createGateway } from "../packages/ustack/src/index.ts";
+import { createGateway } from "../packages/ustack/src/gateway/index.ts";
 import { createNodeOutbound } from "../packages/ustack/src/node/index.node.ts";
 import { buildImage, env, GUEST_TEST_MS, type Image } from "./support/images.ts";
 import { runInGuest } from "./support/machine.ts";
