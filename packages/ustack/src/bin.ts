@@ -1,6 +1,6 @@
 import { main } from "./cli/main.node.ts";
 
-const interruption = new AbortController();
+const interruption = /* @__PURE__ */ new AbortController();
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => interruption.abort());
 for (const stream of [process.stdout, process.stderr]) {
 	// Whoever read the output may leave before its end.

@@ -16,6 +16,7 @@ export {
 	type StackModules,
 	type StackStats,
 } from "./ip/core.ts";
+export { Ethernet } from "./ip/ethernet.ts";
 export { Forwarder } from "./ip/forward.ts";
 export { Fragments } from "./ip/fragments.ts";
 export { GroupReporter } from "./ip/groups.ts";
@@ -35,11 +36,15 @@ export { TcpConnection, type TcpHandlers } from "./tcp/connection.ts";
 export { type ConnectOptions, TcpCore, type TcpModules } from "./tcp/core.ts";
 export { FastOpen } from "./tcp/fastopen.ts";
 export { type TcpInfo, tcpInfo } from "./tcp/info.ts";
+export { KEEP_ALIVE, type KeepAlive } from "./tcp/keepalive.ts";
 export { cubicOf, TcpLayer } from "./tcp/layer.ts";
 export { Listener, type ListenOptions } from "./tcp/listener.ts";
+export type { LossRecovery } from "./tcp/loss.ts";
 export { probeMtu } from "./tcp/probe.ts";
+export { SACK_RECOVERY } from "./tcp/recovery.ts";
 export type { TcpState } from "./tcp/state.ts";
 export { SynCookies } from "./tcp/syncookie.ts";
+export { AUTOTUNING, type BufferTuning } from "./tcp/tune.ts";
 export { UdpLayer, type UdpOptions, UdpSocket, type UdpSource } from "./udp/layer.ts";
 export { connectStreams, type StreamSocket, streamsOf } from "./web/streams.ts";
 export {

@@ -56,6 +56,32 @@ describe("a script", () => {
 		expect(result.message).toMatch(message);
 	});
 
+	test("settings of the tested machine come before the script's", () => {
+		const text = ` 0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3
+			+0...0 connect(3, ..., ...) = 0
+			+0 > S 0:0(0) <mss 1460,nop,nop,sackOK,nop,wscale 10>
+			+0 < S. 0:0(0) ack 1 win 1000 <mss 1000>`;
+		const sysctls = { "net.ipv4.tcp_timestamps": "0", "net.ipv4.tcp_rmem": "4096 131072 33554432" };
+		expect(runScript(text, { sysctls })).toEqual({ ok: true });
+		expect(runScript(text, { sysctls: { "net.ipv4.tcp_nonsense": "1" } }).message).toMatch(/no meaning here/);
+	});
+
+	test("another connection's packets are not compared", () => {
+		const text = `${OPEN} +0 write(4, ..., 1000) = 1000
+			+0 > P. 1:1001(1000) ack 1
+			+0 close(4) = 0
+			+.01 socket(..., SOCK_STREAM, IPPROTO_TCP) = 5
+			+0...0.01 connect(5, ..., ...) = 0
+			+0 > S 0:0(0) <...>
+			+.01 < S. 0:0(0) ack 1 win 1000 <mss 1000>
+			+0 > . 1:1(0) ack 1`;
+		expect(runScript(text)).toEqual({ ok: true });
+	});
+
+	test("a bad option in a script is a failure, not an exception", () => {
+		expect(runScript("--local_ip=nonsense\n0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3\n").ok).toBe(false);
+	});
+
 	test("runs alike three times", () => {
 		const text = `${OPEN} +0 write(4, ..., 20000) = 20000\n +0 > P. 1:10001(10000) ack 2\n`;
 		const results = [1, 2, 3].map(() => JSON.stringify(runScript(text)));

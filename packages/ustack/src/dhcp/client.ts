@@ -1,3 +1,4 @@
+import { removeAddress } from "../ip/removal.ts";
 import { CallbackTimer } from "../ip/timers.ts";
 import type { Interface } from "../link/interface.ts";
 import type { UdpLayer, UdpSocket } from "../udp/layer.ts";
@@ -238,7 +239,7 @@ export class DhcpClient {
 		const { configuration } = this;
 		if (configuration === undefined) return;
 		this.configuration = undefined;
-		this.udp.stack.removeAddress(this.iface, configuration.address.address);
+		removeAddress(this.udp.stack, this.iface, configuration.address.address);
 		this.udp.stack.routes.remove((route) => route.origin === "dhcp" && route.iface === this.iface);
 		this.udp.stack.routesChanged();
 		this.options.onChange?.(undefined);

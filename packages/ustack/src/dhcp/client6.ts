@@ -1,3 +1,4 @@
+import { removeAddress } from "../ip/removal.ts";
 import { CallbackTimer } from "../ip/timers.ts";
 import type { Interface } from "../link/interface.ts";
 import type { UdpLayer, UdpSocket } from "../udp/layer.ts";
@@ -258,7 +259,7 @@ export class Dhcp6Client {
 	private lose(): void {
 		const address = this.configuration?.address;
 		this.configuration = undefined;
-		if (address !== undefined) this.udp.stack.removeAddress(this.iface, address);
+		if (address !== undefined) removeAddress(this.udp.stack, this.iface, address);
 		this.options.onChange?.(undefined);
 	}
 

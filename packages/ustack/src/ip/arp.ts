@@ -21,7 +21,7 @@ export function arpInput(iface: Interface, frame: Uint8Array, at: number, now: n
 	if (iface.find(senderAddress) !== undefined) {
 		let own = true;
 		for (let i = 0; i < 6; i++) own &&= frame[at + 8 + i] === iface.mac[i];
-		if (!own) iface.stack.addressConflict(iface, senderAddress, frame.slice(at + 8, at + 14));
+		if (!own) iface.stack.ethernet?.conflict(iface, senderAddress, frame.slice(at + 8, at + 14));
 		return;
 	}
 	const forUs = iface.owns(0, 0, 0xffff, target);

@@ -1,32 +1,31 @@
 import type { Link, Offload } from "@x/netchannel";
 import { StackError } from "../errors.ts";
 import { Interface, type InterfaceOptions } from "../link/interface.ts";
-import type { Neighbor } from "../link/neighbor.ts";
 import {
 	type AddressLike,
+	type AddressParser,
+	ANY4,
+	ANY6,
+	addressBy,
 	Cidr,
+	cidrBy,
 	type IpAddress,
 	type IpFamily,
 	LOOPBACK4,
 	LOOPBACK6,
-	toAddress,
-	toCidr,
+	parseAddress4,
 } from "../wire/address.ts";
-import { get16 } from "../wire/bytes.ts";
 import {
-	ETHERNET_HEADER,
-	ETHERTYPE_ARP,
 	ETHERTYPE_IPV4,
 	ETHERTYPE_IPV6,
-	ETHERTYPE_VLAN,
 	PROTO_ICMP,
 	PROTO_ICMPV6,
 	PROTO_NONE,
 	PROTO_TCP,
 	PROTO_UDP,
 } from "../wire/constants.ts";
-import { accepts, optionsFine, sourceFine } from "./acceptance.ts";
-import { arpAnnounce, arpInput, arpSolicit } from "./arp.ts";
+import { accepts, optionsFine } from "./acceptance.ts";
+import type { Ethernet } from "./ethernet.ts";
 import { type FamilyOps, IPV4 } from "./family.ts";
 import type { Forwarder } from "./forward.ts";
 import type { Fragments } from "./fragments.ts";
@@ -85,6 +84,8 @@ export interface StackStats {
 
 /** Parts of the stack beyond IPv4, each made for one stack; what is left out costs nothing in a bundle. */
 export interface StackModules {
+	/** Ethernet with ARP and the neighbours of IPv6; without it links carry bare IP packets (medium `ip`). */
+	ethernet?: (stack: StackCore) => Ethernet;
 	ipv6?: (stack: StackCore) => Ipv6;
 	/** ICMP with errors of our own and users of echo; without it errors are taken and echo is answered, no more. */
 	icmp?: (stack: StackCore) => IcmpCore;
@@ -108,6 +109,7 @@ export class StackCore {
 	readonly loopback: Interface;
 	readonly icmp: IcmpCore;
 	/** Parts that were asked for; see {@link StackModules}. */
+	readonly ethernet: Ethernet | undefined;
 	readonly ipv6: Ipv6 | undefined;
 	readonly fragments: Fragments | undefined;
 	readonly groups: GroupReporter | undefined;
@@ -133,7 +135,7 @@ export class StackCore {
 	generation = 1;
 	private readonly random: (bytes: Uint8Array) => void;
 	private readonly packet: Packet;
-	private readonly paths: PathTable = new PathTable(this);
+	readonly paths: PathTable = new PathTable(this);
 	private looped: Uint8Array[] = [];
 	private later: { iface: Interface; frame: Uint8Array; offload: Offload | undefined }[] = [];
 	private readonly transmitter: Transmitter = new Transmitter(this);
@@ -145,6 +147,7 @@ export class StackCore {
 		this.forwarding = options.forwarding ?? false;
 		this.hopLimit = options.hopLimit ?? 64;
 		this.identification = this.randomInt() & 0xffff;
+		this.ethernet = modules.ethernet?.(this);
 		this.loopback = new Interface(this, undefined, "lo", new Uint8Array(6), {});
 		this.interfaces.push(this.loopback);
 		this.packet = new Packet(this.loopback, IPV4);
@@ -157,6 +160,11 @@ export class StackCore {
 		this.ipv6 = modules.ipv6?.(this);
 		this.addAddress(this.loopback, new Cidr(LOOPBACK4, 8));
 		if (this.ipv6 !== undefined) this.addAddress(this.loopback, new Cidr(LOOPBACK6, 128));
+	}
+
+	/** Reads the address literals of the families there are. */
+	get parse(): AddressParser {
+		return this.ipv6?.parse ?? parseAddress4;
 	}
 
 	/** What the layers need to know of a family; undefined for one this stack does without. */
@@ -183,8 +191,17 @@ export class StackCore {
 		return bytes;
 	}
 
-	/** Makes `link` an interface. Its `onFrame` and `onWritable` are the driver's to set; see {@link input}. */
+	/**
+	 * Makes `link` an interface. Its `onFrame` and `onWritable` are the driver's to set; see {@link input}.
+	 *
+	 * @throws StackError `EADDRINUSE` for a name taken already, `ENOPROTOOPT` for an Ethernet link without that module
+	 */
 	attach(link: Link, options: InterfaceOptions = {}): Interface {
+		if (link.medium === "ethernet" && this.ethernet === undefined)
+			throw new StackError(
+				"ENOPROTOOPT",
+				"this stack was made without its ethernet module; name it, or use an IP link",
+			);
 		let { mac } = options;
 		if (mac === undefined) {
 			mac = this.randomBytes(6);
@@ -200,24 +217,13 @@ export class StackCore {
 		return iface;
 	}
 
-	/** Takes an interface and everything it brought away; the link is the caller's to close. */
-	detach(iface: Interface): void {
-		const at = this.interfaces.indexOf(iface);
-		if (at <= 0) return;
-		this.interfaces.splice(at, 1);
-		for (const neighbor of iface.neighbors.list()) this.timers.cancel(neighbor);
-		this.ipv6?.nd.stop(iface);
-		this.routes.remove((route) => route.iface === iface);
-		this.routesChanged();
-	}
-
 	interfaceNamed(name: string): Interface | undefined {
 		return this.interfaces.find((iface) => iface.name === name);
 	}
 
 	/** Gives an interface an address and the route to its network. */
 	addAddress(iface: Interface, cidr: string | Cidr, origin = "static"): void {
-		const parsed = toCidr(cidr);
+		const parsed = cidrBy(cidr, this.parse);
 		const { address } = parsed;
 		if (iface.find(address) !== undefined) return;
 		const tentative = iface.ethernet && address.family === 6 && iface.dadTransmits > 0;
@@ -238,27 +244,10 @@ export class StackCore {
 		});
 		if (iface.ethernet) {
 			if (address.family === 6) this.ipv6?.nd.addressAdded(iface, address);
-			else arpAnnounce(iface, address);
+			else this.ethernet?.announce(iface, address);
 		}
 		this.routesChanged();
 		this.trace("address", `+${parsed} ${origin}`, iface);
-	}
-
-	removeAddress(iface: Interface, address: AddressLike): void {
-		const parsed = toAddress(address);
-		const at = iface.addresses.findIndex((entry) => entry.address.equals(parsed));
-		if (at < 0) return;
-		const [entry] = iface.addresses.splice(at, 1);
-		const network = new Cidr(entry!.cidr.network, entry!.cidr.prefix).toString();
-		// Another address on the same network keeps its route.
-		if (!iface.addresses.some((other) => new Cidr(other.cidr.network, other.cidr.prefix).toString() === network)) {
-			this.routes.remove(
-				(route) => route.iface === iface && route.gateway === undefined && route.destination.toString() === network,
-			);
-		}
-		if (parsed.family === 6) this.ipv6?.nd.addressRemoved(iface, parsed);
-		this.routesChanged();
-		this.trace("address", `-${parsed}`, iface);
 	}
 
 	/** Adds a route; `default` stands for 0.0.0.0/0 or ::/0, after the gateway's family. */
@@ -269,8 +258,9 @@ export class StackCore {
 		metric = 100,
 		origin = "static",
 	): void {
-		const hop = gateway === undefined ? undefined : toAddress(gateway);
-		const cidr = destination === "default" ? toCidr(hop?.family === 6 ? "::/0" : "0.0.0.0/0") : toCidr(destination);
+		const hop = gateway === undefined ? undefined : addressBy(gateway, this.parse);
+		const cidr =
+			destination === "default" ? new Cidr(hop?.family === 6 ? ANY6 : ANY4, 0) : cidrBy(destination, this.parse);
 		const via = iface ?? (hop === undefined ? undefined : this.routes.lookup(hop)?.iface);
 		if (via === undefined) {
 			throw new StackError(
@@ -287,26 +277,6 @@ export class StackCore {
 	routesChanged(): void {
 		this.generation++;
 		this.paths.forget();
-	}
-
-	/** Joins a multicast group on an interface; pair with {@link leaveGroup}. */
-	joinGroup(iface: Interface, group: IpAddress): void {
-		const key = group.toString();
-		const known = iface.groups.get(key);
-		if (known !== undefined) {
-			known.users++;
-			return;
-		}
-		iface.groups.set(key, { group, users: 1 });
-		if (iface.ethernet) this.groups?.changed(iface, group, true);
-	}
-
-	leaveGroup(iface: Interface, group: IpAddress): void {
-		const key = group.toString();
-		const known = iface.groups.get(key);
-		if (known === undefined || --known.users > 0) return;
-		iface.groups.delete(key);
-		if (iface.ethernet) this.groups?.changed(iface, group, false);
 	}
 
 	/** Whether an address is one of this stack's own. */
@@ -353,11 +323,6 @@ export class StackCore {
 		return this.paths.learnMtu(destination, mtu);
 	}
 
-	/** Fixes the MTU towards a destination until it is set again, whatever routers say (`ip route … mtu lock`). */
-	lockMtu(destination: IpAddress, mtu: number): void {
-		this.paths.lockMtu(destination, mtu);
-	}
-
 	/**
 	 * A frame from a link. Nothing is sent from here: what it calls for leaves in the next {@link poll}, so links may
 	 * call each other without nesting.
@@ -388,33 +353,12 @@ export class StackCore {
 		packet.gsoSize = offload !== undefined && offload.gsoType !== "none" ? offload.gsoSize : 0;
 		packet.linkBroadcast = false;
 		packet.reassembled = false;
-		let at = 0;
+		packet.l3 = 0;
+		packet.end = frame.length;
 		let type: number;
 		if (iface.ethernet) {
-			if (frame.length < ETHERNET_HEADER) {
-				this.drop(packet, "ethernet-short");
-				return;
-			}
-			const { mac } = iface;
-			if ((frame[0]! & 1) !== 0) packet.linkBroadcast = true;
-			else if (
-				frame[5] !== mac[5] ||
-				frame[4] !== mac[4] ||
-				frame[3] !== mac[3] ||
-				frame[2] !== mac[2] ||
-				frame[1] !== mac[1] ||
-				frame[0] !== mac[0]
-			) {
-				this.drop(packet, "ethernet-other-host");
-				return;
-			}
-			type = get16(frame, 12);
-			at = ETHERNET_HEADER;
-			if (type === ETHERTYPE_VLAN && frame.length >= at + 4 && (get16(frame, at) & 0xfff) === 0) {
-				// A priority tag only (802.1Q 9.6 VID 0).
-				type = get16(frame, at + 2);
-				at += 4;
-			}
+			type = this.ethernet!.input(packet);
+			if (type < 0) return;
 		} else {
 			if (frame.length === 0) {
 				this.drop(packet, "ip-short");
@@ -422,13 +366,10 @@ export class StackCore {
 			}
 			type = frame[0]! >>> 4 === 6 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4;
 		}
-		packet.l3 = at;
-		packet.end = frame.length;
 		if (type === ETHERTYPE_IPV4) packet.ops = IPV4;
 		else if (type === ETHERTYPE_IPV6 && this.ipv6 !== undefined) packet.ops = this.ipv6.ops;
 		else {
-			if (type === ETHERTYPE_ARP) arpInput(iface, frame, at, now);
-			else this.drop(packet, "ethertype-unknown");
+			this.drop(packet, "ethertype-unknown");
 			return;
 		}
 		this.ipInput(packet);
@@ -452,7 +393,7 @@ export class StackCore {
 			else this.drop(packet, "ip-other-host");
 			return;
 		}
-		if (!sourceFine(this, packet)) {
+		if (!ops.sourceFine(packet, this.loopback)) {
 			this.drop(packet, "ip-bad-source");
 			return;
 		}
@@ -528,36 +469,6 @@ export class StackCore {
 		this.loopback.stats.txFrames++;
 		this.looped.push(frame.slice());
 		this.onWork?.();
-	}
-
-	solicitNeighbor(iface: Interface, neighbor: Neighbor, unicast: boolean): void {
-		if (neighbor.address.family === 4) arpSolicit(iface, neighbor, unicast);
-		else this.ipv6?.nd.solicit(iface, neighbor, unicast);
-	}
-
-	/** Address resolution gave up: whoever has packets waiting hears of an unreachable host. */
-	neighborFailed(iface: Interface, neighbor: Neighbor, waiting: readonly Uint8Array[]): void {
-		this.trace("neighbor", `${neighbor.address} failed`, iface);
-		for (const frame of waiting) {
-			const packet = new Packet(iface, this.ops(get16(frame, 12) === ETHERTYPE_IPV6 ? 6 : 4) ?? IPV4);
-			packet.bytes = frame;
-			packet.l3 = ETHERNET_HEADER;
-			packet.end = frame.length;
-			packet.now = this.now;
-			if (packet.ops.parse(packet) !== "ok") continue;
-			const source = packet.source();
-			if (this.isLocal(source)) this.protocols[packet.protocol]?.error?.(packet, "host-unreachable", 0, packet);
-			else this.icmp.sendError(packet, "host-unreachable");
-		}
-	}
-
-	/** Somebody else uses our address (RFC 5227 2.4): said, and defended by announcing again. */
-	addressConflict(iface: Interface, address: IpAddress, mac: Uint8Array): void {
-		this.trace(
-			"conflict",
-			`${address} claimed by ${[...mac].map((byte) => byte.toString(16).padStart(2, "0")).join(":")}`,
-			iface,
-		);
 	}
 
 	drop(packet: Packet, reason: string): void {

@@ -15,8 +15,8 @@ const IGMP3_REPORT = 0x22;
 const MODE_IS_EXCLUDE = 2;
 const CHANGE_TO_INCLUDE = 3;
 const CHANGE_TO_EXCLUDE = 4;
-const MLD2_ROUTERS = new IpAddress(0xff020000, 0, 0, 0x16);
-const IGMP3_ROUTERS = ipv4FromNumber(0xe0000016);
+const MLD2_ROUTERS = /* @__PURE__ */ new IpAddress(0xff020000, 0, 0, 0x16);
+const IGMP3_ROUTERS = /* @__PURE__ */ ipv4FromNumber(0xe0000016);
 /** RFC 3376 8.11 and RFC 3810 9.11: state changes are said twice, about a second apart. */
 const ROBUSTNESS = 2;
 const REPEAT_MS = 1_000;

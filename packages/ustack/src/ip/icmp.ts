@@ -1,4 +1,3 @@
-import type { IpFamily } from "../wire/address.ts";
 import { get16, get32, put16 } from "../wire/bytes.ts";
 import { foldSum, sumBytes } from "../wire/checksum.ts";
 import { ICMP_HEADER, PROTO_ICMP } from "../wire/constants.ts";
@@ -18,30 +17,6 @@ export type IcmpErrorKind =
 	| "time-exceeded"
 	| "reassembly-timeout"
 	| "parameter-problem";
-
-function kindOf(family: IpFamily, type: number, code: number): IcmpErrorKind | undefined {
-	if (family === 4) {
-		if (type === 3) {
-			if (code === 2) return "protocol-unreachable";
-			if (code === 3) return "port-unreachable";
-			if (code === 4) return "too-big";
-			if (code === 0 || code === 6 || code === 11) return "net-unreachable";
-			if (code === 9 || code === 10 || code === 13) return "prohibited";
-			return "host-unreachable";
-		}
-		if (type === 11) return code === 0 ? "time-exceeded" : "reassembly-timeout";
-		return type === 12 ? "parameter-problem" : undefined;
-	}
-	if (type === 1) {
-		if (code === 4) return "port-unreachable";
-		if (code === 1 || code === 5) return "prohibited";
-		return code === 0 ? "net-unreachable" : "host-unreachable";
-	}
-	if (type === 2) return "too-big";
-	if (type === 3) return code === 0 ? "time-exceeded" : "reassembly-timeout";
-	if (type === 4) return code === 1 ? "protocol-unreachable" : "parameter-problem";
-	return undefined;
-}
 
 /** ICMP and ICMPv6 as every host needs them: requests answered, errors handed on. Neighbour discovery adds its types. */
 export class IcmpCore implements ProtocolHandler {
@@ -70,7 +45,7 @@ export class IcmpCore implements ProtocolHandler {
 			return;
 		}
 		const type = bytes[l4]!;
-		const kind = kindOf(ops.family, type, bytes[l4 + 1]!);
+		const kind = ops.errorKind(type, bytes[l4 + 1]!);
 		if (kind !== undefined) {
 			this.errorIn(packet, kind);
 			return;
@@ -109,7 +84,7 @@ export class IcmpCore implements ProtocolHandler {
 		quoted.ops = ops;
 		quoted.l3 = l4 + ICMP_HEADER;
 		quoted.end = end;
-		if (!parseQuoted(quoted)) {
+		if (end - quoted.l3 < ops.headerLength || bytes[quoted.l3]! >>> 4 !== ops.family || !ops.parseQuoted(quoted)) {
 			this.stack.drop(packet, "icmp-malformed");
 			return;
 		}
@@ -133,32 +108,4 @@ export class IcmpCore implements ProtocolHandler {
 
 	/** Answers a packet with an error; this part never does. */
 	sendError(_packet: Packet, _kind: IcmpErrorKind, _argument = 0, _code = -1): void {}
-}
-
-/** Reads the header quoted in an error: like parsing, but the packet may be cut and its checksum changed on the way. */
-function parseQuoted(quoted: Packet): boolean {
-	const { bytes, l3, ops } = quoted;
-	if (quoted.end - l3 < ops.headerLength || bytes[l3]! >>> 4 !== ops.family) return false;
-	if (ops.family === 4) {
-		const headerLength = (bytes[l3]! & 15) << 2;
-		if (headerLength < 20 || (get16(bytes, l3 + 6) & 0x1fff) !== 0) return false;
-		quoted.l4 = l3 + headerLength;
-		quoted.protocol = bytes[l3 + 9]!;
-		quoted.sa = quoted.sb = quoted.da = quoted.db = 0;
-		quoted.sc = quoted.dc = 0xffff;
-		quoted.sd = get32(bytes, l3 + 12);
-		quoted.dd = get32(bytes, l3 + 16);
-		return true;
-	}
-	quoted.l4 = l3 + ops.headerLength;
-	quoted.protocol = bytes[l3 + 6]!;
-	quoted.sa = get32(bytes, l3 + 8);
-	quoted.sb = get32(bytes, l3 + 12);
-	quoted.sc = get32(bytes, l3 + 16);
-	quoted.sd = get32(bytes, l3 + 20);
-	quoted.da = get32(bytes, l3 + 24);
-	quoted.db = get32(bytes, l3 + 28);
-	quoted.dc = get32(bytes, l3 + 32);
-	quoted.dd = get32(bytes, l3 + 36);
-	return true;
 }

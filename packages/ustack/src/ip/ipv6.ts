@@ -1,3 +1,4 @@
+import { type AddressParser, parseAddress } from "../wire/address.ts";
 import type { StackCore } from "./core.ts";
 import { type ExtensionWalk, walkExtensions } from "./extension.ts";
 import type { FamilyOps } from "./family.ts";
@@ -9,6 +10,8 @@ import type { Packet } from "./packet.ts";
 export class Ipv6 {
 	readonly ops: FamilyOps = IPV6;
 	readonly nd: NdLayer;
+	/** Reads addresses of both families. */
+	readonly parse: AddressParser = parseAddress;
 	/** Where the last walk over extension headers ended. */
 	readonly walk: ExtensionWalk = { result: "ok", pointer: 0, code: 0, nextHeaderAt: 0, routerAlert: false };
 	private readonly stack: StackCore;

@@ -4,7 +4,9 @@ import { ANY6, Cidr, IpAddress, readAddress } from "../wire/address.ts";
 import { get16, get32, put32 } from "../wire/bytes.ts";
 import { PROTO_ICMPV6 } from "../wire/constants.ts";
 import type { StackCore } from "./core.ts";
+import { joinGroup, leaveGroup } from "./membership.ts";
 import type { Packet } from "./packet.ts";
+import { removeAddress } from "./removal.ts";
 import { CallbackTimer } from "./timers.ts";
 import { TX_L4 } from "./tx.ts";
 
@@ -27,8 +29,8 @@ const MAX_RS = 3;
 const TWO_HOURS_MS = 7_200_000;
 const MAX_RA_ADDRESSES = 16;
 /** All-nodes and all-routers on the link. */
-export const ALL_NODES: IpAddress = new IpAddress(0xff020000, 0, 0, 1);
-export const ALL_ROUTERS: IpAddress = new IpAddress(0xff020000, 0, 0, 2);
+export const ALL_NODES: IpAddress = /* @__PURE__ */ new IpAddress(0xff020000, 0, 0, 1);
+export const ALL_ROUTERS: IpAddress = /* @__PURE__ */ new IpAddress(0xff020000, 0, 0, 2);
 
 /** The solicited-node group of an address (RFC 4291 section 2.7.1). */
 export function solicitedNode(address: IpAddress): IpAddress {
@@ -109,7 +111,7 @@ export class NdLayer {
 	}
 
 	addressAdded(iface: Interface, address: IpAddress): void {
-		this.stack.joinGroup(iface, solicitedNode(address));
+		joinGroup(this.stack, iface, solicitedNode(address));
 		const entry = iface.find(address);
 		if (entry === undefined || entry.state !== "tentative") {
 			this.advertise(iface, address, ALL_NODES, false);
@@ -133,7 +135,7 @@ export class NdLayer {
 	}
 
 	addressRemoved(iface: Interface, address: IpAddress): void {
-		this.stack.leaveGroup(iface, solicitedNode(address));
+		leaveGroup(this.stack, iface, solicitedNode(address));
 	}
 
 	solicit(iface: Interface, neighbor: Neighbor, unicast: boolean): void {
@@ -206,7 +208,7 @@ export class NdLayer {
 		const own = iface.find(target);
 		if (own !== undefined) {
 			if (own.state === "tentative") this.duplicate(iface, target);
-			else this.stack.addressConflict(iface, target, iface.mac);
+			else this.stack.ethernet?.conflict(iface, target, iface.mac);
 			return;
 		}
 		const entry = iface.neighbors.find(target);
@@ -228,7 +230,7 @@ export class NdLayer {
 
 	private duplicate(iface: Interface, address: IpAddress): void {
 		this.stack.trace("conflict", `duplicate ${address}`, iface);
-		this.stack.removeAddress(iface, address);
+		removeAddress(this.stack, iface, address);
 	}
 
 	private routerIn(packet: Packet): void {
@@ -358,7 +360,7 @@ export class NdLayer {
 		}
 		for (const iface of this.stack.interfaces) {
 			for (const entry of [...iface.addresses]) {
-				if (entry.validUntil <= now) this.stack.removeAddress(iface, entry.address);
+				if (entry.validUntil <= now) removeAddress(this.stack, iface, entry.address);
 				else if (entry.preferredUntil <= now && entry.state === "preferred") {
 					entry.state = "deprecated";
 					this.stack.routesChanged();

@@ -1,6 +1,5 @@
 import type { Interface } from "../link/interface.ts";
 import { IpAddress } from "../wire/address.ts";
-import { BROADCAST_MAC, multicastMac } from "../wire/mac.ts";
 import type { StackCore } from "./core.ts";
 import { IPV4 } from "./family.ts";
 import type { Path } from "./path.ts";
@@ -14,7 +13,8 @@ const PMTU_LIFETIME_MS = 600_000;
 export class PathTable {
 	private readonly stack: StackCore;
 	private readonly paths = new Map<number, Path>();
-	private readonly pmtus = new Map<string, { mtu: number; until: number }>();
+	/** MTUs routers told, by destination. */
+	readonly pmtus = new Map<string, { mtu: number; until: number }>();
 
 	constructor(stack: StackCore) {
 		this.stack = stack;
@@ -109,7 +109,8 @@ export class PathTable {
 			ops,
 			iface: via,
 			neighbor: via.ethernet && !group && !broadcast ? via.neighbors.obtain(hop) : undefined,
-			groupMac: !via.ethernet ? undefined : broadcast ? BROADCAST_MAC : group ? multicastMac(destination) : undefined,
+			groupMac:
+				via.ethernet && (group || broadcast) ? this.stack.ethernet?.groupMac(destination, broadcast) : undefined,
 			mtu,
 			addressSum: ops.addressSum(
 				from.a,
@@ -151,12 +152,6 @@ export class PathTable {
 		this.pmtus.set(key, { mtu: bounded, until: this.stack.now + PMTU_LIFETIME_MS });
 		this.stack.routesChanged();
 		return bounded;
-	}
-
-	/** Fixes the MTU towards a destination until it is set again, whatever routers say (`ip route … mtu lock`). */
-	lockMtu(destination: IpAddress, mtu: number): void {
-		this.pmtus.set(destination.toString(), { mtu, until: Number.POSITIVE_INFINITY });
-		this.stack.routesChanged();
 	}
 }
 

@@ -86,51 +86,13 @@ export class Transmitter {
 
 	/** Sends the IP packet at `start..end` of {@link tx}, finding its link-layer destination. */
 	sendIp(path: Path, start: number, end: number, offload: Offload | undefined): void {
-		const { iface, neighbor } = path;
-		if (!iface.ethernet) {
-			iface.sendFrame(this.view(start, end), offload);
-			return;
-		}
-		const { tx } = this;
-		const at = start - ETHERNET_HEADER;
-		tx.set(iface.mac, at + 6);
-		put16(tx, at + 12, path.ops.etherType);
-		if (neighbor === undefined) {
-			tx.set(path.groupMac!, at);
-			iface.sendFrame(this.view(at, end), offload);
-			return;
-		}
-		const { state } = neighbor;
-		if (state === "incomplete" || state === "failed") {
-			const frame = offload === undefined ? this.view(at, end) : this.finished(at, end, offload);
-			// Copied before anything is asked: the question is built in the same buffer.
-			if (iface.neighbors.enqueue(neighbor, frame)) iface.neighbors.ready(neighbor, this.stack.now);
-			else this.stack.neighborFailed(iface, neighbor, [frame.slice()]);
-			return;
-		}
-		if (iface.neighbors.ready(neighbor, this.stack.now)) {
-			const { mac } = neighbor;
-			tx[at] = mac[0]!;
-			tx[at + 1] = mac[1]!;
-			tx[at + 2] = mac[2]!;
-			tx[at + 3] = mac[3]!;
-			tx[at + 4] = mac[4]!;
-			tx[at + 5] = mac[5]!;
-			iface.sendFrame(this.view(at, end), offload);
-		}
-	}
-
-	/** A frame that must wait cannot keep its offload: the checksum is done now. */
-	private finished(start: number, end: number, offload: Offload): Uint8Array {
-		const from = start + offload.csumStart;
-		const field = from + offload.csumOffset;
-		const sum = ~sumBytes(this.tx, from, end - from) & 0xffff;
-		put16(this.tx, field, sum);
-		return this.view(start, end);
+		const { iface } = path;
+		if (iface.ethernet) this.stack.ethernet!.output(this, path, start, end, offload);
+		else iface.sendFrame(this.view(start, end), offload);
 	}
 
 	/** A view of {@link tx}, cached: packets come in few sizes. */
-	private view(start: number, end: number): Uint8Array {
+	view(start: number, end: number): Uint8Array {
 		const length = end - start;
 		let bySize = this.views.get(start);
 		if (bySize === undefined) {

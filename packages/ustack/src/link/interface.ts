@@ -1,7 +1,7 @@
 import type { Link, Offload } from "@x/netchannel";
 import type { StackCore } from "../ip/core.ts";
 import { ANY6, type Cidr, type IpAddress, type IpFamily } from "../wire/address.ts";
-import { NeighborTable } from "./neighbor.ts";
+import type { NeighborTable } from "./neighbor.ts";
 
 /** RFC 4862's life of an address. */
 export type AddressState = "tentative" | "preferred" | "deprecated";
@@ -62,7 +62,7 @@ export class Interface {
 	/** From router advertisements; the default of packets sent (RFC 4861 CurHopLimit). */
 	hopLimit = 64;
 	readonly addresses: InterfaceAddress[] = [];
-	readonly neighbors: NeighborTable;
+	private readonly neighborTable: NeighborTable | undefined;
 	/** Multicast groups joined, by text, with a count of their users. */
 	readonly groups: Map<string, { group: IpAddress; users: number }> = new Map();
 	readonly stats: InterfaceStats = { rxFrames: 0, rxBytes: 0, txFrames: 0, txBytes: 0, rxDropped: 0, txDropped: 0 };
@@ -82,7 +82,12 @@ export class Interface {
 		this.acceptAny = options.acceptAny ?? false;
 		this.slaac = options.slaac ?? false;
 		this.dadTransmits = options.dadTransmits ?? (this.slaac ? 1 : 0);
-		this.neighbors = new NeighborTable(this);
+		this.neighborTable = stack.ethernet?.neighborsOf(this);
+	}
+
+	/** Link-layer addresses of next hops; for stacks with Ethernet only. */
+	get neighbors(): NeighborTable {
+		return this.neighborTable!;
 	}
 
 	/** Whether a packet to these address words is for one of our addresses here. */

@@ -188,14 +188,14 @@ export class NeighborTable {
 	private solicit(entry: Neighbor, now: number): void {
 		entry.probes++;
 		this.iface.stack.timers.schedule(entry, now + RETRANS_MS);
-		this.iface.stack.solicitNeighbor(this.iface, entry, entry.state === "probe");
+		this.iface.stack.ethernet?.solicit(this.iface, entry, entry.state === "probe");
 	}
 
 	private fail(entry: Neighbor, now: number): void {
 		entry.state = "failed";
 		const waiting = this.unqueue(entry);
 		this.iface.stack.timers.schedule(entry, now + FAILED_MS);
-		this.iface.stack.neighborFailed(this.iface, entry, waiting);
+		this.iface.stack.ethernet?.failed(this.iface, entry, waiting);
 	}
 
 	list(): readonly Neighbor[] {

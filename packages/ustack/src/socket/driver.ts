@@ -1,5 +1,6 @@
 import type { Link } from "@x/netchannel";
 import type { StackCore } from "../ip/core.ts";
+import { detach } from "../ip/removal.ts";
 import type { Interface, InterfaceOptions } from "../link/interface.ts";
 import type { TcpLayer } from "../tcp/layer.ts";
 
@@ -84,7 +85,7 @@ export class Driver {
 		};
 		link.onError = (error) => {
 			// A callback that threw is ours or a user's to mend; the link goes on.
-			if ((error as { code?: string }).code !== "ERR_LINK_CALLBACK") this.stack.detach(iface);
+			if ((error as { code?: string }).code !== "ERR_LINK_CALLBACK") detach(this.stack, iface);
 			this.onLinkError?.(iface, error);
 		};
 		this.wake();
@@ -92,7 +93,7 @@ export class Driver {
 	}
 
 	detach(iface: Interface): void {
-		this.stack.detach(iface);
+		detach(this.stack, iface);
 		if (iface.link === undefined) return;
 		iface.link.onFrame = undefined;
 		iface.link.onWritable = undefined;

@@ -3,11 +3,11 @@ import type { Pollable, ProtocolHandler, StackCore } from "../ip/core.ts";
 import type { IcmpErrorKind } from "../ip/icmp.ts";
 import type { Packet } from "../ip/packet.ts";
 import type { Interface } from "../link/interface.ts";
-import { type AddressLike, ANY4, type IpAddress, toAddress } from "../wire/address.ts";
+import { type AddressLike, ANY4, addressBy, type IpAddress, LOOPBACK4, LOOPBACK6 } from "../wire/address.ts";
 import { get16 } from "../wire/bytes.ts";
 import { foldSum, sumBytes } from "../wire/checksum.ts";
 import { PROTO_TCP } from "../wire/constants.ts";
-import { ACK, parseTcpOptions, RST, SYN, TCP_HEADER, TcpOptions } from "../wire/tcp.ts";
+import { ACK, FIN, parseTcpOptions, RST, SYN, TCP_HEADER, TcpOptions } from "../wire/tcp.ts";
 import { type CongestionName, DEFAULT_TCP_CONFIG, type TcpConfig } from "./config.ts";
 import { type Congestion, NewReno } from "./congestion.ts";
 import {
@@ -22,9 +22,12 @@ import {
 import type { FastOpen } from "./fastopen.ts";
 import type { TcpInfo } from "./info.ts";
 import { readSegment, type SegmentIn, segmentArrives } from "./input.ts";
+import type { KeepAlive } from "./keepalive.ts";
 import { BUFFER_LIMITED, stopLimit } from "./limits.ts";
 import { Listener, type ListenOptions } from "./listener.ts";
+import type { LossRecovery } from "./loss.ts";
 import { syncMss } from "./mss.ts";
+import { NEWRENO_RECOVERY } from "./newreno-recovery.ts";
 import { offeredWindow, output, sendConnectionReset } from "./output.ts";
 import { listenIn } from "./passive.ts";
 import { pickPort, tupleFree } from "./ports.ts";
@@ -48,10 +51,10 @@ import {
 } from "./state.ts";
 import type { SynCookies } from "./syncookie.ts";
 import { ConnectionTable } from "./table.ts";
-import { keepAliveDeadline, onTimer } from "./timeouts.ts";
+import { onTimer } from "./timeouts.ts";
 import { rearm } from "./timers.ts";
 import { TimeWaitTable } from "./timewait.ts";
-import { tuneReceive } from "./tune.ts";
+import type { BufferTuning } from "./tune.ts";
 import { errorIn } from "./unreachable.ts";
 import { enqueue } from "./write.ts";
 
@@ -78,11 +81,20 @@ const MAX_ACCEPT_ROUNDS = 8;
 export interface TcpModules {
 	/** CUBIC for {@link TcpConfig.congestion}; without it NewReno stands in. */
 	cubic?: (config: TcpConfig) => Congestion;
+	/**
+	 * SACK, RACK-TLP, F-RTO, PRR and undo; without it losses are found and repaired by NewReno (RFC 6582) and the RTO, and
+	 * SACK is not offered.
+	 */
+	recovery?: LossRecovery;
 	fastOpen?: (config: TcpConfig, secret: Uint8Array) => FastOpen;
 	/** SYN cookies; without them a full backlog drops SYNs. */
 	cookies?: (key: Uint8Array) => SynCookies;
-	/** The search for a larger path MTU above a black hole's; without it the MSS stays at {@link TcpConfig.baseMss}. */
+	/** The search for a larger path MTU above a black hole's; without it the MSS stays at {@link TcpConfig.baseMss}. Needs `recovery`. */
 	probe?: (connection: TcpConnection, now: number) => boolean;
+	/** Buffers that grow with the window; without it they stay as {@link TcpConfig.receiveBuffer} and `sendBuffer` say. */
+	tuning?: BufferTuning;
+	/** {@link TcpConnection.setKeepAlive}. */
+	keepAlive?: KeepAlive;
 	/** What {@link TcpConnection.info} tells. */
 	info?: (connection: TcpConnection) => TcpInfo;
 }
@@ -115,6 +127,9 @@ export class TcpCore implements ProtocolHandler, Pollable {
 	/** Asked about a SYN for which nothing listens: a listener takes it, true swallows it, false refuses it. For gateways. */
 	onOrphanSyn: ((packet: Packet, localPort: number, remotePort: number) => Listener | boolean) | undefined = undefined;
 	readonly fastOpen: FastOpen | undefined;
+	readonly recovery: LossRecovery;
+	readonly keepAlive: KeepAlive | undefined;
+	readonly tuning: BufferTuning | undefined;
 	private readonly modules: TcpModules;
 	/** Counters. */
 	readonly stats = {
@@ -130,7 +145,11 @@ export class TcpCore implements ProtocolHandler, Pollable {
 	constructor(stack: StackCore, config: Partial<TcpConfig> = {}, modules: TcpModules = {}) {
 		this.modules = modules;
 		this.stack = stack;
+		this.keepAlive = modules.keepAlive;
+		this.tuning = modules.tuning;
+		this.recovery = modules.recovery ?? NEWRENO_RECOVERY;
 		this.config = { ...DEFAULT_TCP_CONFIG, ...config };
+		if (!this.recovery.selective) this.config.sack = false;
 		this.secret = stack.randomBytes(16);
 		this.cookies = modules.cookies?.(stack.randomBytes(16));
 		this.fastOpen = modules.fastOpen?.(this.config, this.secret);
@@ -153,9 +172,9 @@ export class TcpCore implements ProtocolHandler, Pollable {
 	 * @throws StackError `ENETUNREACH` without a route, `EADDRINUSE`, `EADDRNOTAVAIL`
 	 */
 	connect(address: AddressLike, port: number, handlers?: TcpHandlers, options: ConnectOptions = {}): TcpConnection {
-		let remote = toAddress(address);
-		if (remote.isUnspecified) remote = toAddress(remote.family === 4 ? "127.0.0.1" : "::1");
-		const source = options.localAddress === undefined ? undefined : toAddress(options.localAddress);
+		let remote = addressBy(address, this.stack.parse);
+		if (remote.isUnspecified) remote = remote.family === 4 ? LOOPBACK4 : LOOPBACK6;
+		const source = options.localAddress === undefined ? undefined : addressBy(options.localAddress, this.stack.parse);
 		if (source !== undefined && !source.isUnspecified && !this.stack.isLocal(source)) {
 			throw socketError("EADDRNOTAVAIL", "bind", source.toString(), options.localPort ?? 0);
 		}
@@ -225,7 +244,10 @@ export class TcpCore implements ProtocolHandler, Pollable {
 	offer(c: TcpConnection): void {
 		if (!this.config.windowScaling) return;
 		let scale = 0;
-		const most = c.receiveFixed ? c.receiveLimit : Math.max(this.config.maxReceiveBuffer, c.receiveLimit);
+		const most =
+			c.receiveFixed || this.tuning === undefined
+				? c.receiveLimit
+				: Math.max(this.config.maxReceiveBuffer, c.receiveLimit);
 		while (scale < 14 && most / 2 ** scale > 65_535) scale++;
 		c.rcvWscale = scale;
 	}
@@ -333,7 +355,7 @@ export class TcpCore implements ProtocolHandler, Pollable {
 			listenIn(this, listener, packet, s, localPort, remotePort);
 			return;
 		}
-		if ((s.flags & (SYN | ACK | RST)) === SYN && this.onOrphanSyn !== undefined) {
+		if ((s.flags & (SYN | ACK | RST | FIN)) === SYN && this.onOrphanSyn !== undefined) {
 			const taken = this.onOrphanSyn(packet, localPort, remotePort);
 			if (taken === true) return;
 			if (taken !== false) {
@@ -494,19 +516,18 @@ export class TcpCore implements ProtocolHandler, Pollable {
 	}
 
 	keepAliveChanged(c: TcpConnection): void {
-		c.keepAliveAt = keepAliveDeadline(c);
+		if (this.keepAlive === undefined) {
+			if (!c.keepAlive) return;
+			c.keepAlive = false;
+			throw missing("keepAlive");
+		}
+		c.keepAliveAt = this.keepAlive.deadline(c);
 		rearm(c);
-	}
-
-	/** New data was acknowledged: the send buffer may grow with the window (RFC 9293 leaves its size to us). */
-	acknowledged(c: TcpConnection): void {
-		const wanted = 2 * c.cwnd * c.mss;
-		if (wanted > c.sendLimit) c.sendLimit = Math.min(wanted, this.config.maxSendBuffer);
 	}
 
 	/** The user took bytes: tune the buffer, and open the window when it is worth a segment. */
 	consumed(c: TcpConnection): void {
-		tuneReceive(c, this.stack.now);
+		this.tuning?.consumed(c, this.stack.now);
 		if (c.state < ESTABLISHED || c.finReceived || c.state === TIME_WAIT) return;
 		const offered = Math.max(0, distance((c.rcvWup + c.rcvWnd) | 0, c.rcvNxt));
 		const window = offeredWindow(c);
@@ -605,8 +626,7 @@ export class TcpCore implements ProtocolHandler, Pollable {
 
 	/** What {@link TcpConnection.info} tells; the module for it must be there. */
 	describe(c: TcpConnection): TcpInfo {
-		if (this.modules.info === undefined)
-			throw new StackError("ENOPROTOOPT", "this TCP was made without its info module");
+		if (this.modules.info === undefined) throw missing("info");
 		return this.modules.info(c);
 	}
 
@@ -629,4 +649,8 @@ function overlap(x: Listener, y: Listener): boolean {
 	if (!sameFamily) return false;
 	if (anyOf(a) || anyOf(b)) return true;
 	return a!.equals(b!);
+}
+
+function missing(part: keyof TcpModules): StackError {
+	return new StackError("ENOPROTOOPT", `this TCP was made without its ${part} module`);
 }

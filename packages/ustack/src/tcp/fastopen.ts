@@ -1,10 +1,11 @@
 import type { Packet } from "../ip/packet.ts";
 import type { Path } from "../ip/path.ts";
 import { put32 } from "../wire/bytes.ts";
-import { TCP_HEADER } from "../wire/tcp.ts";
+import { putFastOpen, TCP_HEADER } from "../wire/tcp.ts";
 import type { TcpConfig } from "./config.ts";
 import type { TcpConnection } from "./connection.ts";
 import type { ConnectOptions } from "./core.ts";
+import { openEarly } from "./early.ts";
 import type { SegmentIn } from "./input.ts";
 import type { Listener } from "./listener.ts";
 import { siphash64 } from "./siphash.ts";
@@ -139,11 +140,22 @@ export class FastOpen {
 		this.blackholes++;
 	}
 
+	/** Writes the option; returns its length, padding counted. */
+	put(c: TcpConnection, tx: Uint8Array, at: number, cookie: Uint8Array): number {
+		c.fastOpenAsked = true;
+		return putFastOpen(tx, at, cookie, c.fastOpenExperimental);
+	}
+
+	/** A SYN that made a half-open connection: with a good cookie it is its user's at once. */
+	syn(listener: Listener, c: TcpConnection, packet: Packet, s: SegmentIn): void {
+		if (this.accepts(listener, c, packet, s)) openEarly(c.layer, listener, c, packet, s);
+	}
+
 	/**
 	 * RFC 7413 4.2, the server's side of a SYN: true when the connection may be used at once. Otherwise the SYN-ACK may
 	 * carry a cookie for the next time.
 	 */
-	accepts(listener: Listener, c: TcpConnection, packet: Packet, s: SegmentIn): boolean {
+	private accepts(listener: Listener, c: TcpConnection, packet: Packet, s: SegmentIn): boolean {
 		const { fastOpen } = this.config;
 		const { options } = s;
 		const most = listener.fastOpenQueue ?? ((fastOpen & EVERY_LISTENER) !== 0 ? listener.backlog : 0);

@@ -4,13 +4,12 @@ import { ECN_CE, ECN_MASK } from "../wire/constants.ts";
 import { ACK, CWR, ECE, FIN, RST, SYN, type TcpOptions } from "../wire/tcp.ts";
 import type { TcpConnection } from "./connection.ts";
 import { EVENT_CONNECT, EVENT_WRITABLE } from "./connection.ts";
+import { nonCongestionLoss } from "./loss.ts";
 import { syncMss } from "./mss.ts";
 import { markLost, removeSegment } from "./queue.ts";
-import { stampOf } from "./rack.ts";
-import { measureEcho, quickAck, receiveData, setDsack } from "./receive.ts";
-import { acknowledge, nonCongestionLoss } from "./recovery.ts";
+import { quickAck, receiveData, setDsack } from "./receive.ts";
 import { sendReset } from "./reply.ts";
-import { rttSample } from "./rtt.ts";
+import { rttSample, stampOf } from "./rtt.ts";
 import { after, before, distance } from "./seq.ts";
 import { CLOSED, CLOSING, ESTABLISHED, FIN_WAIT_1, LAST_ACK, SYN_RECEIVED, SYN_SENT } from "./state.ts";
 import { setRetransmit } from "./timers.ts";
@@ -117,7 +116,7 @@ export function segmentArrives(c: TcpConnection, packet: Packet, s: SegmentIn): 
 	if (ack !== c.sndUna || c.packetsOut > 0 || c.sndUna !== c.sndNxt) {
 		const pure = s.length === 0 && !windowUpdate && (flags & (SYN | FIN)) === 0;
 		if (ack === c.sndNxt && c.sndNxt === c.sndUna) c.probesOut = 0;
-		acknowledge(c, ack, options, (flags & ECE) !== 0, pure, now);
+		c.layer.recovery.acknowledge(c, ack, options, (flags & ECE) !== 0, pure, now);
 		if (c.wantsWritable && c.sendRing.length <= c.sendLimit >> 1) c.layer.notify(c, EVENT_WRITABLE);
 	} else c.probesOut = 0;
 	const finAcked = c.finSent && c.sndUna === c.sndNxt;
@@ -136,10 +135,7 @@ export function segmentArrives(c: TcpConnection, packet: Packet, s: SegmentIn): 
 		return;
 	}
 	if ((s.length > 0 || (flags & FIN) !== 0) && !c.finReceived) {
-		if (c.tsOk && options.hasTimestamp && options.tsEcr !== c.receiveEcho && s.length >= c.rcvMss) {
-			c.receiveEcho = options.tsEcr;
-			measureEcho(c, distance(stampOf(c, now), options.tsEcr));
-		}
+		if (c.tsOk) c.layer.tuning?.echo(c, s, now);
 		const unit = packet.gsoSize > 0 ? Math.min(packet.gsoSize, s.length) : s.length;
 		if (unit >= c.rcvMss) c.rcvMss = Math.min(unit, c.advertisedMss);
 		receiveData(c, packet.bytes, s.at, seq, s.length, (flags & FIN) !== 0, now);
@@ -220,9 +216,7 @@ function duplicateSegment(c: TcpConnection, s: SegmentIn, now: number): void {
 	if (s.length === 0 && now - c.lastOutOfWindowAckAt < OUT_OF_WINDOW_MS && (s.flags & (SYN | FIN)) === 0) return;
 	if (s.length === 0) c.lastOutOfWindowAckAt = now;
 	if (s.length > 0 && before(s.seq, c.rcvNxt) && c.sackOk && c.layer.config.dsack && c.state >= ESTABLISHED) {
-		c.hasDsack = true;
-		c.dsackStart = s.seq;
-		c.dsackEnd = after((s.seq + s.length) | 0, c.rcvNxt) ? c.rcvNxt : (s.seq + s.length) | 0;
+		setDsack(c, s.seq, after((s.seq + s.length) | 0, c.rcvNxt) ? c.rcvNxt : (s.seq + s.length) | 0);
 		quickAck(c, 16);
 	}
 	c.ackNow = Math.max(1, c.ackNow);
@@ -283,7 +277,7 @@ function startTransfer(c: TcpConnection, now: number): void {
 	c.lastAckAt = c.lastDataAt = now;
 	c.maxPacketsOut = 0;
 	c.cwndUsedEnd = c.sndNxt;
-	c.receiveSsthresh = Math.min(c.receiveLimit, 65_535);
+	c.receiveSsthresh = c.layer.tuning === undefined ? c.receiveLimit : Math.min(c.receiveLimit, 65_535);
 	c.highestSacked = c.sndUna;
 	c.rackTime = -1;
 	c.tuneSpace = Math.min(c.rcvWnd, 10 * c.advertisedMss);

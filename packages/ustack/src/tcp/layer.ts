@@ -6,8 +6,11 @@ import { Cubic } from "./cubic.ts";
 import { FastOpen } from "./fastopen.ts";
 import { HyStartClassic, HyStartPlusPlus } from "./hystart.ts";
 import { tcpInfo } from "./info.ts";
+import { KEEP_ALIVE } from "./keepalive.ts";
 import { probeMtu } from "./probe.ts";
+import { SACK_RECOVERY } from "./recovery.ts";
 import { SynCookies } from "./syncookie.ts";
+import { AUTOTUNING } from "./tune.ts";
 
 /** CUBIC as a configuration wants it. */
 export function cubicOf(config: TcpConfig): Congestion {
@@ -16,16 +19,19 @@ export function cubicOf(config: TcpConfig): Congestion {
 	return new Cubic(linux ? new HyStartClassic() : new HyStartPlusPlus(), linux);
 }
 
-/** The whole of TCP: the core with CUBIC, Fast Open, SYN cookies and `info()`. */
+/** The whole of TCP: the core with SACK and RACK-TLP, CUBIC, Fast Open, SYN cookies and `info()`. */
 export class TcpLayer extends TcpCore {
 	declare readonly fastOpen: FastOpen;
 
 	constructor(stack: StackCore, config: Partial<TcpConfig> = {}) {
 		super(stack, config, {
+			recovery: SACK_RECOVERY,
 			cubic: cubicOf,
 			fastOpen: (settings, secret) => new FastOpen(settings, secret),
 			cookies: (key) => new SynCookies(key),
 			probe: probeMtu,
+			tuning: AUTOTUNING,
+			keepAlive: KEEP_ALIVE,
 			info: tcpInfo,
 		});
 	}

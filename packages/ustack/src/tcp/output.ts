@@ -1,17 +1,16 @@
 import { TX_L4 } from "../ip/tx.ts";
 import { put16, put32 } from "../wire/bytes.ts";
 import { ECN_ECT0, PROTO_TCP } from "../wire/constants.ts";
-import { ACK, CWR, ECE, FIN, PSH, putFastOpen, putTimestamp, RST, SYN, TCP_HEADER } from "../wire/tcp.ts";
+import { ACK, CWR, ECE, FIN, PSH, putTimestamp, RST, SYN, TCP_HEADER } from "../wire/tcp.ts";
 import type { TcpConnection } from "./connection.ts";
 import { BUFFER_LIMITED, startLimit, stopLimit, WINDOW_LIMITED } from "./limits.ts";
 import { effectiveMss } from "./mss.ts";
 import { appendSegment, splitSegment } from "./queue.ts";
-import { stampOf } from "./rack.ts";
-import { currentRto } from "./rtt.ts";
+import { currentRto, stampOf } from "./rtt.ts";
 import type { Segment } from "./segment.ts";
 import { after, before, distance } from "./seq.ts";
 import { CA_CWR, CA_LOSS, CA_RECOVERY, CLOSED, ESTABLISHED, SYN_RECEIVED, SYN_SENT, TIME_WAIT } from "./state.ts";
-import { armLossProbe, armRto, setRetransmit } from "./timers.ts";
+import { armRto, setRetransmit } from "./timers.ts";
 
 const MAX_PACKET = 65_535;
 const LEAST_BURST = 2;
@@ -49,24 +48,7 @@ function header(c: TcpConnection, seq: number, flags: number, now: number): numb
 			at += 12;
 			options = 12;
 		}
-		const ranges = c.sackBlocks.length >> 1;
-		if (c.sackOk && (ranges > 0 || c.hasDsack)) {
-			const dsack = c.hasDsack ? 1 : 0;
-			const count = Math.min(ranges + dsack, c.tsOk ? 3 : 4);
-			put32(tx, at, 0x01010500 | (2 + count * 8));
-			at += 4;
-			if (dsack) {
-				put32(tx, at, c.dsackStart);
-				put32(tx, at + 4, c.dsackEnd);
-				at += 8;
-			}
-			for (let i = 0; i < count - dsack; i++) {
-				put32(tx, at, c.sackBlocks[i * 2]!);
-				put32(tx, at + 4, c.sackBlocks[i * 2 + 1]!);
-				at += 8;
-			}
-			options += 4 + count * 8;
-		}
+		if (c.sackOk && (c.hasDsack || c.sackBlocks.length > 0)) options += c.layer.recovery.putSack(c, tx, at);
 	}
 	put16(tx, TX_L4, c.localPort);
 	put16(tx, TX_L4 + 2, c.remotePort);
@@ -126,8 +108,7 @@ function synOptions(c: TcpConnection, flags: number, start: number, now: number)
 		at += 4;
 	}
 	if (c.fastOpenCookie !== undefined && at - start + c.fastOpenCookie.length + 4 <= 40) {
-		at += putFastOpen(tx, at, c.fastOpenCookie, c.fastOpenExperimental);
-		c.fastOpenAsked = true;
+		at += c.layer.fastOpen!.put(c, tx, at, c.fastOpenCookie);
 	}
 	return at - start;
 }
@@ -403,7 +384,7 @@ function afterSending(c: TcpConnection, now: number, sent: boolean, limited: boo
 	if (c.wantsWritable && c.unsent === 0 && sent && !limited) startLimit(c, BUFFER_LIMITED, now);
 	if (sent) {
 		if (c.retransmitTimer === "none" || c.retransmitTimer === "persist") armRto(c, now);
-		armLossProbe(c, now);
+		if (c.sackOk) c.layer.recovery.armProbe(c, now);
 	}
 	if (!before(c.sndUna, c.cwndUsedEnd) || limited || c.packetsOut > c.maxPacketsOut) {
 		c.cwndLimited = limited;
@@ -441,34 +422,6 @@ export function wakeWindow(c: TcpConnection, now: number): void {
 		return;
 	}
 	sendProbe(c, now);
-}
-
-/** Sends the lost head or new data as RFC 8985 section 7.3's probe. */
-export function sendTailProbe(c: TcpConnection, now: number): void {
-	const mss = effectiveMss(c);
-	const available = Math.min(c.unsent, mss);
-	const room = distance((c.sndUna + c.sndWnd) | 0, c.sndNxt);
-	c.tlpHighSeq = c.sndNxt;
-	if (available > 0 && available <= room) {
-		const end = (c.sndNxt + available) | 0;
-		const push = pushDue(c, end) ? PSH : 0;
-		const segment = c.layer.segments.take(c.sndNxt, end, push);
-		segment.sentAt = now;
-		appendSegment(c, segment);
-		c.sndNxt = segment.end;
-		transmit(c, segment.seq, available, ACK | push, now, true, 0);
-		c.tlpHighSeq = c.sndNxt;
-		c.tlpRetransmitted = false;
-		c.tlpActive = true;
-	} else {
-		const tail = c.lastSegment;
-		if (tail !== undefined) {
-			retransmit(c, tail, now);
-			c.tlpRetransmitted = true;
-			c.tlpActive = true;
-		}
-	}
-	setRetransmit(c, "rto", now + currentRto(c));
 }
 
 /** Everything that may be sent now: lost segments, new ones, a FIN, an acknowledgement. True: come back for more. */

@@ -1,8 +1,7 @@
 import type { Packet } from "../ip/packet.ts";
-import { ACK, RST, SYN } from "../wire/tcp.ts";
+import { ACK, FIN, RST, SYN } from "../wire/tcp.ts";
 import { TcpConnection } from "./connection.ts";
 import type { TcpCore } from "./core.ts";
-import { openEarly } from "./early.ts";
 import { type SegmentIn, takeSynOptions } from "./input.ts";
 import type { Listener } from "./listener.ts";
 import { sendReset } from "./reply.ts";
@@ -24,7 +23,8 @@ export function listenIn(
 		sendReset(layer, packet, s);
 		return;
 	}
-	if ((flags & SYN) === 0) return;
+	// A SYN that ends what it begins is no honest opening: Linux drops it too, so that a scan learns nothing by it.
+	if ((flags & (SYN | FIN)) !== SYN) return;
 	if (packet.source().isUnspecified) return;
 	const verdict = listener.options.onSyn?.(packet.source(), remotePort, packet.destination(), localPort) ?? true;
 	if (verdict !== true) {
@@ -68,7 +68,7 @@ export function listenIn(
 	listener.halfOpen++;
 	layer.table.add(c);
 	layer.stats.passiveOpens++;
-	if (layer.fastOpen?.accepts(listener, c, packet, s) === true) openEarly(layer, listener, c, packet, s);
+	layer.fastOpen?.syn(listener, c, packet, s);
 	layer.stack.trace("tcp-state", `${c.localPort}<-${c.remotePort} SYN-RECEIVED`);
 	layer.wantOutput(c);
 }

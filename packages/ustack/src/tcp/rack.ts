@@ -1,5 +1,6 @@
 import type { TcpConnection } from "./connection.ts";
 import { markLost } from "./queue.ts";
+import { stampOf } from "./rtt.ts";
 import type { Segment } from "./segment.ts";
 import { after } from "./seq.ts";
 import { CA_RECOVERY } from "./state.ts";
@@ -21,11 +22,6 @@ export function rackDelivered(c: TcpConnection, segment: Segment, now: number, t
 		c.rackTime = segment.sentAt;
 		c.rackEnd = segment.end;
 	}
-}
-
-/** A connection's timestamp clock (RFC 7323 5.4): milliseconds with an offset of its own. */
-export function stampOf(c: TcpConnection, at: number): number {
-	return (Math.floor(at) + c.tsOffset) | 0;
 }
 
 function reorderWindow(c: TcpConnection): number {

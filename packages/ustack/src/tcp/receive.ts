@@ -5,7 +5,6 @@ import { CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, SYN_RECEIVED 
 
 /** Ranges kept of data ahead of a hole; a peer that makes more of them must send again. */
 const MAX_RANGES = 256;
-const MAX_BLOCKS = 4;
 const QUICK_ACKS = 16;
 
 /** Answers the next segments at once (RFC 5681 3.2 asks it after loss; Linux also at the start). */
@@ -31,32 +30,7 @@ function dataArrived(c: TcpConnection, length: number, now: number): void {
 	}
 	c.lastDataAt = now;
 	c.ackPending = true;
-	measureWindow(c, now);
-	if (length >= 128) growWindow(c, length);
-}
-
-/** The time a whole offered window takes to arrive is a round trip at the most. */
-function measureWindow(c: TcpConnection, now: number): void {
-	if (c.receiveRttAt >= 0) {
-		if (before(c.rcvNxt, c.receiveRttSeq)) return;
-		const sample = Math.max(now - c.receiveRttAt, 1);
-		if (c.receiveRtt === 0 || sample < c.receiveRtt) c.receiveRtt = sample;
-	}
-	c.receiveRttSeq = (c.rcvNxt + c.rcvWnd) | 0;
-	c.receiveRttAt = now;
-}
-
-/** The echo of a timestamp of ours that comes with data: the receiver's round trip (RFC 7323 gives the sender its own). */
-export function measureEcho(c: TcpConnection, sample: number): void {
-	if (sample < 0) return;
-	const rtt = Math.max(sample, 1);
-	c.receiveRtt = c.receiveRtt === 0 ? rtt : c.receiveRtt + (rtt - c.receiveRtt) / 8;
-}
-
-/** What arrived in good order earns the peer more window, two segments for one. */
-function growWindow(c: TcpConnection, length: number): void {
-	const room = Math.min(c.receiveLimit - c.recvRing.length, 0xffff << c.rcvWscale) - c.receiveSsthresh;
-	if (room > 0) c.receiveSsthresh += Math.min(room, Math.max(2 * c.advertisedMss, 2 * length));
+	c.layer.tuning?.arrived(c, length, now);
 }
 
 /** Takes the data and FIN of a segment (RFC 9293 3.10.7.4, seventh and eighth). */
@@ -151,7 +125,7 @@ function inOrder(c: TcpConnection, bytes: Uint8Array, at: number, start: number,
 		}
 		if (covered > 0) {
 			ahead.splice(0, covered);
-			pruneBlocks(c);
+			if (c.sackOk) c.layer.recovery.pruneBlocks(c);
 			// A filled hole is news the sender waits for (RFC 5681 4.2).
 			c.ackNow = Math.max(c.ackNow, 1);
 		}
@@ -164,7 +138,7 @@ function inOrder(c: TcpConnection, bytes: Uint8Array, at: number, start: number,
 
 function aheadOfHole(c: TcpConnection, bytes: Uint8Array, at: number, start: number, end: number): void {
 	c.outOfOrderIn++;
-	if (c.sackOk) growWindow(c, distance(end, start));
+	if (c.sackOk) c.layer.tuning?.ahead(c, distance(end, start));
 	c.ackNow++;
 	c.pingPong = false;
 	quickAck(c, QUICK_ACKS);
@@ -173,7 +147,7 @@ function aheadOfHole(c: TcpConnection, bytes: Uint8Array, at: number, start: num
 	while (i < ahead.length && before(ahead[i + 1]!, start)) i += 2;
 	if (i < ahead.length && !after(ahead[i]!, start) && !before(ahead[i + 1]!, end)) {
 		setDsack(c, start, end);
-		touchBlock(c, ahead[i]!, ahead[i + 1]!);
+		if (c.sackOk) c.layer.recovery.touchBlock(c, ahead[i]!, ahead[i + 1]!);
 		return;
 	}
 	if (i < ahead.length && before(ahead[i]!, end) && before(start, ahead[i + 1]!)) {
@@ -198,7 +172,7 @@ function aheadOfHole(c: TcpConnection, bytes: Uint8Array, at: number, start: num
 		ahead[i + 1] = mergedEnd;
 		ahead.splice(i + 2, j - i - 2);
 	}
-	touchBlock(c, mergedStart, mergedEnd);
+	if (c.sackOk) c.layer.recovery.touchBlock(c, mergedStart, mergedEnd);
 }
 
 function writeHoles(c: TcpConnection, bytes: Uint8Array, at: number, start: number, end: number): void {
@@ -218,22 +192,6 @@ function writeHoles(c: TcpConnection, bytes: Uint8Array, at: number, start: numb
 		from = rangeEnd;
 	}
 	if (before(from, end)) put(end);
-}
-
-/** Moves a range to the front of the SACK blocks, swallowing what it covers (RFC 2018 section 4). */
-function touchBlock(c: TcpConnection, start: number, end: number): void {
-	if (!c.sackOk) return;
-	const blocks = c.sackBlocks;
-	for (let i = blocks.length - 2; i >= 0; i -= 2) {
-		if (!after(blocks[i]!, end) && !before(blocks[i + 1]!, start)) blocks.splice(i, 2);
-	}
-	blocks.unshift(start, end);
-	if (blocks.length > MAX_BLOCKS * 2) blocks.length = MAX_BLOCKS * 2;
-}
-
-function pruneBlocks(c: TcpConnection): void {
-	const blocks = c.sackBlocks;
-	for (let i = blocks.length - 2; i >= 0; i -= 2) if (!after(blocks[i + 1]!, c.rcvNxt)) blocks.splice(i, 2);
 }
 
 /** The next acknowledgement reports a duplicate (RFC 2883). */

@@ -1,14 +1,16 @@
 import { SYN, type TcpOptions } from "../wire/tcp.ts";
 import type { TcpConnection } from "./connection.ts";
-import { BUSY, stopLimit } from "./limits.ts";
+import { advance, afterAdvance, isWindowLimited, type LossRecovery, limitReno, nonCongestionLoss } from "./loss.ts";
 import { probeArrived, probeLost } from "./probe-result.ts";
 import { markLost, removeSegment, unmarkLost } from "./queue.ts";
-import { rackAdaptWindow, rackDelivered, rackDetectLoss, rackStillYoung, stampOf } from "./rack.ts";
-import { rttSample } from "./rtt.ts";
+import { rackAdaptWindow, rackDelivered, rackDetectLoss, rackStillYoung } from "./rack.ts";
+import { rttSample, stampOf } from "./rtt.ts";
+import { pruneBlocks, putSack, touchBlock } from "./sack-blocks.ts";
 import type { Segment } from "./segment.ts";
 import { after, before, distance } from "./seq.ts";
 import { CA_CWR, CA_DISORDER, CA_LOSS, CA_OPEN, CA_RECOVERY } from "./state.ts";
-import { armLossProbe, armRto, setRetransmit } from "./timers.ts";
+import { armLossProbe, sendTailProbe } from "./tail-probe.ts";
+import { armRto, setRetransmit } from "./timers.ts";
 
 /** What one acknowledgement did; reused, one per process of acknowledging. */
 class AckOutcome {
@@ -35,13 +37,9 @@ class AckOutcome {
 	lastSent = 0;
 }
 
-const outcome = new AckOutcome();
+const outcome = /* @__PURE__ */ new AckOutcome();
 
-/**
- * Processes the acknowledgement of a segment that passed RFC 9293's checks: the queue, the round-trip time, loss
- * detection and the congestion window. Sending what follows from it is `output`'s.
- */
-export function acknowledge(
+function acknowledge(
 	c: TcpConnection,
 	ack: number,
 	options: TcpOptions,
@@ -71,7 +69,7 @@ export function acknowledge(
 	if (!hadPackets) {
 		// News of a retransmission that was not needed may come after everything is acknowledged.
 		if (o.dsack) undoByDsack(c);
-		if (o.advanced) afterAdvance(c);
+		if (o.advanced) afterAdvance(c, now);
 		return;
 	}
 	o.duplicate = pure && !o.advanced && o.newlySacked === 0 && ack === c.sndUna;
@@ -82,7 +80,7 @@ export function acknowledge(
 	let needsCare = !o.advanced || c.caState !== CA_OPEN || c.sackedOut > 0 || c.lostOut > 0 || o.ece || o.dsack;
 	if (needsCare && (duplicate || o.newlySacked > 0 || o.advanced || o.ece || o.dsack)) alert(c, duplicate);
 	else needsCare = false;
-	if (o.advanced) afterAdvance(c);
+	if (o.advanced) afterAdvance(c, now);
 	const deliveredNow = c.delivered - priorDelivered;
 	if (c.caState === CA_CWR || c.caState === CA_RECOVERY) {
 		reduceWindow(c, deliveredNow, c.lostOut > priorLost, o.advanced);
@@ -95,21 +93,6 @@ export function acknowledge(
 		c.congestion.onAck(c, deliveredNow, now);
 	}
 	if (o.advanced && c.caState === CA_OPEN) armLossProbe(c, now);
-}
-
-function isWindowLimited(c: TcpConnection): boolean {
-	return c.cwndLimited || (c.cwnd < c.ssthresh && c.cwnd < 2 * c.maxPacketsOut);
-}
-
-function afterAdvance(c: TcpConnection): void {
-	const { now } = outcome;
-	c.retransmits = 0;
-	c.troubleSince = -1;
-	c.probesOut = 0;
-	c.path.neighbor?.confirm(now);
-	armRto(c, now);
-	if (c.retransmitTimer === "none" && c.packetsOut === 0) c.backoff = 0;
-	c.layer.acknowledged(c);
 }
 
 function cumulative(c: TcpConnection, ack: number): void {
@@ -151,22 +134,9 @@ function cumulative(c: TcpConnection, ack: number): void {
 		c.sackedOut = o.acked - 1 >= c.sackedOut ? 0 : c.sackedOut - (o.acked - 1);
 		limitReno(c);
 	}
-	c.bytesAcked += distance(ack, c.sndUna);
-	c.sndUna = ack;
-	if (c.packetsOut === 0) stopLimit(c, BUSY, now);
 	if (c.probeSize > 0 && !after(c.probeEnd, ack)) probeArrived(c);
 	if (before(c.highestSacked, ack)) c.highestSacked = ack;
-	const bytes = Math.min(distance(ack, c.dataSeq), c.sendRing.length);
-	if (bytes > 0) {
-		c.sendRing.discard(bytes, false);
-		c.dataSeq = (c.dataSeq + bytes) | 0;
-	}
-}
-
-function limitReno(c: TcpConnection): void {
-	if (c.sackOk) return;
-	const holes = Math.min(Math.max(c.lostOut, 1), c.packetsOut);
-	if (c.sackedOut + holes > c.packetsOut) c.sackedOut = c.packetsOut - holes;
+	advance(c, ack, now);
 }
 
 function sawReordering(c: TcpConnection, from: number): void {
@@ -365,7 +335,7 @@ function findLost(c: TcpConnection, duplicate: boolean): void {
 }
 
 /** The reorder timer of RACK ran out. */
-export function reorderTimeout(c: TcpConnection, now: number): void {
+function reorderTimeout(c: TcpConnection, now: number): void {
 	const priorLost = c.lostOut;
 	const wait = rackDetectLoss(c, now);
 	if (c.lostOut > priorLost) {
@@ -533,24 +503,6 @@ function enterCwr(c: TcpConnection): void {
 	c.caState = CA_CWR;
 }
 
-/** Segments marked lost for another reason than congestion: they go again under the window there is (RFC 8201 5.4). */
-export function nonCongestionLoss(c: TcpConnection): void {
-	if (c.caState !== CA_LOSS) {
-		c.highSeq = c.sndNxt;
-		if (c.caState !== CA_CWR && c.caState !== CA_RECOVERY)
-			c.ssthresh = Math.max(c.ssthresh, (c.cwnd >> 1) + (c.cwnd >> 2));
-		c.undoActive = false;
-		c.undoSsthresh = 0;
-		c.caState = CA_LOSS;
-	}
-	c.layer.wantOutput(c);
-}
-
-/** Congestion seen by the sender itself: its interface's queue overflowed. */
-export function localCongestion(c: TcpConnection): void {
-	enterCwr(c);
-}
-
 function enterRecovery(c: TcpConnection): void {
 	if (c.probeSize > 0 && c.caState < CA_CWR && c.sndUna === c.probeStart) {
 		// A probe for a larger MTU was lost, and nothing else is known to be.
@@ -571,7 +523,7 @@ function enterRecovery(c: TcpConnection): void {
 }
 
 /** The RTO fired, or the receiver reneged: everything unacknowledged counts as lost (RFC 5681 3.1, RFC 6675 5.1). */
-export function enterLoss(c: TcpConnection, now: number, reneged = false): void {
+function enterLoss(c: TcpConnection, now: number, reneged = false): void {
 	const fresh = c.caState < CA_RECOVERY;
 	if (c.probeSize > 0) probeLost(c);
 	if (!c.sackOk) c.sackedOut = 0;
@@ -605,3 +557,15 @@ export function enterLoss(c: TcpConnection, now: number, reneged = false): void 
 	c.tlpActive = false;
 	c.resendHint = c.firstSegment;
 }
+
+/** Loss recovery as Linux does it: SACK with DSACK, RACK-TLP (RFC 8985), F-RTO (RFC 5682), PRR (RFC 9937) and undo. */
+export const SACK_RECOVERY: LossRecovery = {
+	selective: true,
+	acknowledge,
+	enterLoss,
+	timeout: (c, kind, now) => (kind === "tlp" ? sendTailProbe(c, now) : reorderTimeout(c, now)),
+	armProbe: armLossProbe,
+	putSack,
+	touchBlock,
+	pruneBlocks,
+};

@@ -1,6 +1,6 @@
-const EMPTY = new Uint8Array(0);
+const EMPTY = /* @__PURE__ */ new Uint8Array(0);
 const SMALLEST_SHIFT = 11;
-const LARGEST_POOLED_SHIFT = 20;
+const LARGEST_POOLED_SHIFT = 22;
 const MAX_POOLED_BYTES = 8 << 20;
 
 /** Buffers of the sizes rings use, kept for the next connection; bounded. */
@@ -23,6 +23,10 @@ export class BufferPool {
 	}
 }
 
+function shiftFor(bytes: number): number {
+	return 32 - Math.clz32(bytes - 1);
+}
+
 /**
  * A byte queue in a power-of-two buffer that exists only while there are bytes in it. Bytes may be written ahead of the
  * end (out of order); `length` counts the ones in order.
@@ -31,7 +35,9 @@ export class ByteRing {
 	length = 0;
 	private data: Uint8Array = EMPTY;
 	private head = 0;
-	private lastShift = SMALLEST_SHIFT;
+	/** Bytes the buffer has had to hold since it was taken; the next one is taken as large. */
+	private peak = 0;
+	private firstShift = SMALLEST_SHIFT;
 	private readonly pool: BufferPool;
 
 	constructor(pool: BufferPool) {
@@ -44,8 +50,7 @@ export class ByteRing {
 
 	private grow(needed: number): void {
 		const old = this.data;
-		const shift = Math.max(old.length === 0 ? this.lastShift : SMALLEST_SHIFT, 32 - Math.clz32(needed - 1));
-		const fresh = this.pool.take(shift);
+		const fresh = this.pool.take(Math.max(old.length === 0 ? this.firstShift : SMALLEST_SHIFT, shiftFor(needed)));
 		if (old.length > 0) {
 			fresh.set(old.subarray(this.head));
 			fresh.set(old.subarray(0, this.head), old.length - this.head);
@@ -58,7 +63,10 @@ export class ByteRing {
 	/** Copies `source[from..to)` to `offset` bytes behind the head; does not change `length`. */
 	write(offset: number, source: Uint8Array, from: number, to: number): void {
 		const count = to - from;
-		if (offset + count > this.data.length) this.grow(offset + count);
+		if (offset + count > this.peak) {
+			this.peak = offset + count;
+			if (this.peak > this.data.length) this.grow(this.peak);
+		}
 		const { data } = this;
 		const at = (this.head + offset) & (data.length - 1);
 		const first = Math.min(count, data.length - at);
@@ -97,12 +105,13 @@ export class ByteRing {
 
 	release(): void {
 		if (this.data.length > 0) {
-			// The next fill is likely alike: it need not grow from the smallest again, and shrinks if it is not.
-			this.lastShift = Math.max(SMALLEST_SHIFT, 30 - Math.clz32(this.data.length));
+			// The next fill is likely alike: it need not grow again, and takes less if this one did with less.
+			this.firstShift = Math.max(SMALLEST_SHIFT, shiftFor(this.peak));
 			this.pool.give(this.data);
 		}
 		this.data = EMPTY;
 		this.head = 0;
 		this.length = 0;
+		this.peak = 0;
 	}
 }

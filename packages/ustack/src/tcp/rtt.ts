@@ -47,3 +47,8 @@ export function rttSample(c: TcpConnection, sample: number, now: number): void {
 export function currentRto(c: TcpConnection): number {
 	return Math.min(c.rto * 2 ** c.backoff, c.layer.config.maxRtoMs);
 }
+
+/** A connection's timestamp clock (RFC 7323 5.4): milliseconds with an offset of its own. */
+export function stampOf(c: TcpConnection, at: number): number {
+	return (Math.floor(at) + c.tsOffset) | 0;
+}

@@ -1,7 +1,6 @@
 import type { TcpConnection } from "./connection.ts";
 import { syncMss } from "./mss.ts";
-import { retransmit, sendAck, sendProbe, sendTailProbe, wakeWindow } from "./output.ts";
-import { enterLoss, reorderTimeout } from "./recovery.ts";
+import { retransmit, sendAck, wakeWindow } from "./output.ts";
 import { currentRto } from "./rtt.ts";
 import { ESTABLISHED, FIN_WAIT_2, SYN_RECEIVED, SYN_SENT } from "./state.ts";
 import { setRetransmit } from "./timers.ts";
@@ -17,11 +16,13 @@ export function onTimer(c: TcpConnection, now: number): void {
 		c.retransmitTimer = "none";
 		c.retransmitAt = Number.POSITIVE_INFINITY;
 		if (kind === "rto") retransmitTimeout(c, now);
-		else if (kind === "tlp") sendTailProbe(c, now);
-		else if (kind === "reorder") reorderTimeout(c, now);
+		else if (kind === "tlp" || kind === "reorder") c.layer.recovery.timeout(c, kind, now);
 		else if (kind === "persist") persist(c, now);
 	}
-	if (c.keepAliveAt <= now) keepAlive(c, now);
+	if (c.keepAliveAt > now) return;
+	c.keepAliveAt = Number.POSITIVE_INFINITY;
+	if (c.orphan && c.state === FIN_WAIT_2) c.layer.finished(c, "silent");
+	else c.layer.keepAlive?.due(c, now);
 }
 
 function delayedAck(c: TcpConnection, now: number): void {
@@ -34,7 +35,7 @@ function delayedAck(c: TcpConnection, now: number): void {
 	sendAck(c, now);
 }
 
-function giveUp(c: TcpConnection): void {
+export function giveUp(c: TcpConnection): void {
 	c.layer.finished(c, c.softError ?? "ETIMEDOUT");
 }
 
@@ -67,7 +68,7 @@ function retransmitTimeout(c: TcpConnection, now: number): void {
 		syncMss(c);
 	}
 	if (c.state === SYN_SENT && c.retransmits >= Math.max(config.synRetries - 2, 2)) c.plainSyn = true;
-	enterLoss(c, now);
+	c.layer.recovery.enterLoss(c, now);
 	c.timeouts++;
 	c.retransmits++;
 	if (c.retransmits === R1) c.path.neighbor?.table.suspect(c.path.neighbor);
@@ -101,38 +102,4 @@ function persist(c: TcpConnection, now: number): void {
 	c.probesOut++;
 	c.backoff++;
 	setRetransmit(c, "persist", now + Math.max(config.minRtoMs, currentRto(c)));
-}
-
-/** When the keepalive (or FIN-WAIT-2) timer is due next; Infinity for never. */
-export function keepAliveDeadline(c: TcpConnection): number {
-	if (!c.keepAlive || c.state < ESTABLISHED || c.state > FIN_WAIT_2) return Number.POSITIVE_INFINITY;
-	return Math.max(c.lastReceivedAt, c.layer.stack.now - c.keepAliveIdleMs) + c.keepAliveIdleMs;
-}
-
-/** RFC 9293 3.8.4. */
-function keepAlive(c: TcpConnection, now: number): void {
-	c.keepAliveAt = Number.POSITIVE_INFINITY;
-	if (c.orphan && c.state === FIN_WAIT_2) {
-		c.layer.finished(c, "silent");
-		return;
-	}
-	if (!c.keepAlive || c.state < ESTABLISHED || c.state > FIN_WAIT_2) return;
-	if (c.packetsOut > 0 || c.unsent > 0) {
-		c.keepAliveAt = now + c.keepAliveIdleMs;
-		return;
-	}
-	const idle = now - c.lastReceivedAt;
-	if (idle < c.keepAliveIdleMs) {
-		c.keepAliveAt = c.lastReceivedAt + c.keepAliveIdleMs;
-		return;
-	}
-	const late =
-		c.userTimeoutMs > 0 ? idle >= c.userTimeoutMs && c.keepAliveSent > 0 : c.keepAliveSent >= c.keepAliveProbes;
-	if (late) {
-		giveUp(c);
-		return;
-	}
-	c.keepAliveSent++;
-	sendProbe(c, now);
-	c.keepAliveAt = now + c.keepAliveIntervalMs;
 }

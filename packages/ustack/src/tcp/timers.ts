@@ -1,6 +1,5 @@
 import type { RetransmitTimer, TcpConnection } from "./connection.ts";
 import { currentRto } from "./rtt.ts";
-import { CA_OPEN } from "./state.ts";
 
 /** Makes sure the stack's heap wakes the connection for its earliest deadline; later wake-ups stay, they cost little. */
 export function rearm(c: TcpConnection): void {
@@ -22,17 +21,4 @@ export function armRto(c: TcpConnection, now: number): void {
 		return;
 	}
 	setRetransmit(c, "rto", now + currentRto(c));
-}
-
-/** RFC 8985 section 7.2: a probe instead of the RTO while nothing is amiss. */
-export function armLossProbe(c: TcpConnection, now: number): void {
-	const { config } = c.layer;
-	if (!config.tlp || !c.sackOk || c.packetsOut === 0 || c.caState !== CA_OPEN || c.sackedOut > 0 || c.tlpActive) return;
-	if (c.retransmitTimer !== "rto" && c.retransmitTimer !== "tlp") return;
-	let timeout = config.initialRtoMs;
-	if (c.srtt > 0) timeout = 2 * c.srtt + (c.packetsOut === 1 ? config.minRtoMs : 2);
-	const head = c.firstSegment!;
-	const untilRto = head.sentAt + c.rto - now;
-	if (untilRto > 0) timeout = Math.min(timeout, untilRto);
-	setRetransmit(c, "tlp", now + timeout);
 }

@@ -5,9 +5,9 @@ import { get16, get32 } from "../wire/bytes.ts";
 import { TCP_HEADER } from "../wire/tcp.ts";
 import type { TcpConnection } from "./connection.ts";
 import type { TcpCore } from "./core.ts";
+import { nonCongestionLoss } from "./loss.ts";
 import { syncMss } from "./mss.ts";
 import { markLost, splitSegment } from "./queue.ts";
-import { nonCongestionLoss } from "./recovery.ts";
 import { after, before, distance } from "./seq.ts";
 import { CA_LOSS, SYN_RECEIVED, SYN_SENT } from "./state.ts";
 

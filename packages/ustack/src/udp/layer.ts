@@ -1,6 +1,7 @@
 import { type StackError, type StackErrorCode, socketError } from "../errors.ts";
 import type { ProtocolHandler, StackCore } from "../ip/core.ts";
 import type { IcmpErrorKind } from "../ip/icmp.ts";
+import { joinGroup, leaveGroup } from "../ip/membership.ts";
 import type { Packet } from "../ip/packet.ts";
 import type { Path } from "../ip/path.ts";
 import { TX_L4 } from "../ip/tx.ts";
@@ -140,7 +141,7 @@ export class UdpSocket {
 		if (this.groups.some((entry) => entry.iface === via && entry.group.equals(group))) {
 			throw socketError("EADDRINUSE", "addMembership", group.toString());
 		}
-		stack.joinGroup(via, group);
+		joinGroup(stack, via, group);
 		this.groups.push({ iface: via, group });
 	}
 
@@ -150,13 +151,13 @@ export class UdpSocket {
 		);
 		if (at < 0) throw socketError("EADDRNOTAVAIL", "dropMembership", group.toString());
 		const [entry] = this.groups.splice(at, 1);
-		this.layer.stack.leaveGroup(entry!.iface, entry!.group);
+		leaveGroup(this.layer.stack, entry!.iface, entry!.group);
 	}
 
 	close(): void {
 		if (this.closed) return;
 		this.closed = true;
-		for (const { iface, group } of this.groups.splice(0)) this.layer.stack.leaveGroup(iface, group);
+		for (const { iface, group } of this.groups.splice(0)) leaveGroup(this.layer.stack, iface, group);
 		this.layer.remove(this);
 	}
 }

@@ -110,11 +110,11 @@ export function readAddress(bytes: Uint8Array, at: number, family: IpFamily): Ip
 	return new IpAddress(get32(bytes, at), get32(bytes, at + 4), get32(bytes, at + 8), get32(bytes, at + 12));
 }
 
-export const ANY4: IpAddress = ipv4FromNumber(0);
-export const ANY6: IpAddress = new IpAddress(0, 0, 0, 0);
-export const BROADCAST4: IpAddress = ipv4FromNumber(-1);
-export const LOOPBACK4: IpAddress = ipv4FromNumber(0x7f000001);
-export const LOOPBACK6: IpAddress = new IpAddress(0, 0, 0, 1);
+export const ANY4: IpAddress = /* @__PURE__ */ ipv4FromNumber(0);
+export const ANY6: IpAddress = /* @__PURE__ */ new IpAddress(0, 0, 0, 0);
+export const BROADCAST4: IpAddress = /* @__PURE__ */ ipv4FromNumber(-1);
+export const LOOPBACK4: IpAddress = /* @__PURE__ */ ipv4FromNumber(0x7f000001);
+export const LOOPBACK6: IpAddress = /* @__PURE__ */ new IpAddress(0, 0, 0, 1);
 
 function parseQuad(text: string): number | undefined {
 	const match = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/.exec(text);
@@ -130,10 +130,19 @@ function parseQuad(text: string): number | undefined {
 	return word;
 }
 
+/** Reads an address literal, undefined when the text is none it knows. */
+export type AddressParser = (text: string) => IpAddress | undefined;
+
+/** An {@link AddressParser} of IPv4 alone, for stacks that have no more. */
+export function parseAddress4(text: string): IpAddress | undefined {
+	const word = parseQuad(text);
+	return word === undefined ? undefined : ipv4FromNumber(word);
+}
+
 /** Parses an address literal of either family; undefined when `text` is none. A zone (`%eth0`) is not part of it. */
 export function parseAddress(text: string): IpAddress | undefined {
-	const v4 = parseQuad(text);
-	if (v4 !== undefined) return ipv4FromNumber(v4);
+	const v4 = parseAddress4(text);
+	if (v4 !== undefined) return v4;
 	if (!text.includes(":") || text.length > 45) return undefined;
 	let source = text;
 	const dot = source.lastIndexOf(".");
@@ -171,8 +180,13 @@ export type AddressLike = string | IpAddress;
  * @throws StackError `ERR_BAD_ADDRESS` when the text is no address
  */
 export function toAddress(value: AddressLike): IpAddress {
+	return addressBy(value, parseAddress);
+}
+
+/** {@link toAddress} with a parser of one's own. */
+export function addressBy(value: AddressLike, parse: AddressParser): IpAddress {
 	if (value instanceof IpAddress) return value;
-	const parsed = parseAddress(value);
+	const parsed = parse(value);
 	if (parsed === undefined) {
 		throw new StackError("ERR_BAD_ADDRESS", `"${value}" is no IP address; expected e.g. 10.0.0.1 or fd00::1`);
 	}
@@ -247,8 +261,12 @@ function samePrefix(x: number, y: number, bits: number): boolean {
 
 /** Parses `ADDRESS/PREFIX`, or a bare address as a host; undefined when it is neither. */
 export function parseCidr(text: string): Cidr | undefined {
+	return parseCidrBy(text, parseAddress);
+}
+
+function parseCidrBy(text: string, parse: AddressParser): Cidr | undefined {
 	const slash = text.indexOf("/");
-	const address = parseAddress(slash < 0 ? text : text.slice(0, slash));
+	const address = parse(slash < 0 ? text : text.slice(0, slash));
 	if (address === undefined) return undefined;
 	const longest = address.family === 4 ? 32 : 128;
 	if (slash < 0) return new Cidr(address, longest);
@@ -261,8 +279,13 @@ export function parseCidr(text: string): Cidr | undefined {
  * @throws StackError `ERR_BAD_ADDRESS` when the text is no `ADDRESS/PREFIX`
  */
 export function toCidr(value: string | Cidr): Cidr {
+	return cidrBy(value, parseAddress);
+}
+
+/** {@link toCidr} with a parser of one's own. */
+export function cidrBy(value: string | Cidr, parse: AddressParser): Cidr {
 	if (value instanceof Cidr) return value;
-	const parsed = parseCidr(value);
+	const parsed = parseCidrBy(value, parse);
 	if (parsed === undefined) {
 		throw new StackError("ERR_BAD_ADDRESS", `"${value}" is no network; expected e.g. 10.0.0.1/24 or fd00::1/64`);
 	}

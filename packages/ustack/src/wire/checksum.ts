@@ -7,7 +7,7 @@ interface WordViews {
 	words: Uint32Array;
 }
 
-const NONE = new ArrayBuffer(0);
+const NONE = /* @__PURE__ */ new ArrayBuffer(0);
 const recent: WordViews[] = [0, 1, 2].map(() => ({
 	buffer: undefined,
 	halves: new Uint16Array(NONE),

@@ -42,7 +42,7 @@ export const DHCP6_STATUS = {
 } as const;
 
 /** All_DHCP_Relay_Agents_and_Servers. */
-export const DHCP6_SERVERS: IpAddress = new IpAddress(0xff020000, 0, 0, 0x00010002);
+export const DHCP6_SERVERS: IpAddress = /* @__PURE__ */ new IpAddress(0xff020000, 0, 0, 0x00010002);
 export const DHCP6_CLIENT_PORT = 546;
 export const DHCP6_SERVER_PORT = 547;
 

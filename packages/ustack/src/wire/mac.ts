@@ -18,7 +18,7 @@ export function parseMac(text: string): Uint8Array {
 	return Uint8Array.from(text.split(/[:-]/), (byte) => Number.parseInt(byte, 16));
 }
 
-export const BROADCAST_MAC: Uint8Array = new Uint8Array(6).fill(0xff);
+export const BROADCAST_MAC: Uint8Array = /* @__PURE__ */ Uint8Array.of(255, 255, 255, 255, 255, 255);
 
 /** The group MAC of a multicast address (RFC 1112 section 6.4, RFC 2464 section 7). */
 export function multicastMac(group: IpAddress): Uint8Array {

@@ -1,0 +1,40 @@
+import { put32 } from "../wire/bytes.ts";
+import type { TcpConnection } from "./connection.ts";
+import { after, before } from "./seq.ts";
+
+const MAX_BLOCKS = 4;
+
+/** Writes the SACK option, a duplicate's block first (RFC 2018, RFC 2883); returns its length. */
+export function putSack(c: TcpConnection, tx: Uint8Array, start: number): number {
+	const dsack = c.hasDsack ? 1 : 0;
+	const count = Math.min((c.sackBlocks.length >> 1) + dsack, c.tsOk ? 3 : 4);
+	put32(tx, start, 0x01010500 | (2 + count * 8));
+	let at = start + 4;
+	if (dsack) {
+		put32(tx, at, c.dsackStart);
+		put32(tx, at + 4, c.dsackEnd);
+		at += 8;
+	}
+	for (let i = 0; i < count - dsack; i++) {
+		put32(tx, at, c.sackBlocks[i * 2]!);
+		put32(tx, at + 4, c.sackBlocks[i * 2 + 1]!);
+		at += 8;
+	}
+	return at - start;
+}
+
+/** Moves a range to the front of the SACK blocks, swallowing what it covers (RFC 2018 section 4). */
+export function touchBlock(c: TcpConnection, start: number, end: number): void {
+	const blocks = c.sackBlocks;
+	for (let i = blocks.length - 2; i >= 0; i -= 2) {
+		if (!after(blocks[i]!, end) && !before(blocks[i + 1]!, start)) blocks.splice(i, 2);
+	}
+	blocks.unshift(start, end);
+	if (blocks.length > MAX_BLOCKS * 2) blocks.length = MAX_BLOCKS * 2;
+}
+
+/** Takes out the blocks that arrived in order by now. */
+export function pruneBlocks(c: TcpConnection): void {
+	const blocks = c.sackBlocks;
+	for (let i = blocks.length - 2; i >= 0; i -= 2) if (!after(blocks[i + 1]!, c.rcvNxt)) blocks.splice(i, 2);
+}
