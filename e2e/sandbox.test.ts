@@ -69,10 +69,13 @@ describe.skipIf(typeof image === "string")(`a sandbox${because}`, () => {
 		);
 	});
 
-	it("takes no turn of its caller's event loop for more than 10 ms, and waits for no file in one", async () => {
+	it("takes no turn of its caller's event loop for more than 10 ms, and waits for no file in one", {
+		// A host that is busy with others makes the same work take more of its processor's time, now and then.
+		retry: 2,
+	}, async () => {
 		const { kernel, initrd } = image as Image;
 		const uploaded = join(folder, "uploaded");
-		mkdirSync(uploaded);
+		mkdirSync(uploaded, { recursive: true });
 		for (let i = 0; i < 20; i++) writeFileSync(join(uploaded, `${i}`), randomBytes(10_000));
 		const args = ["--trace-sync-io", TURN_PROBE, JSON.stringify({ kernel, initrd }), uploaded, "20"];
 		const child = spawn(process.execPath, args, { env });
