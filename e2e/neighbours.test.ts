@@ -8,7 +8,7 @@ import { openLink } from "../packages/netchannel/src/index.node.ts";
 import { createLinkPair, createSwitch, type LearningSwitch } from "../packages/netchannel/src/index.ts";
 import { createGateway, type Gateway } from "../packages/ustack/src/gateway/index.ts";
 import { createNodeOutbound } from "../packages/ustack/src/node/index.node.ts";
-import { buildImage, type Image } from "./support/images.ts";
+import { buildImage, GUEST_TEST_MS, type Image } from "./support/images.ts";
 
 const image = buildImage("default");
 const because = typeof image === "string" ? ` [${image}]` : "";
@@ -47,7 +47,7 @@ describe.skipIf(typeof image === "string")(`two sandboxes on one switch${because
 				return vm;
 			}),
 		);
-	});
+	}, GUEST_TEST_MS);
 	afterAll(async () => {
 		await Promise.all(vms?.map((vm) => vm.close()) ?? []);
 		gateway.close();
@@ -55,7 +55,7 @@ describe.skipIf(typeof image === "string")(`two sandboxes on one switch${because
 		rmSync(folder, { recursive: true });
 	});
 
-	it("reach each other, and nothing else", async () => {
+	it("reach each other, and nothing else", { timeout: GUEST_TEST_MS }, async () => {
 		const [one, two] = vms as [Sandbox, Sandbox];
 		const leased = await said(two, "ip -4 -o addr show dev eth0; ip route; cat /etc/resolv.conf");
 		expect(leased).toContain("inet 10.0.2.15/24");
@@ -76,7 +76,7 @@ describe.skipIf(typeof image === "string")(`two sandboxes on one switch${because
 		await expect(one.publish(80)).rejects.toMatchObject({ code: "ERR_SANDBOX_NO_NETWORK" });
 	});
 
-	it("do not hold up each other, whatever one of them does", async () => {
+	it("do not hold up each other, whatever one of them does", { timeout: GUEST_TEST_MS }, async () => {
 		const [hostile, other] = vms as [Sandbox, Sandbox];
 		const before = process.memoryUsage().rss;
 		// Everything on its card, to its neighbour and to nobody; on its serial console; and through its agent's port.
@@ -114,7 +114,7 @@ describe.skipIf(typeof image === "string")(`two sandboxes on one switch${because
 		expect(await Promise.race([other.ended, "runs"])).toBe("runs");
 	});
 
-	it("end by themselves when their agent's port says what no agent says", async () => {
+	it("end by themselves when their agent's port says what no agent says", { timeout: GUEST_TEST_MS }, async () => {
 		const { kernel, initrd } = image as Image;
 		const script =
 			"mount -t devtmpfs d /dev; modprobe virtio_pci; modprobe virtio_console; cat /dev/urandom >/dev/vport0p0";

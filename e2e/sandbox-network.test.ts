@@ -68,6 +68,7 @@ afterAll(() => {
 	resolver.close();
 });
 
+/** The peer that loads a published port; a client of Node's stands in for it. */
 const hasWrk = spawnSync("wrk", ["-v"]).error === undefined;
 
 async function output(program: string, args: readonly string[]): Promise<string> {

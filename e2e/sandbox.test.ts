@@ -15,7 +15,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createSandbox, type Sandbox, type SandboxError } from "../packages/kvm-cli/src/index.ts";
-import { bin, buildImage, env, type Image } from "./support/images.ts";
+import { bin, buildImage, env, GUEST_TEST_MS, type Image } from "./support/images.ts";
 import { onTerminal } from "./support/terminal.ts";
 
 const TURN_PROBE = fileURLToPath(new URL("./support/turn-probe.mjs", import.meta.url));
@@ -72,6 +72,7 @@ describe.skipIf(typeof image === "string")(`a sandbox${because}`, () => {
 	it("takes no turn of its caller's event loop for more than 10 ms, and waits for no file in one", {
 		// A host that is busy with others makes the same work take more of its processor's time, now and then.
 		retry: 2,
+		timeout: GUEST_TEST_MS,
 	}, async () => {
 		const { kernel, initrd } = image as Image;
 		const uploaded = join(folder, "uploaded");
