@@ -12,11 +12,13 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { monitorEventLoopDelay } from "node:perf_hooks";
+import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createSandbox, type Sandbox, type SandboxError } from "../packages/kvm-cli/src/index.ts";
-import { bin, buildImage, env, type Image } from "./support/images.ts";
+import { bin, buildImage, env, GUEST_TEST_MS, type Image } from "./support/images.ts";
 import { onTerminal } from "./support/terminal.ts";
+
+const TURN_PROBE = fileURLToPath(new URL("./support/turn-probe.mjs", import.meta.url));
 
 const image = buildImage("default");
 const because = typeof image === "string" ? ` [${image}]` : "";
@@ -53,25 +55,45 @@ function xkvm(args: readonly string[], input: string | Uint8Array = ""): Promise
 
 describe.skipIf(typeof image === "string")(`a sandbox${because}`, () => {
 	let vm: Sandbox;
-	let longestDelayMs: number;
 	beforeAll(async () => {
 		const { kernel, initrd } = image as Image;
-		const delay = monitorEventLoopDelay({ resolution: 1 });
-		delay.enable();
 		vm = await createSandbox({ image: { kernel, initrd }, env: { GREETING: "hi" } });
-		delay.disable();
-		longestDelayMs = delay.percentile(99) / 1e6;
 	});
 	afterAll(async () => {
 		await vm?.close();
 	});
 
-	it("starts without holding up the event loop", () => {
-		// The thread that waits is scheduled by the host; all but the odd turn must be short, whatever else it runs.
-		expect(longestDelayMs).toBeLessThan(100);
+	it("says where the time of its start went", () => {
 		expect(vm.timings.steps().map(({ moment }) => moment)).toEqual(
 			expect.arrayContaining(["image", "thread", "engine", "files", "powerOn", "agent", "ready"]),
 		);
+	});
+
+	it("takes no turn of its caller's event loop for more than 10 ms, and waits for no file in one", {
+		// A host that is busy with others makes the same work take more of its processor's time, now and then.
+		retry: 2,
+		timeout: GUEST_TEST_MS,
+	}, async () => {
+		const { kernel, initrd } = image as Image;
+		const uploaded = join(folder, "uploaded");
+		mkdirSync(uploaded, { recursive: true });
+		for (let i = 0; i < 20; i++) writeFileSync(join(uploaded, `${i}`), randomBytes(10_000));
+		const args = ["--trace-sync-io", TURN_PROBE, JSON.stringify({ kernel, initrd }), uploaded, "20"];
+		const child = spawn(process.execPath, args, { env });
+		const [out, err]: [Buffer[], Buffer[]] = [[], []];
+		child.stdout.on("data", (chunk) => out.push(chunk));
+		child.stderr.on("data", (chunk) => err.push(chunk));
+		const code = await new Promise((resolve) => child.on("close", resolve));
+		const said = Buffer.concat(err).toString();
+		expect(code, said.slice(-2000)).toBe(0);
+		const { "own work": known, ...phases } = JSON.parse(Buffer.concat(out).toString()) as Record<string, number>;
+		// The measure sees what is there.
+		expect(known).toBeGreaterThanOrEqual(20);
+		expect(Object.keys(phases)).toHaveLength(7);
+		for (const [phase, ms] of Object.entries(phases)) expect([phase, ms < 10 || ms]).toEqual([phase, true]);
+		// All of this package's own, after its modules are there.
+		const waits = said.split("WARNING: Detected use of sync API");
+		expect(waits.filter((stack) => /node:fs:/.test(stack) && /kvm-cli\/dist\//.test(stack))).toEqual([]);
 	});
 
 	it("runs commands with arguments, environment, folder, user, apart outputs and exit codes", async () => {
@@ -290,6 +312,10 @@ describe.skipIf(typeof image === "string")(`xkvm run${because}`, () => {
 		// Escape is a key of its own when nothing follows it at once.
 		await terminal.until("- /tmp/note");
 		terminal.type(":wq\r");
+		terminal.type("top -d 1\r");
+		await terminal.until("Load average");
+		await terminal.until("COMMAND");
+		terminal.type("q");
 		terminal.type("echo; cat /tmp/note | tr a-z A-Z\r");
 		await terminal.until("WRITTEN IN VI\r");
 		terminal.type("sh -c 'echo star''ted; exec sleep 1000'\r");

@@ -138,3 +138,31 @@ export async function writeResolver(kernel: GuestKernel): Promise<void> {
 	await kernel.writeFile("/etc/resolv.conf", `nameserver ${GUEST.router}\n`);
 	await kernel.writeFile("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n").catch(() => {});
 }
+
+/** Where the program is that udhcpc tells what it was given. */
+const LEASE_SCRIPT = "/run/xkvm-lease";
+const ON_LEASE = `#!/bin/sh
+case $1 in
+deconfig) ifconfig $interface 0.0.0.0 ;;
+bound | renew)
+	ifconfig $interface $ip netmask \${subnet:-255.255.255.0}
+	while route del default dev $interface 2>/dev/null; do :; done
+	for router in $router; do route add default gw $router dev $interface && break; done
+	for server in $dns; do echo "nameserver $server"; done >/etc/resolv.conf
+	;;
+esac
+`;
+
+/**
+ * Lets the guest's udhcpc ask for an address and keep it. It goes on asking in the background when nobody has answered
+ * after some seconds, and does nothing in a guest that has none: the guest starts all the same.
+ */
+export async function leaseAddress(
+	kernel: GuestKernel,
+	run: (argv: readonly string[]) => Promise<unknown>,
+): Promise<void> {
+	await kernel.attempt("mkdirat", [-100, "/etc", 0o755]);
+	await kernel.writeFile(LEASE_SCRIPT, ON_LEASE);
+	await kernel.attempt("fchmodat", [-100, LEASE_SCRIPT, 0o755]);
+	await run(["udhcpc", "-i", NAME, "-b", "-t", "4", "-T", "1", "-s", LEASE_SCRIPT]).catch(() => {});
+}

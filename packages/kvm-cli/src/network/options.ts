@@ -49,7 +49,7 @@ export interface UserNetwork {
 export interface LinkNetwork {
 	/** A netchannel URL, e.g. `tap:NAME`, `qemu:unix:PATH`, `udp:…`. */
 	readonly link: string;
-	/** The guest's IPv4 address with its prefix. @default by DHCP, where the guest has udhcpc */
+	/** The guest's IPv4 address with its prefix. @default by DHCP, where the guest has udhcpc (every image of xkvm's does) */
 	readonly address?: string;
 	/** The guest's IPv4 router. */
 	readonly gateway?: string;

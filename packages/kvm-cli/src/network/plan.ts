@@ -3,7 +3,7 @@ import { parseCidr } from "@x/ustack";
 import { SandboxError } from "../sandbox/errors.ts";
 import type { GuestKernel } from "../sandbox/system-calls.ts";
 import { type GatewayThread, startGatewayThread } from "./gateway-thread.ts";
-import { configureInterface, writeResolver } from "./guest-network.ts";
+import { configureInterface, leaseAddress, writeResolver } from "./guest-network.ts";
 import { GUEST, type LinkNetwork, type SandboxNetwork, type UserNetwork } from "./options.ts";
 import { createRingCable, type RingLinkHandle } from "./ring-link.ts";
 
@@ -25,8 +25,15 @@ export interface NetworkPlan {
 	/** The other end is a thread's, or a netchannel URL. */
 	readonly cable: RingLinkHandle | string;
 	readonly gateway: GatewayThread | undefined;
-	/** Configures the guest, once its card has a driver, and gives what its commands' environment gets. */
-	setUp(kernel: GuestKernel): Promise<Readonly<Record<string, string>>>;
+	/**
+	 * Configures the guest, once its card has a driver, and gives what its commands' environment gets.
+	 *
+	 * @param run - runs a program of the guest's to its end
+	 */
+	setUp(
+		kernel: GuestKernel,
+		run: (argv: readonly string[]) => Promise<unknown>,
+	): Promise<Readonly<Record<string, string>>>;
 }
 
 function formatMac(mac: Uint8Array): string {
@@ -88,9 +95,10 @@ function planLink({ link, address, gateway }: LinkNetwork, mac: Uint8Array): Net
 		mac,
 		cable: link,
 		gateway: undefined,
-		async setUp(kernel) {
+		async setUp(kernel, run) {
 			const v4 = cidr && { address: String(cidr.address), prefix: cidr.prefix, router: gateway };
 			await configureInterface(kernel, v4, undefined);
+			if (v4 === undefined) await leaseAddress(kernel, run);
 			return {};
 		},
 	};

@@ -1,4 +1,5 @@
 import { PassThrough } from "node:stream";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { PublishOptions } from "@x/ustack/gateway";
 import { AgentClient } from "../agent/client.ts";
 import { imageFor, imageWithPackages } from "../commands/image.ts";
@@ -117,7 +118,7 @@ export class Sandbox implements AsyncDisposable {
 	};
 
 	/** For {@link createSandbox}. */
-	constructor(options: SandboxOptions, image: SandboxImage, timings: StartTimings) {
+	constructor(options: SandboxOptions, image: SandboxImage, network: NetworkPlan | undefined, timings: StartTimings) {
 		this.#options = options;
 		this.timings = timings;
 		this.#root = image.root;
@@ -127,7 +128,7 @@ export class Sandbox implements AsyncDisposable {
 				: [...(options.disks ?? []), { path: image.rootFile, readonly: true, id: ROOT_DISK_ID }];
 		const path = image.root === undefined ? DEFAULT_PATH : `${DEFAULT_PATH}:${INITRAMFS_PROGRAMS}`;
 		this.#environment = { PATH: path, HOME, ...options.env };
-		this.#network = planNetwork(options.network ?? "none");
+		this.#network = network;
 		this.ended = new Promise((resolve) => {
 			this.#tellEnd = resolve;
 		});
@@ -209,13 +210,18 @@ export class Sandbox implements AsyncDisposable {
 	 */
 	exec(command: string | readonly string[], options: ExecOptions = {}): Execution {
 		const argv = typeof command === "string" ? ["/bin/sh", "-c", command] : [...command];
+		return this.#start(argv, options, this.#ready);
+	}
+
+	/** Starts a command once `ready` allows it. */
+	#start(argv: readonly string[], options: ExecOptions, ready: Promise<void> | undefined): Execution {
 		const execution = new Execution();
 		const prepare = async (): Promise<PreparedCommand> => {
-			await this.#ready;
+			await ready;
 			const { uid, gid } = await this.#user(options.user);
 			const [program] = argv;
 			if (program === undefined || program === "") {
-				throw new SandboxError("ERR_EXEC_NOT_FOUND", "the command has no program", { value: command });
+				throw new SandboxError("ERR_EXEC_NOT_FOUND", "the command has no program", { value: argv });
 			}
 			const terminal = options.tty === true ? DEFAULT_SIZE : options.tty === false ? undefined : options.tty;
 			const environment: Readonly<Record<string, string>> = {
@@ -334,7 +340,8 @@ export class Sandbox implements AsyncDisposable {
 		this.timings.mark("ready");
 		await bringLoopbackUp(this.#kernel);
 		if (this.#network !== undefined) {
-			Object.assign(this.#environment, await this.#network.setUp(this.#kernel), this.#options.env);
+			const run = (argv: readonly string[]): Promise<unknown> => this.#start(argv, {}, undefined).output();
+			Object.assign(this.#environment, await this.#network.setUp(this.#kernel, run), this.#options.env);
 			this.timings.mark("network");
 		}
 		this.#booted = true;
@@ -421,7 +428,11 @@ export async function createSandbox(options: SandboxOptions = {}): Promise<Sandb
 				? await imageWithPackages(packages, io)
 				: await imageFor(image, io);
 	timings.mark("image");
-	const sandbox = new Sandbox(options, files, timings);
+	// To start a thread takes some milliseconds of the caller's: there is a turn for others between the two.
+	await nextTurn();
+	const network = planNetwork(options.network ?? "none");
+	await nextTurn();
+	const sandbox = new Sandbox(options, files, network, timings);
 	try {
 		await sandbox.ready();
 	} catch (error) {
