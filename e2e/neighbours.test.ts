@@ -31,7 +31,12 @@ describe.skipIf(typeof image === "string")(`two sandboxes on one switch${because
 		folder = mkdtempSync(join(tmpdir(), "xkvm-switch-"));
 		wires = createSwitch({ now: () => performance.now() });
 		// It leases addresses; the first sandbox has one of its own.
-		gateway = createGateway({ outbound: createNodeOutbound(), policy: { deny: ["*"] } });
+		gateway = createGateway({
+			outbound: createNodeOutbound(),
+			policy: { deny: ["*"] },
+			// Nobody's card: the address is taken.
+			fixed: { "02:00:00:00:00:01": "10.0.2.77" },
+		});
 		const [plug, end] = createLinkPair();
 		wires.add(plug);
 		gateway.attach(end);
