@@ -31,7 +31,12 @@ describe.skipIf(typeof image === "string")(`two sandboxes on one switch${because
 		folder = mkdtempSync(join(tmpdir(), "xkvm-switch-"));
 		wires = createSwitch({ now: () => performance.now() });
 		// It leases addresses; the first sandbox has one of its own.
-		gateway = createGateway({ outbound: createNodeOutbound(), policy: { deny: ["*"] } });
+		gateway = createGateway({
+			outbound: createNodeOutbound(),
+			policy: { deny: ["*"] },
+			// Nobody's card: the address is taken.
+			fixed: { "02:00:00:00:00:01": "10.0.2.77" },
+		});
 		const [plug, end] = createLinkPair();
 		wires.add(plug);
 		gateway.attach(end);
@@ -68,12 +73,10 @@ describe.skipIf(typeof image === "string")(`two sandboxes on one switch${because
 		expect(await said(two, "ping -c 2 -W 60 10.0.2.77")).toContain("2 packets transmitted, 2 packets received");
 		const bytes = randomBytes(BYTES);
 		await two.files.write("/tmp/file", bytes);
-		const serving = two.exec("exec nc -l -p 7777 </tmp/file");
-		const { stdout } = await one
-			.exec(`for i in 1 2 3 4 5 6 7 8 9; do nc ${address} 7777 </dev/null && exit; sleep 1; done`)
-			.output();
+		// It listens by the time it has gone to the background.
+		expect((await two.exec("httpd -p 7777 -h /tmp").exit).code).toBe(0);
+		const { stdout } = await one.exec(`wget -q -O - http://${address}:7777/file`).output();
 		expect(stdout.equals(bytes)).toBe(true);
-		expect((await serving.exit).code).toBe(0);
 		// Nobody told it of a router, and there is no gateway's port to publish.
 		expect(await said(one, "ping -c 1 -W 1 192.0.2.1")).toContain("Network is unreachable");
 		await expect(one.publish(80)).rejects.toMatchObject({ code: "ERR_SANDBOX_NO_NETWORK" });
