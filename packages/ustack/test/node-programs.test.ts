@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from "node:crypto";
 import { once } from "node:events";
 import http from "node:http";
 import https from "node:https";
@@ -145,9 +146,13 @@ test("ssh2: a command's output and exit status", async () => {
 		) => {
 			injectSocket(socket: unknown): void;
 		};
-		utils: { generateKeyPairSync(type: string): { private: string } };
 	};
-	const shell = new ssh2.Server({ hostKeys: [ssh2.utils.generateKeyPairSync("ed25519").private] }, (connection) => {
+	const { privateKey } = generateKeyPairSync("rsa", {
+		modulusLength: 2048,
+		publicKeyEncoding: { type: "spki", format: "pem" },
+		privateKeyEncoding: { type: "pkcs1", format: "pem" },
+	});
+	const shell = new ssh2.Server({ hostKeys: [privateKey] }, (connection) => {
 		connection.on("authentication", (context: { accept(): void }) => context.accept());
 		connection.on("error", () => undefined);
 		connection.on("session", (accept: () => NodeJS.EventEmitter) =>
