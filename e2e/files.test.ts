@@ -29,11 +29,14 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(root, { recursive: true }));
 
-async function digest(path: string): Promise<string> {
+async function digest(path: string, bytes = Number.POSITIVE_INFINITY): Promise<string> {
 	const hash = createHash("sha256");
-	await pipeline(createReadStream(path), hash);
+	await pipeline(createReadStream(path, { end: bytes - 1 }), hash);
 	return hash.digest("hex");
 }
+
+/** What the guest sums of the big file, at most: the host sums the whole copy that the guest made. */
+const SUMMED_BYTES = 8 * 2 ** 20;
 
 /** Digest of names and contents, as the guest computes it too. */
 function digestOfSmall(folder: string): string {
@@ -59,7 +62,7 @@ modprobe virtiofs
 mkdir -p /share /fixed
 mount -t virtiofs shared /share && mount -t virtiofs fixed /fixed || exit 9
 small() { (cd "$1" && ls | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -c 1-64); }
-big() { sha256sum "$1" | cut -c 1-64; }
+big() { head -c ${SUMMED_BYTES} "$1" | sha256sum | cut -c 1-64; }
 small /share/in/small; big /share/in/big
 mkdir -p /share/out && cp -r /share/in/small /share/out/small && cp /share/in/big /share/out/big
 small /share/out/small; sync /share/out/big; big /fixed/big
@@ -76,23 +79,25 @@ df /share | tail -1 | grep -q shared && echo space
 		});
 		folder.close();
 		readonly.close();
-		const [small, big] = [digestOfSmall(join(share, "in/small")), await digest(join(share, "in/big"))];
+		const small = digestOfSmall(join(share, "in/small"));
+		const big = await digest(join(share, "in/big"), SUMMED_BYTES);
 		expect(stdout.split("\n"), `${stderr}${console}`).toEqual([
 			...[small, big, small, big, "refused", "refused", "nothing", "nothing", "moved", "unlinked", "space", ""],
 		]);
 		expect(digestOfSmall(join(share, "out/small"))).toBe(small);
-		expect(await digest(join(share, "out/big"))).toBe(big);
+		expect(await digest(join(share, "out/big"))).toBe(await digest(join(share, "in/big")));
 		expect(readdirSync(join(share, "out")).sort()).toEqual(["big", "leak", "small"]);
 	});
 });
 
 const generic = buildImage("generic", "--kernel", "generic");
 it.skipIf(typeof generic === "string")(
-	`a kernel without virtio-fs has 9p${typeof generic === "string" ? ` [${generic}]` : ""}`,
+	`Debian's generic kernel starts, and has 9p where it has no virtio-fs${typeof generic === "string" ? ` [${generic}]` : ""}`,
 	{ timeout: GUEST_TEST_MS },
 	async () => {
 		const folder = new NodeFolder(share);
 		const script = `
+uname -r
 modprobe 9pnet_virtio && modprobe 9p && mkdir -p /share || exit 9
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 shared /share || exit 8
 small() { (cd "$1" && ls | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -c 1-64); }
@@ -111,7 +116,9 @@ cd /share/plan9 && mkdir -p a/b && mv a/b c && ln part hard && [ hard -ef part ]
 		const part = createHash("sha256")
 			.update(readFileSync(join(share, "in/big")).subarray(0, 1_000_000))
 			.digest("hex");
-		expect(stdout.split("\n"), `${stderr}${console}`).toEqual([small, small, part, "nothing", "nothing", "moved", ""]);
+		expect(stdout.split("\n"), `${stderr}${console}`).toEqual([
+			...[(generic as Image).kernelRelease, small, small, part, "nothing", "nothing", "moved", ""],
+		]);
 		expect(digestOfSmall(join(share, "plan9/small"))).toBe(small);
 		expect(readdirSync(join(share, "plan9")).sort()).toEqual(["leak", "part", "small"]);
 	},

@@ -21,6 +21,7 @@ export interface RunFlags extends NetworkFlags {
 	timeout?: string;
 	device: string[];
 	boot?: string;
+	snapshot?: boolean;
 	timings?: boolean;
 	json?: boolean;
 }
@@ -39,6 +40,8 @@ export interface RunRequest {
 	/** Debian packages that the guest has, instead of a named image. */
 	readonly packages: readonly string[];
 	readonly engine: EngineChoice;
+	/** Go on from a kept start, and keep one. */
+	readonly snapshot: boolean;
 	readonly fallback: FallbackChoice;
 	readonly kernel: string | undefined;
 	readonly initrd: string | undefined;
@@ -209,6 +212,7 @@ export function parseRunOptions(
 		sandboxed,
 		packages: flags.packages,
 		engine: engineChoice(flags.engine ?? "auto"),
+		snapshot: flags.snapshot ?? true,
 		fallback: fallbackChoice(flags.fallback ?? "none"),
 		kernel: flags.kernel,
 		initrd: flags.initrd,

@@ -64,6 +64,7 @@ export function addRunOptions(command: Command): Command {
 		.option("--env <name=value>", "environment of the shell or command (repeatable)", collect, [])
 		.option("--timeout <seconds>", "stop the guest after so long")
 		.option("--device <spec>", "isa-debug-exit,iobase=0xf4 or pc-testdev (repeatable)", collect, [])
+		.option("--no-snapshot", "start the kernel from power-on, and keep nothing of it for the next time")
 		.option("--timings", "say on stderr where the time went")
 		.option("--json", "print output and end as one JSON object a line");
 }

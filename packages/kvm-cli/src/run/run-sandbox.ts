@@ -38,6 +38,7 @@ export async function runSandbox(request: RunRequest, image: StoredImage, io: Cl
 			image,
 			memoryMiB: request.memoryMib,
 			engine: request.engine,
+			snapshot: request.snapshot,
 			disks: request.disks,
 			mounts: request.mounts,
 			env: Object.fromEntries(request.environment),
