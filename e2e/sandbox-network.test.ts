@@ -112,7 +112,7 @@ describe.skipIf(typeof image === "string")(`a sandbox's network${because}`, () =
 		({ port } = server.address() as AddressInfo);
 		vm = await createSandbox({
 			image: { kernel, initrd },
-			memoryMiB: 256 + 2 * MIB,
+			memoryMiB: MIB > 4 ? 256 + 2 * MIB : 256,
 			network: {
 				expose: [
 					{ port: 8080, hostPort: port },

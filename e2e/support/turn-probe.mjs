@@ -35,7 +35,11 @@ const during = async (name, work) => {
 };
 
 const vm = await during("start", () =>
-	createSandbox({ ...(image && { image }), network: "user", mounts: [{ host: folder, guest: "/mnt/folder" }] }),
+	createSandbox({
+		...(image && { image }),
+		network: "user",
+		mounts: ["one", "two"].map((name) => ({ host: folder, guest: `/mnt/${name}` })),
+	}),
 );
 const bytes = randomBytes(4_000_000);
 await during("input", () => vm.exec(["sha256sum"], { stdin: bytes }).output());
