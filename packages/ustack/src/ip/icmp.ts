@@ -25,7 +25,7 @@ export class IcmpCore implements ProtocolHandler {
 	/** Other ICMPv6 types, by type. */
 	readonly v6Types: Map<number, (packet: Packet) => void> = new Map();
 	/** Sees echo requests before they are answered; true takes the request. For a gateway that passes them on. */
-	onEchoRequest: ((packet: Packet) => boolean) | undefined = undefined;
+	onEchoRequest: ((packet: Packet) => boolean) | undefined;
 
 	constructor(stack: StackCore) {
 		this.stack = stack;
@@ -71,7 +71,7 @@ export class IcmpCore implements ProtocolHandler {
 		tx.set(bytes.subarray(l4, end), TX_L4);
 		tx[TX_L4] = ops.family === 4 ? 0 : 129;
 		put16(tx, TX_L4 + 2, 0);
-		this.stack.transmit(path, packet.protocol, length, 0, packet.tos & ~3, false, 2, 0);
+		this.stack.transmitter.transmit(path, packet.protocol, length, 0, packet.tos & ~3, false, 2, 0);
 	}
 
 	/** An error about a packet of ours: hands it to the protocol whose header is quoted. */

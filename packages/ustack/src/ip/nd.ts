@@ -107,7 +107,7 @@ export class NdLayer {
 		put32(tx, TX_L4 + 4, 0);
 		let length = 8;
 		if (!path.source.isUnspecified) length += putMac(tx, TX_L4 + 8, OPTION_SOURCE_MAC, iface.mac);
-		this.stack.transmit(path, PROTO_ICMPV6, length, 255, 0, false, 2, 0);
+		this.stack.transmitter.transmit(path, PROTO_ICMPV6, length, 255, 0, false, 2, 0);
 	}
 
 	addressAdded(iface: Interface, address: IpAddress): void {
@@ -157,7 +157,7 @@ export class NdLayer {
 		put32(tx, TX_L4 + 4, 0);
 		target.write(tx, TX_L4 + 8);
 		const option = source.isUnspecified ? 0 : putMac(tx, TX_L4 + 24, OPTION_SOURCE_MAC, iface.mac);
-		this.stack.transmit(path, PROTO_ICMPV6, 24 + option, 255, 0, false, 2, 0);
+		this.stack.transmitter.transmit(path, PROTO_ICMPV6, 24 + option, 255, 0, false, 2, 0);
 	}
 
 	private advertise(iface: Interface, target: IpAddress, to: IpAddress, solicited: boolean): void {
@@ -172,7 +172,7 @@ export class NdLayer {
 			(this.stack.forwarding || iface.acceptAny ? 0x80000000 : 0) | (solicited ? 0x40000000 : 0) | 0x20000000,
 		);
 		target.write(tx, TX_L4 + 8);
-		this.stack.transmit(
+		this.stack.transmitter.transmit(
 			path,
 			PROTO_ICMPV6,
 			24 + putMac(tx, TX_L4 + 24, OPTION_TARGET_MAC, iface.mac),

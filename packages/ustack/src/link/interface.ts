@@ -70,7 +70,7 @@ export class Interface {
 	blocked = false;
 	private waiting: { frame: Uint8Array; offload: Offload | undefined }[] = [];
 	/** Sees every frame in and out; for packet sockets and captures. */
-	tap: ((frame: Uint8Array, outgoing: boolean) => void) | undefined = undefined;
+	tap: ((frame: Uint8Array, outgoing: boolean) => void) | undefined;
 
 	constructor(stack: StackCore, link: Link | undefined, name: string, mac: Uint8Array, options: InterfaceOptions) {
 		this.stack = stack;

@@ -58,9 +58,9 @@ class ModelLink implements Link {
 	readonly medium: "ethernet" | "ip";
 	readonly mtu: number;
 	readonly features: LinkFeatures;
-	onFrame: FrameReceiver | undefined = undefined;
-	onWritable: (() => void) | undefined = undefined;
-	onError: ((error: Error) => void) | undefined = undefined;
+	onFrame: FrameReceiver | undefined;
+	onWritable: (() => void) | undefined;
+	onError: ((error: Error) => void) | undefined;
 	private readonly carry: (frame: Uint8Array, offload: Offload | undefined) => void;
 	private closed = false;
 

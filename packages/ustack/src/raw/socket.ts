@@ -47,7 +47,7 @@ export class RawSocket {
 	readonly options: RawOptions;
 	readonly headerIncluded: boolean;
 	private readonly queue: ByteBoundQueue<RawMessage>;
-	private remote: IpAddress | undefined = undefined;
+	private remote: IpAddress | undefined;
 	closed = false;
 
 	constructor(layer: RawLayer, options: RawOptions) {
@@ -118,7 +118,7 @@ export class RawSocket {
 		if (checksumAt >= 0 && checksumAt + 2 > data.length) throw socketError("EINVAL", "send", to.toString());
 		stack.tx.set(data, TX_L4);
 		if (checksumAt >= 0) put16(stack.tx, TX_L4 + checksumAt, 0);
-		stack.transmit(path, options.protocol, data.length, options.hopLimit ?? 0, 0, false, checksumAt, 0);
+		stack.transmitter.transmit(path, options.protocol, data.length, options.hopLimit ?? 0, 0, false, checksumAt, 0);
 	}
 
 	private sendWhole(data: Uint8Array, address: AddressLike | undefined): void {
@@ -144,7 +144,7 @@ export class RawSocket {
 			put16(tx, start + 10, 0);
 			put16(tx, start + 10, ~foldSum(sumBytes(tx, start, headerLength)) & 0xffff);
 		} else put16(tx, start + 4, data.length - 40);
-		stack.sendIp(path, start, start + data.length, undefined);
+		stack.transmitter.sendIp(path, start, start + data.length, undefined);
 	}
 
 	close(): void {

@@ -56,7 +56,7 @@ export class Driver {
 	private readonly links: Link[] = [];
 	private closed = false;
 	/** A link failed by itself. */
-	onLinkError: ((iface: Interface, error: Error) => void) | undefined = undefined;
+	onLinkError: ((iface: Interface, error: Error) => void) | undefined;
 
 	constructor(stack: StackCore, tcp: TcpLayer | undefined, clock: Clock = hostClock()) {
 		this.stack = stack;

@@ -1,3 +1,5 @@
+import { NEVER } from "../ip/timers.ts";
+import { finished } from "./closing.ts";
 import type { TcpConnection } from "./connection.ts";
 import { syncMss } from "./mss.ts";
 import { retransmit, sendAck, wakeWindow } from "./output.ts";
@@ -14,19 +16,19 @@ export function onTimer(c: TcpConnection, now: number): void {
 	if (c.retransmitAt <= now) {
 		const kind = c.retransmitTimer;
 		c.retransmitTimer = "none";
-		c.retransmitAt = Number.POSITIVE_INFINITY;
+		c.retransmitAt = NEVER;
 		if (kind === "rto") retransmitTimeout(c, now);
 		else if (kind === "tlp" || kind === "reorder") c.layer.recovery.timeout(c, kind, now);
 		else if (kind === "persist") persist(c, now);
 	}
 	if (c.keepAliveAt > now) return;
-	c.keepAliveAt = Number.POSITIVE_INFINITY;
-	if (c.orphan && c.state === FIN_WAIT_2) c.layer.finished(c, "silent");
+	c.keepAliveAt = NEVER;
+	if (c.orphan && c.state === FIN_WAIT_2) finished(c, "silent");
 	else c.layer.keepAlive?.due(c, now);
 }
 
 function delayedAck(c: TcpConnection, now: number): void {
-	c.delayedAckAt = Number.POSITIVE_INFINITY;
+	c.delayedAckAt = NEVER;
 	if (!c.ackPending) return;
 	if (c.pingPong) {
 		c.pingPong = false;
@@ -36,7 +38,7 @@ function delayedAck(c: TcpConnection, now: number): void {
 }
 
 export function giveUp(c: TcpConnection): void {
-	c.layer.finished(c, c.softError ?? "ETIMEDOUT");
+	finished(c, c.softError ?? "ETIMEDOUT");
 }
 
 function timedOut(c: TcpConnection, now: number): boolean {
@@ -57,7 +59,7 @@ function retransmitTimeout(c: TcpConnection, now: number): void {
 		if (c.retransmits === 2 || (c.retransmits < 2 && over)) c.layer.fastOpen?.suspect(now);
 	}
 	if (over) {
-		if (c.state === SYN_RECEIVED && c.listener !== undefined) c.layer.finished(c, "silent");
+		if (c.state === SYN_RECEIVED && c.listener !== undefined) finished(c, "silent");
 		else giveUp(c);
 		return;
 	}

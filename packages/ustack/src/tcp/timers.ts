@@ -1,16 +1,17 @@
+import { NEVER } from "../ip/timers.ts";
 import type { RetransmitTimer, TcpConnection } from "./connection.ts";
 import { currentRto } from "./rtt.ts";
 
 /** Makes sure the stack's heap wakes the connection for its earliest deadline; later wake-ups stay, they cost little. */
 export function rearm(c: TcpConnection): void {
 	const at = Math.min(c.retransmitAt, c.delayedAckAt, c.keepAliveAt);
-	if (at === Number.POSITIVE_INFINITY) return;
+	if (at === NEVER) return;
 	if (c.timerIndex < 0 || at < c.timerAt) c.layer.stack.timers.schedule(c, at);
 }
 
 export function setRetransmit(c: TcpConnection, kind: RetransmitTimer, at: number): void {
 	c.retransmitTimer = kind;
-	c.retransmitAt = kind === "none" ? Number.POSITIVE_INFINITY : at;
+	c.retransmitAt = kind === "none" ? NEVER : at;
 	if (kind !== "none" && (c.timerIndex < 0 || at < c.timerAt)) c.layer.stack.timers.schedule(c, at);
 }
 
@@ -21,4 +22,10 @@ export function armRto(c: TcpConnection, now: number): void {
 		return;
 	}
 	setRetransmit(c, "rto", now + currentRto(c));
+}
+
+/** Probes of an idle peer were switched on or off, or may begin. */
+export function keepAliveChanged(c: TcpConnection): void {
+	c.keepAliveAt = c.layer.keepAlive?.deadline(c) ?? NEVER;
+	rearm(c);
 }

@@ -43,21 +43,21 @@ export class UdpSocket {
 	readonly address: IpAddress | undefined;
 	readonly options: UdpOptions;
 	readonly groups: { iface: Interface; group: IpAddress }[] = [];
-	remote: IpAddress | undefined = undefined;
+	remote: IpAddress | undefined;
 	remotePort = 0;
 	/** 0 for the stack's. */
 	hopLimit = 0;
 	multicastHopLimit = 1;
 	/** Datagrams to groups we are in come back to us. @default true */
 	multicastLoop = true;
-	multicastInterface: Interface | undefined = undefined;
+	multicastInterface: Interface | undefined;
 	/** Sending to broadcast addresses is allowed. */
 	broadcast = false;
 	tos = 0;
 	closed = false;
 	received = 0;
 	sent = 0;
-	private path: Path | undefined = undefined;
+	private path: Path | undefined;
 
 	constructor(layer: UdpLayer, port: number, options: UdpOptions) {
 		this.layer = layer;
@@ -129,7 +129,16 @@ export class UdpSocket {
 		const group = to.isMulticast;
 		const looped = group && this.multicastLoop && path.iface !== stack.loopback && path.iface.groups.has(to.toString());
 		const copy = looped ? tx.slice(TX_L4 + UDP_HEADER, TX_L4 + length) : undefined;
-		stack.transmit(path, PROTO_UDP, length, group ? this.multicastHopLimit : this.hopLimit, this.tos, false, 6, 0);
+		stack.transmitter.transmit(
+			path,
+			PROTO_UDP,
+			length,
+			group ? this.multicastHopLimit : this.hopLimit,
+			this.tos,
+			false,
+			6,
+			0,
+		);
 		if (copy !== undefined) this.layer.loopGroup(this, copy, path, port);
 	}
 
@@ -169,7 +178,7 @@ export class UdpLayer implements ProtocolHandler {
 	private nextPort: number;
 	readonly stats = { received: 0, noPort: 0, checksumErrors: 0 };
 	/** Takes a datagram no socket wants; true when it was taken. For gateways. */
-	onOrphan: ((packet: Packet, localPort: number, remotePort: number) => boolean) | undefined = undefined;
+	onOrphan: ((packet: Packet, localPort: number, remotePort: number) => boolean) | undefined;
 	private readonly from: { address: IpAddress; port: number; packet: Packet } = {} as never;
 
 	constructor(stack: StackCore) {
@@ -221,7 +230,7 @@ export class UdpLayer implements ProtocolHandler {
 		put16(tx, TX_L4 + 4, length);
 		put16(tx, TX_L4 + 6, 0);
 		tx.set(data, TX_L4 + UDP_HEADER);
-		this.stack.transmit(path, PROTO_UDP, length, 0, 0, false, 6, 0);
+		this.stack.transmitter.transmit(path, PROTO_UDP, length, 0, 0, false, 6, 0);
 		return true;
 	}
 
@@ -316,7 +325,7 @@ export class UdpLayer implements ProtocolHandler {
 		const { bytes, l4 } = quoted;
 		const sockets = this.ports.get(get16(bytes, l4));
 		const destination = quoted.destination();
-		if (kind === "too-big") this.stack.learnMtu(destination, mtu === 0 ? 576 : mtu);
+		if (kind === "too-big") this.stack.paths.learnMtu(destination, mtu === 0 ? 576 : mtu);
 		if (sockets === undefined) return;
 		const remotePort = get16(bytes, l4 + 2);
 		const code = errorOf(kind);
