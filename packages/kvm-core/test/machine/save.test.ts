@@ -88,7 +88,9 @@ describe("a machine's state", () => {
 		expect(() => machine.save()).toThrowError(expect.objectContaining({ code: "ERR_MACHINE_STATE" }));
 		const time = new VirtualTime();
 		const other = createMachine({
-			kvm: new FakeKvm(time, (guest) => guest.halt()).kvm,
+			kvm: new FakeKvm(time, function* (guest) {
+				yield* guest.halt();
+			}).kvm,
 			memoryBytes: 16 * MIB,
 			now: () => time.now,
 			epochSeconds: 0,
