@@ -81,6 +81,8 @@ const SHUTDOWN_MS = 10_000;
 const LEAST_MEMORY_MIB = 64;
 const MOST_MEMORY_MIB = 3072;
 const TAIL_LINES = 12;
+/** Commands that are started in one turn of the event loop. */
+const STARTS_IN_TURN = 10;
 const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const HOME = "/root";
 const DEFAULT_SIZE = { rows: 24, columns: 80 };
@@ -119,6 +121,7 @@ export class Sandbox implements AsyncDisposable {
 	#modules: ModuleTable = new Map();
 	#booted = false;
 	#resumed = false;
+	#startsInTurn = 0;
 	#end: SandboxError | undefined;
 	#closing: Promise<void> | undefined;
 	#timer: NodeJS.Timeout | undefined;
@@ -237,6 +240,7 @@ export class Sandbox implements AsyncDisposable {
 		const execution = new Execution();
 		const prepare = async (): Promise<PreparedCommand> => {
 			await ready;
+			await this.#ownTurn();
 			const { uid, gid } = await this.#user(options.user);
 			const [program] = argv;
 			if (program === undefined || program === "") {
@@ -267,6 +271,16 @@ export class Sandbox implements AsyncDisposable {
 		};
 		void execution.start(this.#client, prepare, options);
 		return execution;
+	}
+
+	/** Lets others have a turn when many commands are started at once. */
+	async #ownTurn(): Promise<void> {
+		while (this.#startsInTurn >= STARTS_IN_TURN) await nextTurn();
+		if (this.#startsInTurn++ === 0) {
+			setImmediate(() => {
+				this.#startsInTurn = 0;
+			});
+		}
 	}
 
 	/** Whether these bytes are anywhere in the guest's memory: to be sure that a secret never got there. */
