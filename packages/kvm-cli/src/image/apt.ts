@@ -105,6 +105,9 @@ export async function openApt({ architecture, folder, signal, progress }: AptOpt
 		["-o", `Dir::State::status=${join(folder, "status")}`],
 		["-o", `Dir::State::extended_states=${join(folder, "extended_states")}`],
 		["-o", `Dir::Cache=${join(folder, "cache")}`],
+		// What apt makes of the lists; containers' configurations do without it, at a second for every question.
+		["-o", "Dir::Cache::pkgcache=pkgcache.bin"],
+		["-o", "Dir::Cache::srcpkgcache=srcpkgcache.bin"],
 		["-o", `Dir::Log=${folder}`],
 		["-o", `APT::Architecture=${architecture}`],
 		["-o", `APT::Architectures=${architecture}`],
