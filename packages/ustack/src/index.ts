@@ -29,6 +29,15 @@ export { Stack } from "./ip/stack.ts";
 export type { Interface, InterfaceAddress, InterfaceOptions, InterfaceStats } from "./link/interface.ts";
 export { openPacketSocket, type PacketFrame, PacketSocket, type PacketSocketOptions } from "./raw/packet-socket.ts";
 export { RawLayer, type RawMessage, type RawOptions, RawSocket } from "./raw/socket.ts";
+export {
+	type RestoreHostOptions,
+	type RestoreOptions,
+	restoreHost,
+	restoreStack,
+	type SavedStack,
+	type StackParts,
+	saveStack,
+} from "./save/stack.ts";
 export { type Clock, Driver, hostClock } from "./socket/driver.ts";
 export { type AttachOptions, createHost, Host, type HostOptions, type Lookup, literalLookup } from "./socket/host.ts";
 export { type CongestionName, DEFAULT_TCP_CONFIG, type TcpConfig } from "./tcp/config.ts";

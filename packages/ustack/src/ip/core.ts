@@ -143,10 +143,12 @@ export class StackCore {
 	private readonly random: (bytes: Uint8Array) => void;
 	private readonly packet: Packet;
 	readonly paths: PathTable = new PathTable(this);
-	private looped: Uint8Array[] = [];
-	private later: { iface: Interface; frame: Uint8Array; offload: Offload | undefined }[] = [];
+	/** Packets to ourselves, and frames that wait for the next poll. */
+	looped: Uint8Array[] = [];
+	later: { iface: Interface; frame: Uint8Array; offload: Offload | undefined }[] = [];
 	readonly transmitter: Transmitter = new Transmitter(this);
-	private identification: number;
+	/** The last IPv4 identification given. */
+	identification: number;
 
 	constructor(options: CoreOptions, modules: StackModules = {}) {
 		this.random = options.random;

@@ -74,6 +74,12 @@ export class Driver {
 	attach(link: Link, options: InterfaceOptions = {}): Interface {
 		this.stack.now = Math.max(this.stack.now, this.clock.now());
 		const iface = this.stack.attach(link, options);
+		this.adopt(iface, link);
+		return iface;
+	}
+
+	/** Takes over the link of an interface its stack has already: frames come to the stack from now on. */
+	adopt(iface: Interface, link: Link): void {
 		this.links.push(link);
 		link.onFrame = (frame, offload) => {
 			this.stack.input(frame, this.clock.now(), offload, iface);
@@ -89,7 +95,6 @@ export class Driver {
 			this.onLinkError?.(iface, error);
 		};
 		this.wake();
-		return iface;
 	}
 
 	detach(iface: Interface): void {

@@ -20,7 +20,7 @@ const OPTION_MASK = (1 << OPTION_BITS) - 1;
 
 /** Sequence numbers that remember a SYN so that the listener need not (RFC 4987 section 3.6). */
 export class SynCookies {
-	private readonly key: Uint8Array;
+	readonly key: Uint8Array;
 
 	constructor(key: Uint8Array) {
 		this.key = key;

@@ -20,7 +20,7 @@ export interface TimeWait {
 
 /** The connections in TIME-WAIT, bounded: the oldest go first. */
 export class TimeWaitTable {
-	private readonly entries = new Map<string, TimeWait>();
+	readonly entries: Map<string, TimeWait> = new Map();
 	private readonly timers: TimerHeap;
 	private readonly most: number;
 	private readonly timer: CallbackTimer;
@@ -47,7 +47,12 @@ export class TimeWaitTable {
 		};
 		if (this.entries.size >= this.most) this.entries.delete(this.entries.keys().next().value!);
 		this.entries.set(entry.key, entry);
-		if (this.timer.timerIndex < 0) this.timers.schedule(this.timer, entry.expires);
+		this.arm(entry.expires);
+	}
+
+	/** Makes sure the table is looked at when its oldest entry is over. */
+	arm(at: number): void {
+		if (this.timer.timerIndex < 0) this.timers.schedule(this.timer, at);
 	}
 
 	find(local: IpAddress, localPort: number, remote: IpAddress, remotePort: number): TimeWait | undefined {

@@ -181,8 +181,9 @@ export class UdpSocket {
 /** UDP over a stack (RFC 768, RFC 8200 8.1). */
 export class UdpLayer implements ProtocolHandler {
 	readonly stack: StackCore;
-	private readonly ports = new Map<number, UdpSocket[]>();
-	private nextPort: number;
+	readonly ports: Map<number, UdpSocket[]> = new Map();
+	/** Where the search for an ephemeral port goes on. */
+	nextPort: number;
 	readonly stats = { received: 0, noPort: 0, checksumErrors: 0 };
 	/** Takes a datagram no socket wants; true when it was taken. For gateways. */
 	onOrphan: ((packet: Packet, localPort: number, remotePort: number) => boolean) | undefined;
