@@ -60,7 +60,11 @@ describe.each([true, false])("a ring (shared: %s)", (shared) => {
 			},
 			{
 				weight: 1,
-				arbitrary: fc.record({ do: fc.constant("scratch" as const), length: fc.integer({ min: 0, max: 128 }) }),
+				arbitrary: fc.record({
+					do: fc.constant("scratch" as const),
+					length: fc.integer({ min: 0, max: 128 }),
+					atOnce: fc.boolean(),
+				}),
 			},
 		);
 		fc.assert(
@@ -86,7 +90,9 @@ describe.each([true, false])("a ring (shared: %s)", (shared) => {
 						} else if (step.do === "scratch") {
 							const record = filled(step.length, ++seed);
 							producer.scratch.set(record);
-							if (producer.pushScratch(0, step.length)) queue.push(record);
+							if (step.atOnce) {
+								if (producer.sendScratch(0, step.length, seed)) queue.push(record);
+							} else if (producer.pushScratch(0, step.length)) queue.push(record);
 							producer.publish();
 						} else if (step.do === "recv") {
 							expect(consumer.recv()).toEqual(queue.shift());

@@ -48,6 +48,13 @@ export interface ProtocolHandler {
 	error?(quoted: Packet, kind: IcmpErrorKind, mtu: number, carrier: Packet): void;
 }
 
+/** What sees packets and errors of every protocol. */
+export interface RawTap {
+	/** True says that a packet of a protocol without a handler is wanted. */
+	input(packet: Packet): boolean;
+	error(quoted: Packet, kind: IcmpErrorKind, mtu: number): void;
+}
+
 /** A part of the stack that has work of its own once per poll. */
 export interface Pollable {
 	poll(now: number): void;
@@ -119,8 +126,8 @@ export class StackCore {
 	readonly pollables: Pollable[] = [];
 	/** The buffer every packet is built in; links copy or send before they return. */
 	readonly tx: Uint8Array;
-	/** Sees packets for protocols before their handlers do; true says that one without a handler is wanted. Raw sockets. */
-	rawTap: ((packet: Packet) => boolean) | undefined;
+	/** Sees packets and ICMP errors for protocols before their handlers do. Raw sockets. */
+	raw: RawTap | undefined;
 	/** Structured trace; called synchronously, must not call back into the stack. */
 	onEvent: ((event: StackEvent) => void) | undefined;
 	/** Called when work arrived outside {@link poll}: the driver is to poll soon. */
@@ -384,7 +391,7 @@ export class StackCore {
 
 	/** Hands a whole datagram to its protocol. */
 	deliver(packet: Packet): void {
-		const raw = this.rawTap?.(packet) ?? false;
+		const raw = this.raw?.input(packet) ?? false;
 		const handler = this.protocols[packet.protocol];
 		if (handler === undefined) {
 			if (raw || packet.protocol === PROTO_NONE) return;

@@ -5,7 +5,7 @@ import { syncMss } from "./mss.ts";
 import { retransmit, sendAck, wakeWindow } from "./output.ts";
 import { currentRto } from "./rtt.ts";
 import { ESTABLISHED, FIN_WAIT_2, SYN_RECEIVED, SYN_SENT } from "./state.ts";
-import { setRetransmit } from "./timers.ts";
+import { armRto, setRetransmit, userDeadline } from "./timers.ts";
 
 /** Retransmissions after which the path is suspected of eating large segments (RFC 1122 4.2.3.5's R1). */
 const R1 = 3;
@@ -43,7 +43,7 @@ export function giveUp(c: TcpConnection): void {
 
 function timedOut(c: TcpConnection, now: number): boolean {
 	const { config } = c.layer;
-	if (c.userTimeoutMs > 0 && c.troubleSince >= 0 && now - c.troubleSince >= c.userTimeoutMs) return true;
+	if (now >= userDeadline(c)) return true;
 	if (c.state === SYN_SENT) return c.retransmits >= c.synRetries;
 	if (c.state === SYN_RECEIVED) return c.retransmits >= config.synAckRetries;
 	return c.retransmits >= (c.orphan ? config.orphanRetries : config.retries);
@@ -76,9 +76,7 @@ function retransmitTimeout(c: TcpConnection, now: number): void {
 	if (c.retransmits === R1) c.path.neighbor?.table.suspect(c.path.neighbor);
 	retransmit(c, c.firstSegment!, now);
 	c.backoff++;
-	let wait = currentRto(c);
-	if (c.userTimeoutMs > 0) wait = Math.min(wait, Math.max(1, c.troubleSince + c.userTimeoutMs - now));
-	setRetransmit(c, "rto", now + wait);
+	armRto(c, now);
 }
 
 /** RFC 9293 3.8.6.1: a closed window is asked after for as long as the peer answers. */

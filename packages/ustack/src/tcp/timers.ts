@@ -15,13 +15,19 @@ export function setRetransmit(c: TcpConnection, kind: RetransmitTimer, at: numbe
 	if (kind !== "none" && (c.timerIndex < 0 || at < c.timerAt)) c.layer.stack.timers.schedule(c, at);
 }
 
+/** When the user's patience with what is outstanding ends (RFC 5482): counted from its first transmission. */
+export function userDeadline(c: TcpConnection): number {
+	if (c.userTimeoutMs === 0) return NEVER;
+	return (c.troubleSince < 0 ? c.firstSegment!.sentAt : c.troubleSince) + c.userTimeoutMs;
+}
+
 /** RFC 6298 5.1 to 5.3: runs while anything is outstanding, from the last progress. */
 export function armRto(c: TcpConnection, now: number): void {
 	if (c.packetsOut === 0) {
 		if (c.retransmitTimer !== "persist") setRetransmit(c, "none", 0);
 		return;
 	}
-	setRetransmit(c, "rto", now + currentRto(c));
+	setRetransmit(c, "rto", Math.min(now + currentRto(c), Math.max(userDeadline(c), now + 1)));
 }
 
 /** Probes of an idle peer were switched on or off, or may begin. */

@@ -1,5 +1,4 @@
-import type { StackErrorCode } from "../errors.ts";
-import type { IcmpErrorKind } from "../ip/icmp.ts";
+import { errorOf, type IcmpErrorKind } from "../ip/icmp.ts";
 import type { Packet } from "../ip/packet.ts";
 import { get16, get32 } from "../wire/bytes.ts";
 import { TCP_HEADER } from "../wire/tcp.ts";
@@ -64,21 +63,4 @@ function pathMtu(layer: TcpCore, c: TcpConnection, mtu: number): void {
 		nonCongestionLoss(c);
 	}
 	wantOutput(c);
-}
-
-function errorOf(kind: IcmpErrorKind): StackErrorCode | undefined {
-	switch (kind) {
-		case "net-unreachable":
-			return "ENETUNREACH";
-		case "host-unreachable":
-		case "prohibited":
-		case "time-exceeded":
-			return "EHOSTUNREACH";
-		case "port-unreachable":
-			return "ECONNREFUSED";
-		case "protocol-unreachable":
-			return "ENOPROTOOPT";
-		default:
-			return undefined;
-	}
 }

@@ -1,6 +1,6 @@
-import { type StackError, type StackErrorCode, socketError } from "../errors.ts";
+import { type StackError, socketError } from "../errors.ts";
 import type { ProtocolHandler, StackCore } from "../ip/core.ts";
-import type { IcmpErrorKind } from "../ip/icmp.ts";
+import { errorOf, type IcmpErrorKind } from "../ip/icmp.ts";
 import { joinGroup, leaveGroup } from "../ip/membership.ts";
 import type { Packet } from "../ip/packet.ts";
 import type { Path } from "../ip/path.ts";
@@ -54,6 +54,11 @@ export class UdpSocket {
 	/** Sending to broadcast addresses is allowed. */
 	broadcast = false;
 	tos = 0;
+	/**
+	 * Nothing goes in fragments (IP_MTU_DISCOVER's DO, IPV6_DONTFRAG): what the path is known not to carry is `EMSGSIZE`
+	 * at the call, what a router has no room for is `EMSGSIZE` for a connected socket.
+	 */
+	dontFragment = false;
 	closed = false;
 	received = 0;
 	sent = 0;
@@ -120,6 +125,8 @@ export class UdpSocket {
 			throw socketError("EACCES", "send", to.toString(), port);
 		const { tx } = stack;
 		const length = UDP_HEADER + data.length;
+		if (this.dontFragment && length + path.ops.headerLength > path.mtu)
+			throw socketError("EMSGSIZE", "send", to.toString(), port);
 		put16(tx, TX_L4, this.port);
 		put16(tx, TX_L4 + 2, port);
 		put16(tx, TX_L4 + 4, length);
@@ -135,7 +142,7 @@ export class UdpSocket {
 			length,
 			group ? this.multicastHopLimit : this.hopLimit,
 			this.tos,
-			false,
+			this.dontFragment,
 			6,
 			0,
 		);
@@ -325,10 +332,11 @@ export class UdpLayer implements ProtocolHandler {
 		const { bytes, l4 } = quoted;
 		const sockets = this.ports.get(get16(bytes, l4));
 		const destination = quoted.destination();
-		if (kind === "too-big") this.stack.paths.learnMtu(destination, mtu === 0 ? 576 : mtu);
+		const tooBig = kind === "too-big";
+		if (tooBig) this.stack.paths.learnMtu(destination, mtu === 0 ? 576 : mtu);
 		if (sockets === undefined) return;
 		const remotePort = get16(bytes, l4 + 2);
-		const code = errorOf(kind);
+		const code = tooBig ? "EMSGSIZE" : errorOf(kind);
 		if (code === undefined) return;
 		for (const socket of [...sockets]) {
 			if (socket.remote === undefined || socket.remotePort !== remotePort || !socket.remote.equals(destination))
@@ -390,22 +398,4 @@ function score(socket: UdpSocket, packet: Packet, remotePort: number): number {
 		if (socket.groups.length > 0 && !socket.groups.some((entry) => entry.group.equals(destination))) return -1;
 	}
 	return value;
-}
-
-function errorOf(kind: IcmpErrorKind): StackErrorCode | undefined {
-	switch (kind) {
-		case "port-unreachable":
-			return "ECONNREFUSED";
-		case "net-unreachable":
-			return "ENETUNREACH";
-		case "host-unreachable":
-		case "prohibited":
-			return "EHOSTUNREACH";
-		case "too-big":
-			return "EMSGSIZE";
-		case "protocol-unreachable":
-			return "ENOPROTOOPT";
-		default:
-			return undefined;
-	}
 }
