@@ -40,10 +40,10 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 describe.skipIf(typeof cloud === "string")(`images${because(cloud)}`, () => {
 	it.each([
-		["python3", ["python3", "-c", "print(2**100)"], "1267650600228229401496703205376\n"],
-		["nodejs", ["node", "-p", "[1,2].map(x=>x*2)"], "[ 2, 4 ]\n"],
-	])("runs %s from Debian's packages", { timeout: GUEST_TEST_MS }, async (packages, command, expected) => {
-		const { code, stdout, stderr } = await run(["--packages", packages, "--", ...command]);
+		["Python", ["python3", "-c", "print(2**100)"], "1267650600228229401496703205376\n"],
+		["Node.js", ["node", "-p", "[1,2].map(x=>x*2)"], "[ 2, 4 ]\n"],
+	])("runs %s from Debian's packages", { timeout: GUEST_TEST_MS }, async (_, command, expected) => {
+		const { code, stdout, stderr } = await run(["--packages", "python3,nodejs", "--", ...command]);
 		expect({ code, stdout }, stderr).toEqual({ code: 0, stdout: expected });
 	});
 
