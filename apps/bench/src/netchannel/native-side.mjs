@@ -8,8 +8,8 @@ import { openPacket, openTap, openUdpBatch } from "@x/netchannel/node";
 const [role, ...words] = process.argv.slice(2);
 
 /**
- * Counts frames; prints CPU microseconds a frame, once `count` came or a second passed without. The first tenth is the
- * compiler's, and not measured on either side.
+ * Counts frames; prints CPU microseconds a frame, once `count` came or a second passed without. The first half is
+ * the compiler's, whose threads count too, and not measured on either side.
  */
 function meter(count, drops = () => 0) {
 	let received = 0;
@@ -28,7 +28,7 @@ function meter(count, drops = () => 0) {
 	}, 1000);
 	return (more = 1) => {
 		received += more;
-		if (begun === undefined && received >= count / 10) {
+		if (begun === undefined && received >= count / 2) {
 			begun = process.cpuUsage();
 			before = received;
 		}

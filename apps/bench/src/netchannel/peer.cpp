@@ -193,7 +193,7 @@ template <typename Receive> static void measure(int fd, long count, Receive rece
   while (got < count) {
     if (poll(&watched, 1, got == 0 ? 10000 : 1000) <= 0) break;
     got += receive();
-    if (before < 0 && got >= count / 10) {
+    if (before < 0 && got >= count / 2) {
       used = cpu();
       before = got;
     }

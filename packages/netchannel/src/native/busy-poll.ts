@@ -4,8 +4,9 @@ const LOOKS = 32;
 const LONGEST_SKIP = 255;
 
 /**
- * Decides whether to look again before going to sleep. Where the next packet follows within microseconds, as in a
- * conversation, looking spares both sides a sleep and a wake; where it does not, it is waste: every spin for nothing
+ * Decides whether to look again before going to sleep, after something was sent: a one-way stream would pay for looks
+ * between its bursts. Where the next packet follows within microseconds, as in a conversation, looking spares both sides
+ * a sleep and a wake; where it does not, it is waste: every spin for nothing
  * doubles the number of sleeps without one, and the first that finds something starts over (as KVM's halt polling).
  */
 export class BusyPoll {

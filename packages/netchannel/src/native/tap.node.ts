@@ -50,6 +50,8 @@ const LONGEST_READ = 65536 + 64 + VNET_HEADER_BYTES;
 class TapLink extends DescriptorLink {
 	private readonly header: number;
 	private readonly busy = new BusyPoll();
+	/** Whether something was sent since the last frame came: then its answer may be near. */
+	private answered = false;
 	private readonly input: Uint8Array<ArrayBuffer> = new Uint8Array(LONGEST_READ);
 	private readonly output: Uint8Array = new Uint8Array(LONGEST_READ);
 
@@ -71,13 +73,14 @@ class TapLink extends DescriptorLink {
 					return;
 				}
 				if (count === 0) return;
-				if (looks < 0) looks = busy.begin();
+				if (looks < 0) looks = this.answered ? busy.begin() : 0;
 				else if (looks === 0) busy.foundNothing();
 				if (looks-- === 0) return;
 				continue;
 			}
 			if (looks >= 0) busy.found();
 			looks = -1;
+			this.answered = false;
 			count++;
 			if (length <= header) this.rxDropped++;
 			else {
@@ -89,6 +92,7 @@ class TapLink extends DescriptorLink {
 
 	protected override transmit(frame: Uint8Array, offload: Offload | undefined): boolean {
 		const { libc, fd, output, header } = this;
+		this.answered = true;
 		let written: number;
 		if (header === 0) written = libc.write(fd, frame, frame.length);
 		else {
