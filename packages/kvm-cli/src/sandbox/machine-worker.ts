@@ -169,6 +169,7 @@ async function run(): Promise<void> {
 			let modules: KeptStart["modules"];
 			if (found === undefined) modules = (await powerOn(machine)).modules;
 			else {
+				mark("files");
 				clock.continueAt(found.machine.now);
 				machine.restore(found.machine);
 				modules = found.modules;

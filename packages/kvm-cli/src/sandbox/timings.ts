@@ -5,7 +5,7 @@ export const MOMENTS = [
 	["image", "finding the image"],
 	["thread", "starting the machine's thread"],
 	["engine", "opening the engine"],
-	["files", "reading kernel and initrd, or looking for a kept start"],
+	["files", "reading kernel and initrd, or a kept start"],
 	["powerOn", "placing it in memory"],
 	["agent", "kernel: from power-on to the agent"],
 	["unique", "new random numbers and time for a kept start"],
