@@ -6,6 +6,7 @@ import { CliError, EXIT } from "../exit.ts";
 import { ROOT_DISK_ID } from "../image/root-switch.ts";
 import type { CliIo } from "../io.ts";
 import { styleFor } from "../terminal/style.ts";
+import type { VirtualClock } from "./clock.ts";
 import { ConsoleTail } from "./console-tail.ts";
 import { type FileDisk, openDisk } from "./disk.ts";
 import { openEngine } from "./engines.ts";
@@ -158,9 +159,15 @@ function terminalWords(request: RunRequest, io: CliIo): string[] {
 /**
  * Runs a guest to its end.
  *
+ * @param clock - makes it run in virtual time, on the clock's engine
  * @throws CliError for everything that keeps it from starting, and when interrupted
  */
-export async function runGuest(request: RunRequest, io: CliIo, driver?: GuestDriver): Promise<GuestEnd> {
+export async function runGuest(
+	request: RunRequest,
+	io: CliIo,
+	driver?: GuestDriver,
+	clock?: VirtualClock,
+): Promise<GuestEnd> {
 	const disks: FileDisk[] = [];
 	try {
 		for (const spec of request.disks) disks.push(openDisk(spec));
@@ -168,8 +175,8 @@ export async function runGuest(request: RunRequest, io: CliIo, driver?: GuestDri
 		const { rootFile } = prepared;
 		if (rootFile !== undefined) disks.push(openDisk({ path: rootFile, readonly: true, id: ROOT_DISK_ID }));
 		io.signal.throwIfAborted();
-		const kvm = await openEngine(request.engine, request.fallback);
-		return await new Session(request, io, prepared, disks, kvm, driver).run();
+		const kvm = clock?.kvm ?? (await openEngine(request.engine, request.fallback));
+		return await new Session(request, io, prepared, disks, kvm, driver, clock).run();
 	} finally {
 		for (const disk of disks) disk.close();
 	}
@@ -203,6 +210,7 @@ class Session {
 		disks: readonly FileDisk[],
 		kvm: Kvm,
 		driver?: GuestDriver,
+		clock?: VirtualClock,
 	) {
 		this.#request = request;
 		this.#io = io;
@@ -217,6 +225,7 @@ class Session {
 			disks,
 			debugExitPort: request.debugExitPort,
 			testDevice: request.testDevice,
+			...(clock && { clock }),
 			onSerial: (bytes) => {
 				this.#tail.push(bytes);
 				if (request.command === undefined) this.#sink.push("console", bytes);
@@ -236,6 +245,7 @@ class Session {
 				})),
 			}),
 		});
+		clock?.keptBy(this.#guest.machine);
 		const kernel = "kernel" in prepared.boot ? prepared.boot.kernel : undefined;
 		const driven: Driven = {
 			guest: this.#guest,
