@@ -45,7 +45,8 @@ export type GuestBoot =
 export interface GuestOptions {
 	/** The engine; it is closed with the guest, or when there comes none to be. */
 	readonly kvm: Kvm;
-	readonly boot: GuestBoot;
+	/** @default nothing: the caller puts something into the machine before it runs */
+	readonly boot?: GuestBoot;
 	readonly memoryMib: number;
 	readonly disks: readonly FileDisk[];
 	readonly debugExitPort: number | undefined;
@@ -54,6 +55,8 @@ export interface GuestOptions {
 	onSerialDrained(): void;
 	/** What firmware writes to its debug console, port 402h. */
 	onDebug?(bytes: Uint8Array): void;
+	/** The clock that the engine was opened with. @default the host's monotonic one */
+	readonly now?: () => number;
 	/** Ports of a virtio console. @default no such device */
 	readonly ports?: readonly GuestPort[];
 	/** @default the host's */
@@ -81,6 +84,28 @@ export interface Guest {
 	stop(): void;
 	/** Gives everything back. */
 	close(): void;
+}
+
+/**
+ * Puts what a guest starts from into a machine.
+ *
+ * @throws BootError, MachineError
+ */
+export function bootGuest(machine: Machine, boot: GuestBoot): void {
+	const plan =
+		"firmware" in boot
+			? boot.firmware
+			: planBoot(
+					boot.kernel,
+					{
+						memoryMap: machine.memoryMap,
+						commandLine: boot.commandLine,
+						rsdpAddress: machine.prepareWithoutFirmware(),
+						...(boot.initrd && { initrd: boot.initrd }),
+					},
+					boot.protocol,
+				);
+	applyBootPlan(plan, machine, machine.vcpus[0]!);
 }
 
 /**
@@ -113,7 +138,7 @@ export function startGuest(options: GuestOptions): Guest {
 		machine = createMachine({
 			kvm,
 			memoryBytes: options.memoryMib * 2 ** 20,
-			now: () => clock.now(),
+			now: options.now ?? (() => clock.now()),
 			epochSeconds: Math.floor(Date.now() / 1000),
 			scheduler: clock.scheduler,
 			onSerial: (bytes) => options.onSerial(bytes),
@@ -122,22 +147,9 @@ export function startGuest(options: GuestOptions): Guest {
 			virtio,
 			testDevice: options.testDevice,
 			...(options.debugExitPort !== undefined && { debugExitPort: options.debugExitPort }),
-			...("firmware" in boot && { roms: boot.firmware.roms }),
+			...(boot !== undefined && "firmware" in boot && { roms: boot.firmware.roms }),
 		});
-		const plan =
-			"firmware" in boot
-				? boot.firmware
-				: planBoot(
-						boot.kernel,
-						{
-							memoryMap: machine.memoryMap,
-							commandLine: boot.commandLine,
-							rsdpAddress: machine.prepareWithoutFirmware(),
-							...(boot.initrd && { initrd: boot.initrd }),
-						},
-						boot.protocol,
-					);
-		applyBootPlan(plan, machine, machine.vcpus[0]!);
+		if (boot !== undefined) bootGuest(machine, boot);
 	} catch (error) {
 		kvm.close();
 		throw error;

@@ -9,6 +9,7 @@ export {
 	type MachineOptions,
 	type MachineRecorder,
 	type MachineRom,
+	type MachineState,
 } from "./machine.ts";
 export { MAX_MEMORY_BYTES, type MemoryMapEntry, MIN_MEMORY_BYTES } from "./memory-map.ts";
 export { createEventLoopScheduler, type MachineScheduler } from "./scheduler.ts";
