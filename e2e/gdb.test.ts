@@ -1,8 +1,9 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { flatGuest } from "../packages/kvm-cli/test/support/flat-guest.ts";
 import { bin, buildImage, env } from "./support/images.ts";
 
 const SEABIOS = "/usr/share/seabios/bios-256k.bin";
@@ -156,6 +157,75 @@ describe.skipIf(noCloud !== "")(`Debian's gdb and cloud kernel${noCloud && ` [${
 		const { code } = await guest.end();
 		expect(code).toBe(1);
 	});
+});
+
+/** Counts in memory and says each count on COM1, by what it reads from there. */
+const COUNTER = flatGuest(
+	...[0x31, 0xdb], // xor ebx, ebx
+	...[0x66, 0xba, 0xfd, 0x03], // mov dx, 3fdh
+	...[0xec], // again: in al, dx
+	...[0x43], // inc ebx
+	...[0x00, 0xc8], // add al, cl
+	...[0x89, 0x1d, 0x00, 0x00, 0x20, 0x00], // mov [200000h], ebx
+	...[0x01, 0xc1], // add ecx, eax
+	...[0xeb, 0xf2], // jmp again
+);
+const AGAIN = 0x100026;
+const STORED = 0x100030;
+
+it.skipIf(noGdb !== "")(`gdb goes back to where a guest was${noGdb && ` [${noGdb}]`}`, async () => {
+	const kernel = join(folder, "counter");
+	writeFileSync(kernel, COUNTER);
+	const args = ["--wait", "--listen", "0", "--reverse", "--memory", "16", "--net", "none", "--kernel", kernel];
+	const guest = await debugGuest([...args, "--arch", "i386"]);
+	const look = (name: string): string =>
+		`printf "${name} pc %#x eax %#x ecx %#x ebx %d stored %d\\n", $pc, $eax, $ecx, $ebx, *(int *)0x200000`;
+	const text = await gdb([
+		"set architecture i386",
+		`target remote ${guest.address}`,
+		`hbreak *${AGAIN}`,
+		...["continue", "continue", "continue", "continue"],
+		look("before"),
+		...["stepi", "stepi", "stepi", "stepi"],
+		look("stepped"),
+		...["reverse-stepi", "reverse-stepi", "reverse-stepi", "reverse-stepi"],
+		look("back"),
+		"reverse-continue",
+		look("earlier"),
+		...["continue", "continue"],
+		look("again"),
+		"delete",
+		"watch *(int *)0x200000",
+		"reverse-continue",
+		look("written"),
+		"reverse-continue",
+		look("written before"),
+		"delete",
+		"reverse-continue",
+		look("first"),
+		"kill",
+	]);
+	const [state, of] = [
+		new Map<string, string>(),
+		(name: string): string => {
+			const found = state.get(name);
+			if (found === undefined) throw new Error(`gdb did not say ${name}: ${text}`);
+			return found;
+		},
+	];
+	for (const [, name, rest] of text.matchAll(/^([a-z ]+) (pc 0x.*)$/gm)) state.set(name!, rest!);
+	expect(of("before")).toMatch(/^pc 0x100026 .* ebx 3 stored 3$/);
+	expect(of("stepped")).toMatch(/ ebx 4 stored 4$/);
+	expect(of("back")).toBe(of("before"));
+	expect(of("earlier")).toMatch(/^pc 0x100026 .* ebx 2 stored 2$/);
+	// Two stops on from there, one of which is `before`'s.
+	expect(of("again")).toMatch(/^pc 0x100026 .* ebx 4 stored 4$/);
+	for (const name of ["written", "written before"]) expect(of(name)).toContain(`pc 0x${STORED.toString(16)} `);
+	const stored = (name: string): number => Number(/stored (\d+)/.exec(of(name))![1]);
+	expect(stored("written before")).toBe(stored("written") - 1);
+	expect(of("first")).toMatch(/ stored 0$/);
+	expect(text).toContain("No more reverse-execution history");
+	expect((await guest.end()).code).toBe(1);
 });
 
 const noFirmware = noGdb || (existsSync(SEABIOS) ? "" : `no ${SEABIOS}`);

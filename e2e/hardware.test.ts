@@ -7,7 +7,7 @@ import { describe, expect, test } from "vitest";
 /**
  * kvm-unit-tests' flats on the host's KVM through the built `xkvm`, with and without the software engine's help.
  * KVM_UNIT_TESTS names the folder that holds them as x86_64/NAME.flat; HARDWARE_KERNEL a 64-bit Linux kernel of which
- * is printed how far it gets.
+ * is printed how far it gets; with HARDWARE_INITRD, its initial RAM disk, the fallback must get it to user space.
  */
 const { env } = process;
 const folder = env["KVM_UNIT_TESTS"];
@@ -99,6 +99,7 @@ describe.skipIf(noKernel !== "")(
 							"--timeout",
 							seconds,
 						],
+						...(env["HARDWARE_INITRD"] === undefined ? [] : ["--initrd", env["HARDWARE_INITRD"]]),
 						...["--append", "console=ttyS0 earlyprintk=serial,ttyS0 panic=-1", "--net", "none"],
 					],
 					{ encoding: "utf8", timeout: 900_000 },
@@ -108,6 +109,9 @@ describe.skipIf(noKernel !== "")(
 					`fallback ${fallback}: ${lines.length} lines, the last: ${lines.at(-1)}; end: ${stderr.trim()}\n`,
 				);
 				expect(stderr).not.toContain("    at ");
+				if (fallback === "emulate" && env["HARDWARE_INITRD"] !== undefined) {
+					expect(stdout).toContain("Run /init as init process");
+				}
 			});
 		}
 	},

@@ -5,6 +5,7 @@ import type { Command } from "commander";
 import { gdbDriver } from "../debug/gdb-driver.ts";
 import { DEFAULT_PORT, parseListenAddress, remoteAddress } from "../debug/listen-address.ts";
 import { CliError, EXIT } from "../exit.ts";
+import { VirtualClock } from "../guest/clock.ts";
 import { runGuest } from "../guest/session.ts";
 import { type CliIo, jsonDocument } from "../io.ts";
 import type { Outcome } from "../main.ts";
@@ -17,6 +18,7 @@ interface DebugFlags extends RunFlags {
 	symbols?: string;
 	arch: string;
 	kaslr?: boolean;
+	reverse?: boolean;
 }
 
 const HELP = `
@@ -32,7 +34,13 @@ so that its addresses are those of the file; --kaslr leaves that away.
 
 In gdb: break, hbreak, watch, rwatch, awatch, stepi, finish, continue, Ctrl-C, detach; vCPUs are
 threads; "monitor help" lists what gdb has no words for. Breakpoints of the software engine touch
-no guest memory, so they can be set before the kernel is loaded and never show to the guest.`;
+no guest memory, so they can be set before the kernel is loaded and never show to the guest.
+
+--reverse records the run, on the software engine in virtual time with one processor, and gdb has
+reverse-stepi, reverse-step, reverse-next, reverse-finish and reverse-continue, which stops at
+breakpoints and at what a watched variable was before. The past reaches back to the last stop
+before a device interrupted the guest or wrote to its memory (timers of the interrupt controllers
+and the PIT, and answers to reads, do no harm), and begins anew where gdb changes something.`;
 
 export function addDebugCommand(program: Command, io: CliIo, outcome: Outcome): void {
 	addRunOptions(
@@ -42,6 +50,7 @@ export function addDebugCommand(program: Command, io: CliIo, outcome: Outcome): 
 		.option("--wait", "hold the guest before its first instruction until gdb lets it go")
 		.option("--symbols <file>", "write the kernel's symbols there, as an ELF file for gdb")
 		.option("--arch <arch>", "registers gdb is shown: auto, i386 or x86-64", "auto")
+		.option("--reverse", "record the run, so that gdb can execute it backwards")
 		.option("--kaslr", "let the kernel choose its addresses at random")
 		.addHelpText("after", HELP)
 		.action(async (first: string | undefined, rest: string[], flags: DebugFlags, command: Command) => {
@@ -54,12 +63,14 @@ export function addDebugCommand(program: Command, io: CliIo, outcome: Outcome): 
 			// Of the engines only the software one has breakpoints on every kind of host.
 			const engine = flags.engine ?? "software";
 			const request = parseRunOptions(image, words, { ...flags, engine, ...withoutKaslr(flags) }, io.env, true);
+			if (flags.reverse === true) checkReverse(flags);
 			const event = (data: object): void => {
 				if (request.json) io.stdout.write(jsonDocument(data));
 			};
 			const driver = gdbDriver({
 				listen,
 				wait: flags.wait === true,
+				reverse: flags.reverse === true,
 				bits,
 				async prepare({ kernel }) {
 					const symbols = kernel === undefined ? undefined : kernelSymbols(kernel);
@@ -86,8 +97,17 @@ export function addDebugCommand(program: Command, io: CliIo, outcome: Outcome): 
 					io.stderr.write(`gdb ${what}\n`);
 				},
 			});
-			reportEnd(await runGuest(request, io, driver), request.json, io, outcome);
+			const clock = flags.reverse === true ? new VirtualClock() : undefined;
+			reportEnd(await runGuest(request, io, driver, clock), request.json, io, outcome);
 		});
+}
+
+function checkReverse({ engine, cpus }: DebugFlags): void {
+	const wrong =
+		engine === "hardware" ? "--engine hardware" : cpus !== undefined && cpus !== "1" ? `--cpus ${cpus}` : undefined;
+	if (wrong === undefined) return;
+	const message = `--reverse with ${wrong}: only the software engine can go back, with one processor`;
+	throw new CliError(EXIT.usage, "BAD_OPTION", message);
 }
 
 function parseArch(text: string): 32 | 64 | undefined {

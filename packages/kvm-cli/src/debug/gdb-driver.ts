@@ -1,6 +1,6 @@
 import type { Socket } from "node:net";
 import type { MachineExit } from "@x/kvm-core";
-import { Debugger, DebuggerTarget, GdbServer, Monitor, type SymbolTable } from "@x/kvm-core/debug";
+import { Debugger, DebuggerTarget, GdbServer, Monitor, recordMachine, type SymbolTable } from "@x/kvm-core/debug";
 import type { Driven, GuestDriver } from "../guest/session.ts";
 import { GdbListener } from "./gdb-listener.ts";
 import type { ListenAddress } from "./listen-address.ts";
@@ -11,6 +11,8 @@ export interface GdbDriverOptions {
 	readonly listen: ListenAddress;
 	/** The guest's first instruction waits for gdb. */
 	readonly wait: boolean;
+	/** Records the run, so that gdb can go back. */
+	readonly reverse: boolean;
 	/** Registers gdb is shown; by the kernel when not given. */
 	readonly bits: 32 | 64 | undefined;
 	/** Called with the guest's kernel before it runs. */
@@ -44,13 +46,14 @@ class GdbSession {
 		this.#options = options;
 		this.#driven = driven;
 		const target = debugTarget(driven);
-		const run = target.run;
+		const recorded = options.reverse ? recordMachine(driven.guest.machine, target.run) : undefined;
+		const run = recorded?.run ?? target.run;
 		target.run = async () => {
 			const exit = await run();
 			if (exit.reason !== "stopped" && exit.reason !== "debug") this.#last = exit;
 			return exit;
 		};
-		this.#debugger = new Debugger(target);
+		this.#debugger = new Debugger(target, recorded?.history);
 		this.#ended = new Promise((resolve, reject) => {
 			this.#end = resolve;
 			this.#fail = reject;

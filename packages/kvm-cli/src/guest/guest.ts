@@ -3,7 +3,6 @@ import {
 	applyBootPlan,
 	type BootPlan,
 	type ConsolePort,
-	createEventLoopScheduler,
 	createMachine,
 	type Kernel,
 	type KernelProtocol,
@@ -16,6 +15,7 @@ import {
 	type VirtioDevice,
 	VirtioRng,
 } from "@x/kvm-core";
+import { type GuestClock, hostClock } from "./clock.ts";
 import type { FileDisk } from "./disk.ts";
 
 /** ERBFI, bit 0 of the UART's interrupt enable register. */
@@ -59,6 +59,8 @@ export interface GuestOptions {
 	readonly now?: () => number;
 	/** Ports of a virtio console. @default no such device */
 	readonly ports?: readonly GuestPort[];
+	/** @default the host's */
+	readonly clock?: GuestClock;
 	/** Devices besides console, entropy source and disks. */
 	readonly devices?: readonly VirtioDevice[];
 }
@@ -112,7 +114,7 @@ export function bootGuest(machine: Machine, boot: GuestBoot): void {
  * @throws BootError, MachineError, KvmError
  */
 export function startGuest(options: GuestOptions): Guest {
-	const { boot, kvm, ports } = options;
+	const { boot, kvm, ports, clock = hostClock } = options;
 	const consolePorts = ports?.map((port): ConsolePort => {
 		return {
 			name: `xkvm.${port.name}`,
@@ -136,9 +138,9 @@ export function startGuest(options: GuestOptions): Guest {
 		machine = createMachine({
 			kvm,
 			memoryBytes: options.memoryMib * 2 ** 20,
-			now: options.now ?? (() => performance.now() * 1e6),
+			now: options.now ?? (() => clock.now()),
 			epochSeconds: Math.floor(Date.now() / 1000),
-			scheduler: createEventLoopScheduler(),
+			scheduler: clock.scheduler,
 			onSerial: (bytes) => options.onSerial(bytes),
 			onSerialDrained: () => options.onSerialDrained(),
 			...(options.onDebug && { onDebug: options.onDebug }),

@@ -7,6 +7,7 @@ import { ROOT_DISK_ID } from "../image/root-switch.ts";
 import type { CliIo } from "../io.ts";
 import { styleFor } from "../terminal/style.ts";
 import { type Attachments, openAttachments } from "./attachments.ts";
+import type { VirtualClock } from "./clock.ts";
 import { ConsoleTail } from "./console-tail.ts";
 import { type FileDisk, openDisk } from "./disk.ts";
 import { openEngine } from "./engines.ts";
@@ -159,9 +160,15 @@ function terminalWords(request: RunRequest, io: CliIo): string[] {
 /**
  * Runs a guest to its end.
  *
+ * @param clock - makes it run in virtual time, on the clock's engine
  * @throws CliError for everything that keeps it from starting, and when interrupted
  */
-export async function runGuest(request: RunRequest, io: CliIo, driver?: GuestDriver): Promise<GuestEnd> {
+export async function runGuest(
+	request: RunRequest,
+	io: CliIo,
+	driver?: GuestDriver,
+	clock?: VirtualClock,
+): Promise<GuestEnd> {
 	const disks: FileDisk[] = [];
 	let attachments: Attachments | undefined;
 	try {
@@ -171,8 +178,9 @@ export async function runGuest(request: RunRequest, io: CliIo, driver?: GuestDri
 		if (rootFile !== undefined) disks.push(openDisk({ path: rootFile, readonly: true, id: ROOT_DISK_ID }));
 		attachments = await openAttachments(request, io);
 		io.signal.throwIfAborted();
-		const kvm = await openEngine(request.engine, request.fallback);
-		return await new Session(request, io, prepared, { disks, devices: attachments.devices }, kvm, driver).run();
+		const kvm = clock?.kvm ?? (await openEngine(request.engine, request.fallback));
+		const devices = { disks, devices: attachments.devices };
+		return await new Session(request, io, prepared, devices, kvm, driver, clock).run();
 	} finally {
 		await attachments?.close();
 		for (const disk of disks) disk.close();
@@ -207,6 +215,7 @@ class Session {
 		plugged: Pick<GuestOptions, "disks" | "devices">,
 		kvm: Kvm,
 		driver?: GuestDriver,
+		clock?: VirtualClock,
 	) {
 		this.#request = request;
 		this.#io = io;
@@ -221,6 +230,7 @@ class Session {
 			...plugged,
 			debugExitPort: request.debugExitPort,
 			testDevice: request.testDevice,
+			...(clock && { clock }),
 			onSerial: (bytes) => {
 				this.#tail.push(bytes);
 				if (request.command === undefined) this.#sink.push("console", bytes);
@@ -240,6 +250,7 @@ class Session {
 				})),
 			}),
 		});
+		clock?.keptBy(this.#guest.machine);
 		const kernel = "kernel" in prepared.boot ? prepared.boot.kernel : undefined;
 		const driven: Driven = {
 			guest: this.#guest,

@@ -114,6 +114,7 @@ export class Debugger {
 		const vcpu = this.vcpu(id);
 		const { cs } = vcpu.getSregs();
 		const rip = cs.l === 1 ? BigInt.asUintN(64, linear) : (linear - cs.base) & 0xffff_ffffn;
+		this.history?.changed();
 		vcpu.setRegs({ ...vcpu.getRegs(), rip });
 	}
 
@@ -152,6 +153,7 @@ export class Debugger {
 	 * @throws DebugError ERR_DEBUG_ADDRESS, with what comes before the address written
 	 */
 	writeMemory(id: number, linear: bigint, bytes: Uint8Array): void {
+		this.history?.changed();
 		for (let done = 0; done < bytes.length; ) {
 			const at = linear + BigInt(done);
 			const piece = this.#piece(id, at, bytes.length - done);

@@ -17,4 +17,6 @@ export interface History {
 	 * @param onStop - called where a point of the debugger's stops the vCPU, with the instant; it runs on
 	 */
 	replayTo(instant: number, onStop: (instant: number) => void): void;
+	/** The machine was changed by what no replay brings about again: the past is over, and begins anew from here. */
+	changed(): void;
 }

@@ -20,6 +20,7 @@ export { DebugError, type DebugErrorCode } from "./errors.ts";
 export { ExitCounter, type ExitStatistics } from "./exit-statistics.ts";
 export type { History } from "./history.ts";
 export { readKallsyms } from "./kallsyms.ts";
+export { type RecordedMachine, recordMachine } from "./machine-history.ts";
 export { Monitor, type MonitorOptions } from "./monitor.ts";
 export { describeWalk, type WalkFailure, type WalkResult, type WalkStep, walkPages } from "./page-walk.ts";
 export { writeSymbolElf } from "./symbol-elf.ts";

@@ -7,6 +7,10 @@ const PAGE = 4096;
 const RF = 1n << 16n;
 /** Instructions between two checkpoints. */
 const SPACING = 1_000_000;
+/** With more checkpoints the oldest are given up. */
+const MOST_CHECKPOINTS = 256;
+/** With more answers to reads than this the past begins anew. */
+const MOST_ANSWERS = 2 ** 20;
 
 /** A VM whose state can be kept and put back: the software engine's. */
 export interface KeptVm {
@@ -22,8 +26,8 @@ export interface VmHistoryOptions {
 	readonly vcpu: Vcpu;
 	/** All memory the guest can write. */
 	readonly memory: readonly GuestMemory[];
-	/** Answers the guest's port and memory-mapped I/O; not called again when that is replayed. */
-	serve(exit: Extract<VcpuExit, { reason: "io" | "mmio" }>): void;
+	/** Answers the guest's port and memory-mapped I/O for `run`; not called again when that is replayed. */
+	serve?(exit: Extract<VcpuExit, { reason: "io" | "mmio" }>): void;
 	/** Instructions between two checkpoints. @default 1_000_000 */
 	readonly spacing?: number;
 }
@@ -31,8 +35,8 @@ export interface VmHistoryOptions {
 interface Checkpoint {
 	readonly instant: number;
 	readonly state: SoftwareVmState;
-	/** Pages that differ from the checkpoint before, by memory and number; all of them in the first. */
-	readonly pages: ReadonlyMap<number, Uint8Array>;
+	/** Pages that differ from the checkpoint before, by memory and number; all that are not zero in the first. */
+	readonly pages: Map<number, Uint8Array>;
 }
 
 /**
@@ -51,6 +55,9 @@ export class VmHistory implements History {
 	/** What memory held at the last checkpoint. */
 	#shadow: Uint8Array[] = [];
 	#farthest = 0;
+	#answerCount = 0;
+	/** Something happened that a replay would not bring about. */
+	#isOver = false;
 
 	constructor(options: VmHistoryOptions) {
 		if (!options.vm.isVirtual) {
@@ -66,7 +73,7 @@ export class VmHistory implements History {
 	}
 
 	get first(): number {
-		return this.#checkpoints[0]!.instant;
+		return this.#isOver ? this.now : this.#checkpoints[0]!.instant;
 	}
 
 	get now(): number {
@@ -74,28 +81,54 @@ export class VmHistory implements History {
 	}
 
 	get checkpoints(): readonly number[] {
-		return this.#checkpoints.map(({ instant }) => instant);
+		return this.#isOver ? [] : this.#checkpoints.map(({ instant }) => instant);
+	}
+
+	changed(): void {
+		this.#isOver = true;
+	}
+
+	/**
+	 * Before the vCPU is run by others than `run`: lets the past go on as it went up to where it was left, and where there
+	 * is none any more begins another.
+	 *
+	 * @returns what stops the vCPU on the way
+	 */
+	catchUp(): VcpuExit | undefined {
+		if (this.#isOver) {
+			this.#restart();
+			return undefined;
+		}
+		return this.now < this.#farthest ? this.#replay(this.#farthest) : undefined;
+	}
+
+	/** An access was answered by others than `serve`. */
+	served(exit: Extract<VcpuExit, { reason: "io" | "mmio" }>): void {
+		if (!this.#isOver && isRead(exit)) this.#record(exit.data.slice());
+	}
+
+	/** The vCPU, run by others than `run`, stands between two instructions: the time for a checkpoint, when it is due. */
+	paused(): void {
+		if (!this.#isOver && this.now >= this.#checkpoints.at(-1)!.instant + this.#spacing) this.#keep();
 	}
 
 	/** Runs forward and records, until an exit that is not I/O or the end of a slice. */
 	run(): VcpuExit {
-		if (this.now < this.#farthest) {
-			// The past goes on as it went: up to where it was left, nothing is asked anew.
-			const stop = this.#replay(this.#farthest);
-			if (stop !== undefined) return stop;
-		}
+		// The past goes on as it went: up to where it was left, nothing is asked anew.
+		const stop = this.catchUp();
+		if (stop !== undefined) return stop;
 		for (;;) {
 			const last = this.#checkpoints.at(-1)!.instant;
 			this.#options.vcpu.setSlice({ instructions: Math.max(1, last + this.#spacing - this.now) });
 			const exit = this.#options.vcpu.run();
 			if (exit.reason === "io" || exit.reason === "mmio") {
-				this.#options.serve(exit);
-				if (isRead(exit)) this.#record(exit.data.slice());
+				this.#options.serve?.(exit);
+				this.served(exit);
 				continue;
 			}
 			this.#farthest = Math.max(this.#farthest, this.now);
 			if (exit.reason !== "intr") return exit;
-			if (this.now >= last + this.#spacing) this.#keep();
+			this.paused();
 		}
 	}
 
@@ -157,6 +190,30 @@ export class VmHistory implements History {
 		const list = this.#answers.get(this.now);
 		if (list === undefined) this.#answers.set(this.now, [bytes]);
 		else list.push(bytes);
+		if (++this.#answerCount > MOST_ANSWERS) this.#isOver = true;
+	}
+
+	#restart(): void {
+		this.#checkpoints.length = 0;
+		this.#answers.clear();
+		this.#answerCount = 0;
+		this.#asked = { instant: -1, count: 0 };
+		this.#shadow = [];
+		this.#farthest = this.now;
+		this.#isOver = false;
+		this.#keep();
+	}
+
+	/** The oldest checkpoint goes, into the next. */
+	#forgetOldest(): void {
+		const [oldest, next] = this.#checkpoints as [Checkpoint, Checkpoint];
+		for (const [key, page] of oldest.pages) if (!next.pages.has(key)) next.pages.set(key, page);
+		this.#checkpoints.shift();
+		for (const [instant, answers] of this.#answers) {
+			if (instant >= next.instant) break;
+			this.#answers.delete(instant);
+			this.#answerCount -= answers.length;
+		}
 	}
 
 	#recorded(): Uint8Array | undefined {
@@ -181,6 +238,7 @@ export class VmHistory implements History {
 		}
 		this.#shadow = next;
 		this.#checkpoints.push({ instant: this.now, state: this.#options.vm.saveState(), pages });
+		if (this.#checkpoints.length > MOST_CHECKPOINTS) this.#forgetOldest();
 	}
 
 	#restore(index: number): void {
@@ -206,7 +264,9 @@ function isRead(exit: Extract<VcpuExit, { reason: "io" | "mmio" }>): boolean {
 	return exit.reason === "io" ? exit.direction === "in" : !exit.isWrite;
 }
 
+/** Of two pages at addresses that 4 divides. */
 function same(a: Uint8Array, b: Uint8Array): boolean {
-	for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+	const [x, y] = [new Uint32Array(a.buffer, a.byteOffset, PAGE / 4), new Uint32Array(b.buffer, b.byteOffset, PAGE / 4)];
+	for (let i = 0; i < x.length; i++) if (x[i] !== y[i]) return false;
 	return true;
 }

@@ -73,6 +73,7 @@ export class DebuggerTarget implements GdbTarget {
 			if (register === undefined || !register.set(state, value)) return false;
 			changed.add(register.part);
 		}
+		if (changed.size > 0) this.#debugger.history?.changed();
 		if (changed.has("sregs")) vcpu.setSregs(state.sregs);
 		if (changed.has("regs")) {
 			vcpu.setRegs({ ...state.regs, rip: vcpu.getRegs().rip });

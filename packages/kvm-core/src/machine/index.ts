@@ -7,6 +7,7 @@ export {
 	type Machine,
 	type MachineExit,
 	type MachineOptions,
+	type MachineRecorder,
 	type MachineRom,
 	type MachineState,
 } from "./machine.ts";

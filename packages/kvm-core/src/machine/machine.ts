@@ -70,6 +70,16 @@ export type MachineExit =
 	/** What `setGuestDebug` asked for, an engine that cannot go on, or an entry the hardware refused. */
 	| ({ vcpu: number } & Extract<VcpuExit, { reason: "debug" | "internal-error" | "fail-entry" }>);
 
+/** Sees what the guest gets from outside, so that a run of it can be gone through again. */
+export interface MachineRecorder {
+	/** A port or memory-mapped access was answered; the answer to a read stands in `data`, during the call only. */
+	served(exit: Extract<VcpuExit, { reason: "io" | "mmio" }>): void;
+	/** A vCPU came to the end of its slice. */
+	paused(): void;
+	/** A device raised or lowered an interrupt or wrote to memory, or idle time went by. */
+	changed(): void;
+}
+
 /** Plain state of a {@link Machine}, but for what its memory holds. */
 export interface MachineState {
 	/** What the machine's clock said when it was made, and when this was taken. */
@@ -91,6 +101,8 @@ export class Machine {
 	readonly vm: Vm;
 	readonly vcpus: readonly Vcpu[];
 	readonly ram: GuestRam = new GuestRam();
+	/** What is behind `ram`. */
+	readonly memory: GuestMemory;
 	readonly board: Board;
 	/** The memory map to give to a guest booted without firmware. */
 	readonly memoryMap: readonly MemoryMapEntry[];
@@ -103,11 +115,13 @@ export class Machine {
 	stepping: number | undefined;
 	/** Sees every exit before it is served. The array in it is live during the call only. */
 	onExit: ((vcpu: Vcpu, exit: VcpuExit) => void) | undefined;
+	recorder: MachineRecorder | undefined;
 	readonly #roms: readonly MachineRom[];
-	readonly #memory: GuestMemory;
 	readonly #now: () => number;
 	#start: number;
 	readonly #scheduler: MachineScheduler;
+	/** GSIs that devices hold up: they say so again and again. */
+	readonly #raised = new Set<number>();
 	#running = false;
 	#closed = false;
 	#ending: MachineExit | undefined;
@@ -135,16 +149,25 @@ export class Machine {
 			vcpus: cpus,
 		});
 		try {
-			this.#memory = this.vm.createMemory(memoryBytes);
+			const memory = this.vm.createMemory(memoryBytes);
+			this.memory = memory;
+			const devicesMemory: GuestMemory = {
+				size: memory.size,
+				view: (offset, length) => memory.view(offset, length),
+				written: (offset, length) => {
+					memory.written(offset, length);
+					this.recorder?.changed();
+				},
+			};
 			for (const [slot, { start, length, memoryOffset }] of ranges.entries()) {
 				this.vm.setUserMemoryRegion({
 					slot,
 					guestPhysAddr: start,
 					memorySize: length,
-					memory: this.#memory,
+					memory,
 					memoryOffset,
 				});
-				this.ram.add(start, length, this.#memory, memoryOffset);
+				this.ram.add(start, length, devicesMemory, memoryOffset);
 			}
 			for (const [i, rom] of roms.entries()) this.#addRom(ranges.length + i, rom);
 			this.vm.createIrqChip();
@@ -164,10 +187,14 @@ export class Machine {
 				epochSeconds: options.epochSeconds,
 				setIrqLine: (gsi, level) => {
 					this.vm.setIrqLine(gsi, level);
+					if (level !== this.#raised.has(gsi)) this.recorder?.changed();
+					if (level) this.#raised.add(gsi);
+					else this.#raised.delete(gsi);
 					if (level) this.wake();
 				},
 				signalMsi: (msi) => {
 					this.#signalMsi(msi);
+					this.recorder?.changed();
 					this.wake();
 				},
 				onEvent: (event) => this.#end(event),
@@ -387,13 +414,17 @@ export class Machine {
 			switch (exit.reason) {
 				case "io":
 					bus.handleIo(exit);
+					this.recorder?.served(exit);
 					break;
 				case "mmio":
 					bus.handleMmio(exit);
+					this.recorder?.served(exit);
 					break;
 				case "hlt":
 					return true;
 				case "intr":
+					this.recorder?.paused();
+					return false;
 				case "irq-window-open":
 					return false;
 				case "shutdown":
@@ -427,6 +458,7 @@ export class Machine {
 			if (exit.reason === "io") bus.handleIo(exit);
 			else if (exit.reason === "mmio") bus.handleMmio(exit);
 			else break;
+			this.recorder?.served(exit);
 		}
 		vcpu.setImmediateExit(false);
 	}
@@ -449,11 +481,12 @@ export class Machine {
 	async #rest(): Promise<void> {
 		const deadline = Math.min(this.vm.nextDeadline(), this.board.nextDeadline() + this.#start);
 		const wait = (deadline - this.#now()) / 1e6;
-		if (wait < SHORT_WAIT_MS) {
+		const { isExact } = this.#scheduler;
+		if (wait < SHORT_WAIT_MS && isExact !== true) {
 			await this.#scheduler.yield();
 			return;
 		}
-		const { done, cancel } = this.#scheduler.sleep(Math.round(wait));
+		const { done, cancel } = this.#scheduler.sleep(isExact === true ? wait : Math.round(wait));
 		this.#cancelSleep = cancel;
 		await done;
 		this.#cancelSleep = undefined;

@@ -1,5 +1,7 @@
 /** How a machine shares its thread: given to it, so that tests can do it in virtual time. */
 export interface MachineScheduler {
+	/** Sleeps are as long as they are asked for, however short: those of virtual time. @default false */
+	readonly isExact?: boolean;
 	/** Lets everything else on the event loop have a turn. */
 	yield(): Promise<void>;
 	/** Waits without using the processor, until the time is over or `cancel` is called. */

@@ -120,3 +120,23 @@ test("steps and runs backwards, and forwards again the same way", async () => {
 	expect([history.now, look()]).toEqual([there.instant, there.state]);
 	close();
 });
+
+test("begins anew where the machine was changed from outside", async () => {
+	const { history, debug, look, close } = recorded();
+	debug.addPoint({ kind: "hardware", address: BigInt(HANDLER), length: 1 });
+	await debug.resume();
+	await debug.resume();
+	const changed = history.now;
+	debug.writeMemory(0, 0x2100n, new Uint8Array([7]));
+	expect((await debug.reverseStep()).reason).toBe("history-begin");
+	expect(history.now).toBe(changed);
+	await debug.resume();
+	const later = look();
+	await debug.resume();
+	expect((await debug.reverseContinue()).reason).toBe("breakpoint");
+	expect(look()).toEqual(later);
+	expect((await debug.reverseContinue()).reason).toBe("history-begin");
+	expect(history.now).toBe(changed);
+	expect([...debug.readMemory(0, 0x2100n, 1)]).toEqual([7]);
+	close();
+});
