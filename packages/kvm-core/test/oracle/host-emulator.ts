@@ -1,5 +1,6 @@
 import type { Generated } from "./generate.ts";
 import { compareKernel, type KernelMode, type KernelOutcome } from "./kernel-guest.ts";
+import { CODE, CODE_BYTES, REGION } from "./protocol.ts";
 
 /**
  * Where a KVM that emulates kernel code (kvm-pvm; Linux's x86 emulator) is not the processor it stands for. A
@@ -119,9 +120,16 @@ export function isDrawnNative(row: { name: string; opcode: string }): boolean {
 const SEGMENT_LOADS = /^(mov 8E|pop (07|17|1F|0F A1|0F A9))/;
 
 /** Why the hardware's outcome says nothing, or undefined. */
-export function notEmulated(made: Generated, hardware: KernelOutcome): string | undefined {
+export function notEmulated(mode: KernelMode, made: Generated, hardware: KernelOutcome): string | undefined {
 	if (hardware.end !== "failed" && hardware.end !== 6) return undefined;
+	if (hardware.end === "failed" && !isOwnCode(mode, made, hardware.regs.rip)) return "what a branch led to";
 	return NOT_EMULATED.find(([pattern]) => uses(made, pattern))?.[1];
+}
+
+/** Whether an instruction is the case's own, and not what some memory holds. */
+function isOwnCode(mode: KernelMode, { one }: Generated, rip: bigint): boolean {
+	const start = BigInt((mode === "real" ? CODE - REGION : CODE) + one.offset);
+	return rip >= start && rip < start + BigInt(one.code.length);
 }
 
 export const HOST_CLASSES: readonly HostClass[] = [
@@ -164,10 +172,23 @@ export const HOST_CLASSES: readonly HostClass[] = [
 			isLastCanonical(hardware.cr2),
 	},
 	{
-		name: "SS override in 64-bit mode",
-		why: "APM 2, 4.5.3: the prefix is ignored, and so a non-canonical address is #GP; the emulator says #SS",
+		name: "segment override in 64-bit mode",
+		why: "APM 2, 4.5.3: CS, DS, ES and SS are ignored, and the base register says #SS or #GP; the emulator goes by the prefix",
 		applies: ({ mode, made, words, software, hardware }) =>
-			mode === "long" && only(words, "end") && software.end === GP && hardware.end === SS && hasPrefix(made, 0x36),
+			mode === "long" &&
+			only(words, "end") &&
+			((software.end === GP && hardware.end === SS && hasPrefix(made, 0x36)) ||
+				(software.end === SS && hardware.end === GP && hasPrefix(made, 0x26, 0x2e, 0x3e))),
+	},
+	{
+		name: "overlong instruction into a missing page",
+		why: "its first 15 bytes are fetched before it is too long: #PF; the emulator counts before it fetches",
+		applies: ({ mode, made, words, software, hardware }) =>
+			mode === "long" &&
+			only(words, "end") &&
+			software.end === PF &&
+			hardware.end === GP &&
+			made.one.offset + made.one.code.length === CODE_BYTES,
 	},
 	{
 		name: "LOCK before a fence or an FS or GS base",
@@ -236,8 +257,9 @@ export const HOST_CLASSES: readonly HostClass[] = [
 	},
 ];
 
-/** Of code at CPL 3, which such a host runs natively: what is left to it are the faults. */
+/** Of code at CPL 3, which such a host runs natively: what is left to it are the faults, some of which it answers by emulating. */
 export function hostFault(
+	made: Generated,
 	software: { trap: number },
 	hardware: { trap: number },
 	words: readonly string[],
@@ -246,5 +268,9 @@ export function hostFault(
 		return "#UD of a register that is not there, which the host takes for #GP";
 	if (software.trap !== GP) return undefined;
 	if (hardware.trap === UD) return "#GP that the host answers by emulating, and with #UD where it cannot";
+	if (hardware.trap === SS && hasPrefix(made, 0x36))
+		return "#GP emulated to #SS by an override that counts for nothing";
+	if (uses(made, /^fx(save|rstor)$/) && hardware.trap !== GP)
+		return "#GP of a misaligned area, which the emulator saves to and restores from";
 	return hardware.trap === GP && only(words, "error") ? "#GP whose error code is lost on the way" : undefined;
 }
