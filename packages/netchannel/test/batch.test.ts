@@ -41,6 +41,50 @@ const codeOf = (run: () => unknown): string => {
 	return "none";
 };
 
+describe.each([true, false])("one record through the scratch areas (shared: %s)", (shared) => {
+	test("is copied whole wherever it lies in its page, and nothing beside it", () => {
+		const scratch = 16_384;
+		const { producer, consumer } = open({ shared, scratch, capacity: 2 ** 16 });
+		const lengths = [150, 192, 193, 256, 2000, 4095, 4096, 5001, 9000];
+		for (let behind = -24; behind <= 48; behind += 8) {
+			for (const [index, length] of lengths.entries()) {
+				// Where the record's payload will start, and the place in the scratch area that many bytes before it, pages aside.
+				const target = producer.reserve(length);
+				producer.abort();
+				const from = (target - producer.scratch.byteOffset - behind - (index % 3)) & 4095;
+				const payload = filled(length, behind + index);
+				producer.scratch.fill(0xee).set(payload, from);
+				expect(producer.sendScratch(from, length, behind)).toBe(true);
+				expect(consumer.next()).toBe(true);
+				expect([consumer.length, consumer.meta, consumer.offset]).toEqual([length, behind, target]);
+				expect(Buffer.compare(consumer.record(), payload)).toBe(0);
+				const to = (target - consumer.scratch.byteOffset + behind) & 4095;
+				consumer.scratch.fill(0xdd);
+				consumer.copyToScratch(to);
+				expect(Buffer.compare(consumer.scratch.subarray(to, to + length), payload)).toBe(0);
+				expect(consumer.scratch.findLastIndex((byte, at) => byte !== 0xdd && (at < to || at >= to + length))).toBe(-1);
+				expect(producer.scratch.subarray(from, from + length)).toEqual(payload);
+				consumer.release();
+			}
+		}
+	});
+
+	test("is refused and dropped as any other, and is not looked for outside the scratch area", () => {
+		const { handle, producer, consumer } = open({ shared, capacity: 256, packetLimit: 2 });
+		expect(codeOf(() => producer.sendScratch(SCRATCH - 4, 5))).toBe("ERR_RING_MISUSE");
+		expect(codeOf(() => producer.sendScratch(-1, 1))).toBe("ERR_RING_MISUSE");
+		expect(codeOf(() => producer.sendScratch(0, 129))).toBe("ERR_RING_TOO_LONG");
+		expect([producer.sendScratch(0, 8), producer.sendScratch(0, 8), producer.sendScratch(0, 8)]).toEqual([
+			true,
+			true,
+			false,
+		]);
+		const dropping = openProducer(handle, { overflow: "drop-newest" });
+		expect(dropping.sendScratch(0, 8)).toBe(true);
+		expect(consumer.stats()).toMatchObject({ sent: 2, dropped: 1 });
+	});
+});
+
 describe.each([true, false])("batches through the scratch areas (shared: %s)", (shared) => {
 	test("are what a queue is, for any lengths, limits and starting counter", () => {
 		const step = fc.oneof(

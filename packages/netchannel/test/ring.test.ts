@@ -60,7 +60,11 @@ describe.each([true, false])("a ring (shared: %s)", (shared) => {
 			},
 			{
 				weight: 1,
-				arbitrary: fc.record({ do: fc.constant("scratch" as const), length: fc.integer({ min: 0, max: 128 }) }),
+				arbitrary: fc.record({
+					do: fc.constant("scratch" as const),
+					length: fc.integer({ min: 0, max: 128 }),
+					atOnce: fc.boolean(),
+				}),
 			},
 		);
 		fc.assert(
@@ -86,7 +90,9 @@ describe.each([true, false])("a ring (shared: %s)", (shared) => {
 						} else if (step.do === "scratch") {
 							const record = filled(step.length, ++seed);
 							producer.scratch.set(record);
-							if (producer.pushScratch(0, step.length)) queue.push(record);
+							if (step.atOnce) {
+								if (producer.sendScratch(0, step.length, seed)) queue.push(record);
+							} else if (producer.pushScratch(0, step.length)) queue.push(record);
 							producer.publish();
 						} else if (step.do === "recv") {
 							expect(consumer.recv()).toEqual(queue.shift());
@@ -154,6 +160,18 @@ describe.each([true, false])("a ring (shared: %s)", (shared) => {
 		const waiting = consumer.waitAsync({ signal: stop.signal });
 		stop.abort(new Error("enough"));
 		await expect(waiting).rejects.toThrow("enough");
+	});
+
+	test("closing one end ends that end's own wait: nobody else may be there to do it", async () => {
+		const { consumer } = open({ shared });
+		const reading = consumer.waitAsync();
+		consumer.close();
+		expect(await reading).toBe(false);
+		const { producer } = open({ shared, capacity: 256 });
+		while (producer.send(bytes(1)));
+		const writing = producer.waitWritableAsync(200);
+		producer.close();
+		expect(await writing).toBe(false);
 	});
 });
 

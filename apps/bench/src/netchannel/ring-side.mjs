@@ -124,8 +124,7 @@ const sides = {
 			if (!consumer.readable) await consumer.waitAsync();
 			consumer.next();
 			consumer.release();
-			producer.pushScratch(0, 64);
-			producer.publish();
+			producer.sendScratch(0, 64);
 		}
 	},
 	async ringAsk() {
@@ -134,8 +133,7 @@ const sides = {
 		const times = new Float64Array(count);
 		for (let turn = 0; turn < count; turn++) {
 			const start = performance.now();
-			producer.pushScratch(0, 64);
-			producer.publish();
+			producer.sendScratch(0, 64);
 			await consumer.waitAsync();
 			consumer.next();
 			consumer.release();
@@ -143,25 +141,23 @@ const sides = {
 		}
 		parentPort.postMessage(times.sort()[count >> 1] * 1000);
 	},
-	// Answer first, then give the room back: nobody waits for that.
+	// A wait gives the room back before it looks, while the other side is busy: nobody waits for that.
 	spinRingEcho() {
-		const consumer = openConsumer(ring[0]);
+		const consumer = openConsumer(ring[0], { spin: 1e9 });
 		const producer = openProducer(ring[1]);
 		for (let turn = 0; turn < count; turn++) {
-			while (!consumer.next());
-			producer.pushScratch(0, 64);
-			producer.publish();
-			consumer.release();
+			consumer.wait();
+			consumer.next();
+			producer.sendScratch(0, 64);
 		}
 	},
 	spinRingAsk() {
 		const producer = openProducer(ring[0]);
-		const consumer = openConsumer(ring[1]);
+		const consumer = openConsumer(ring[1], { spin: 1e9 });
 		roundTrips(() => {
-			producer.pushScratch(0, 64);
-			producer.publish();
-			consumer.release();
-			while (!consumer.next());
+			producer.sendScratch(0, 64);
+			consumer.wait();
+			consumer.next();
 		});
 	},
 	portEcho() {

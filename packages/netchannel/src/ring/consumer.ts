@@ -1,3 +1,4 @@
+import type { Copier } from "./copier.ts";
 import { RingError } from "./errors.ts";
 import { ENTRY_BYTES, RECORD_HEADER, requireTable, Stat, Word, WRAP } from "./layout.ts";
 import type { RingView } from "./memory.ts";
@@ -9,6 +10,10 @@ export interface ConsumerOptions {
 	/** Looks at the producer's index before sleeping. @default 1000 */
 	spin?: number;
 }
+
+/** Looks in WebAssembly that take as long as one from JavaScript. */
+const LOOKS_PER_LOOK = 4;
+const MOST_LOOKS = 2 ** 30;
 
 /**
  * The reading end of a ring: one per ring, in one thread. `recv` copies a record out; `next` and `release` read in
@@ -36,6 +41,7 @@ export class RingConsumer {
 	private packets: number;
 	private releasedPackets: number;
 	private pendingBytes = 0;
+	private closed = false;
 
 	constructor(view: RingView, options: ConsumerOptions = {}) {
 		this.view = view;
@@ -172,7 +178,7 @@ export class RingConsumer {
 	/** Gives the room of every record seen so far back to the producer, and wakes it if it sleeps. */
 	release(): void {
 		if (this.position === this.released) return;
-		const { words, floats, base, producerBell } = this.view;
+		const { copier, words, floats, base, producerBell } = this.view;
 		this.released = this.position;
 		const stat = base >> 1;
 		floats[stat + Stat.received]! += (this.packets - this.releasedPackets) | 0;
@@ -180,8 +186,14 @@ export class RingConsumer {
 		words[base + Word.received] = this.releasedPackets = this.packets;
 		words[base + Word.consumerBeat]!++;
 		this.pendingBytes = 0;
-		Atomics.store(words, base + Word.tail, this.position);
-		if (Atomics.load(words, producerBell) === 1 && Atomics.compareExchange(words, producerBell, 1, 0) === 1) {
+		const tail = base + Word.tail;
+		let sleeps: number;
+		if (copier !== undefined) sleeps = copier.publish(tail << 2, this.position, producerBell << 2);
+		else {
+			Atomics.store(words, tail, this.position);
+			sleeps = Atomics.load(words, producerBell);
+		}
+		if (sleeps === 1 && Atomics.compareExchange(words, producerBell, 1, 0) === 1) {
 			this.view.sleeper.wake(producerBell);
 		}
 	}
@@ -243,14 +255,14 @@ export class RingConsumer {
 	wait(timeoutMs: number = Number.POSITIVE_INFINITY): boolean {
 		const { words, doorbell, sleeper } = this.view;
 		this.release();
-		for (let look = 0; look <= this.spin; look++) if (this.readable) return true;
+		if (this.readable || this.spinFor(this.spin)) return true;
 		if (!sleeper.canBlock) {
 			throw new RingError(
 				"ERR_RING_CANNOT_BLOCK",
 				"this thread cannot stop to wait: use waitAsync or the async iterator",
 			);
 		}
-		sleepUntil(words, doorbell, sleeper, timeoutMs, () => this.readable || this.peerClosed);
+		sleepUntil(words, doorbell, sleeper, timeoutMs, () => this.readable || this.peerClosed || this.closed);
 		return this.readable;
 	}
 
@@ -260,7 +272,7 @@ export class RingConsumer {
 		options.signal?.throwIfAborted();
 		this.release();
 		if (this.readable) return true;
-		await sleepUntilAsync(words, doorbell, sleeper, options, () => this.readable || this.peerClosed);
+		await sleepUntilAsync(words, doorbell, sleeper, options, () => this.readable || this.peerClosed || this.closed);
 		return this.readable;
 	}
 
@@ -269,14 +281,17 @@ export class RingConsumer {
 		for (;;) {
 			const record = this.recv();
 			if (record !== undefined) yield record;
-			else if (!(await this.waitAsync()) && this.peerClosed && !this.readable) return;
+			else if (!(await this.waitAsync()) && (this.closed || this.peerClosed) && !this.readable) return;
 		}
 	}
 
-	/** Tells the producer that nobody reads any more. Idempotent. */
+	/** Tells the producer that nobody reads any more, and ends a wait of this thread's own. Idempotent. */
 	close(): void {
+		this.closed = true;
 		this.release();
-		const { words, base, producerBell, sleeper } = this.view;
+		const { words, base, doorbell, producerBell, sleeper } = this.view;
+		Atomics.store(words, doorbell, 0);
+		sleeper.wake(doorbell);
 		Atomics.store(words, base + Word.consumerClosed, 1);
 		Atomics.store(words, producerBell, 0);
 		sleeper.wake(producerBell);
@@ -286,14 +301,32 @@ export class RingConsumer {
 		this.close();
 	}
 
+	/** Looks for a record once. */
 	private refresh(): boolean {
-		const { words, base, data } = this.view;
-		const head = Atomics.load(words, base + Word.head);
-		if (head === this.seenHead) {
-			// Whoever spins asks for the next record's line too: it comes together with the index, not after it.
-			Atomics.load(words, (data + (this.position & this.mask)) >> 2);
-			return head !== this.position;
+		const { copier, words, base } = this.view;
+		return this.accept(copier === undefined ? Atomics.load(words, base + Word.head) : this.look(copier, 1));
+	}
+
+	/** Looks for a record for as long as the caller wished; true when one waits. */
+	private spinFor(looks: number): boolean {
+		const { copier } = this.view;
+		if (copier !== undefined) {
+			const most = Math.min(looks * LOOKS_PER_LOOK, MOST_LOOKS);
+			return this.accept(this.look(copier, most));
 		}
+		for (let look = 0; look < looks; look++) if (this.refresh()) return true;
+		return false;
+	}
+
+	/** The producer's index, as soon as it moves. */
+	private look(copier: Copier, looks: number): number {
+		const { base, data } = this.view;
+		return copier.await((base + Word.head) << 2, this.seenHead, data + (this.position & this.mask), looks);
+	}
+
+	/** Takes note of the producer's index; true when a record waits. */
+	private accept(head: number): boolean {
+		if (head === this.seenHead) return head !== this.position;
 		const ahead = (head - this.released) >>> 0;
 		if (ahead > this.view.capacity || ahead < (this.position - this.released) >>> 0) {
 			throw new RingError(

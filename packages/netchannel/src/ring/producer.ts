@@ -78,6 +78,7 @@ export class RingProducer {
 	private publishedPackets: number;
 	private seenReceived: number;
 	private pendingBytes = 0;
+	private closed = false;
 	private reservedAt = -1;
 	private reservedLength = 0;
 
@@ -168,22 +169,16 @@ export class RingProducer {
 	/** Hands everything committed so far to the consumer and wakes it if, and only if, it sleeps. */
 	publish(): void {
 		if (this.position === this.published) return;
-		const { words, floats, base, doorbell } = this.view;
-		this.published = this.position;
-		// The index comes last: whoever sees it sees the counts that belong to it.
-		const stat = base >> 1;
-		floats[stat + Stat.sent]! += (this.packets - this.publishedPackets) | 0;
-		floats[stat + Stat.sentBytes]! += this.pendingBytes;
-		words[base + Word.sent] = this.publishedPackets = this.packets;
-		words[base + Word.producerBeat]!++;
-		const depth = (this.position - this.seenTail) >>> 0;
-		if (depth > floats[stat + Stat.maxDepth]!) floats[stat + Stat.maxDepth] = depth;
-		this.pendingBytes = 0;
-		Atomics.store(words, base + Word.head, this.position);
-		if (Atomics.load(words, doorbell) === 1 && Atomics.compareExchange(words, doorbell, 1, 0) === 1) {
-			floats[stat + Stat.wakeups]! += 1;
-			this.view.sleeper.wake(doorbell);
+		const { copier, words, base, doorbell } = this.view;
+		this.count();
+		const head = base + Word.head;
+		let sleeps: number;
+		if (copier !== undefined) sleeps = copier.publish(head << 2, this.position, doorbell << 2);
+		else {
+			Atomics.store(words, head, this.position);
+			sleeps = Atomics.load(words, doorbell);
 		}
+		if (sleeps === 1) this.wake();
 	}
 
 	/**
@@ -248,6 +243,35 @@ export class RingProducer {
 			this.bytes.copyWithin(at, from, from + length);
 		}
 		this.advance(length);
+		return true;
+	}
+
+	/** {@link pushScratch} and {@link publish} in one call: the quickest answer there is. Returns as {@link send}. */
+	sendScratch(offset: number, length: number, meta = 0): boolean {
+		const { copier, base, data, capacity, scratch, doorbell } = this.view;
+		const need = (RECORD_HEADER + length + 7) & ~7;
+		const inRing = this.position & this.mask;
+		if (
+			copier === undefined ||
+			this.limit !== 0 ||
+			(offset | length) < 0 ||
+			offset + length > scratch ||
+			length > this.maxLength ||
+			inRing + need > capacity ||
+			((this.position - this.seenTail) >>> 0) + need > capacity
+		) {
+			const taken = this.pushScratch(offset, length, meta);
+			this.publish();
+			return taken;
+		}
+		const from = this.scratchStart + offset;
+		this.position = (this.position + need) | 0;
+		this.packets = (this.packets + 1) | 0;
+		this.pendingBytes += length;
+		this.count();
+		const head = (base + Word.head) << 2;
+		const sleeps = copier.send(data + inRing, from, length, meta, head, this.position, doorbell << 2);
+		if (sleeps === 1) this.wake();
 		return true;
 	}
 
@@ -336,7 +360,7 @@ export class RingProducer {
 		if (!sleeper.canBlock) {
 			throw new RingError("ERR_RING_CANNOT_BLOCK", "this thread cannot stop to wait: use waitWritableAsync");
 		}
-		sleepUntil(words, producerBell, sleeper, timeoutMs, () => this.hasRoom(length) || this.peerClosed);
+		sleepUntil(words, producerBell, sleeper, timeoutMs, () => this.hasRoom(length) || this.peerClosed || this.closed);
 		return this.hasRoom(length);
 	}
 
@@ -346,14 +370,25 @@ export class RingProducer {
 		options.signal?.throwIfAborted();
 		this.publish();
 		if (this.hasRoom(length)) return true;
-		await sleepUntilAsync(words, producerBell, sleeper, options, () => this.hasRoom(length) || this.peerClosed);
+		await sleepUntilAsync(
+			words,
+			producerBell,
+			sleeper,
+			options,
+			() => this.hasRoom(length) || this.peerClosed || this.closed,
+		);
 		return this.hasRoom(length);
 	}
 
-	/** Publishes what is committed and tells the consumer that nothing follows. Idempotent. */
+	/**
+	 * Publishes what is committed and tells the consumer that nothing follows; ends a wait of this thread's own. Idempotent.
+	 */
 	close(): void {
+		this.closed = true;
 		this.publish();
-		const { words, base, doorbell, sleeper } = this.view;
+		const { words, base, doorbell, producerBell, sleeper } = this.view;
+		Atomics.store(words, producerBell, 0);
+		sleeper.wake(producerBell);
 		Atomics.store(words, base + Word.producerClosed, 1);
 		Atomics.store(words, doorbell, 0);
 		sleeper.wake(doorbell);
@@ -395,6 +430,28 @@ export class RingProducer {
 		this.advance(length);
 	}
 
+	/** Counts what is about to be published. The index comes last: whoever sees it sees the counts that belong to it. */
+	private count(): void {
+		const { words, floats, base } = this.view;
+		const stat = base >> 1;
+		floats[stat + Stat.sent]! += (this.packets - this.publishedPackets) | 0;
+		floats[stat + Stat.sentBytes]! += this.pendingBytes;
+		words[base + Word.sent] = this.publishedPackets = this.packets;
+		words[base + Word.producerBeat]!++;
+		const depth = (this.position - this.seenTail) >>> 0;
+		if (depth > floats[stat + Stat.maxDepth]!) floats[stat + Stat.maxDepth] = depth;
+		this.pendingBytes = 0;
+		this.published = this.position;
+	}
+
+	/** Wakes the consumer, unless somebody did. */
+	private wake(): void {
+		const { words, floats, base, doorbell, sleeper } = this.view;
+		if (Atomics.compareExchange(words, doorbell, 1, 0) !== 1) return;
+		floats[(base >> 1) + Stat.wakeups]! += 1;
+		sleeper.wake(doorbell);
+	}
+
 	private advance(length: number): void {
 		this.position = (this.position + ((RECORD_HEADER + length + 7) & ~7)) | 0;
 		this.packets = (this.packets + 1) | 0;
@@ -403,7 +460,10 @@ export class RingProducer {
 	}
 
 	private refresh(take: number): boolean {
-		this.seenTail = Atomics.load(this.view.words, this.view.base + Word.tail);
+		const { copier, words, base } = this.view;
+		const tail = base + Word.tail;
+		this.seenTail =
+			copier === undefined ? Atomics.load(words, tail) : copier.await(tail << 2, this.seenTail, tail << 2, 1);
 		const used = (this.position - this.seenTail) >>> 0;
 		if (used > this.view.capacity) {
 			throw new RingError("ERR_RING_CORRUPT", `the consumer's index says ${used} bytes are in use: open a new ring`);

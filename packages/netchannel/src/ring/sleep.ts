@@ -14,22 +14,24 @@ type AsyncWait = (
 	words: Int32Array,
 	index: number,
 	value: number,
-	timeoutMs?: number,
 ) => { async: false; value: string } | { async: true; value: Promise<string> };
 
 /** Longest single sleep: browsers and Node clamp timers near 2^31 ms. */
 const LONGEST_MS = 2 ** 30;
 
-// A pending Atomics.waitAsync does not keep Node's event loop alive; a timer does. One serves every sleeper of a thread.
+// A pending Atomics.waitAsync does not keep Node's event loop alive; a timer does. One serves every sleeper of a thread,
+// and is armed once: what a wait costs is held against a MessagePort's.
 let sleepers = 0;
-let keepAlive: ReturnType<typeof setInterval> | undefined;
+let keepAlive: { ref?(): void; unref?(): void } | undefined;
 
 function holdLoop(): void {
-	if (sleepers++ === 0) keepAlive = setInterval(() => {}, LONGEST_MS);
+	if (sleepers++ > 0) return;
+	keepAlive ??= setInterval(() => {}, LONGEST_MS) as unknown as { ref?(): void; unref?(): void };
+	keepAlive.ref?.();
 }
 
 function releaseLoop(): void {
-	if (--sleepers === 0) clearInterval(keepAlive);
+	if (--sleepers === 0) keepAlive?.unref?.();
 }
 
 /** Memory shared between threads: futexes of the language. */
@@ -54,16 +56,18 @@ export function createSharedSleeper(words: Int32Array): Sleeper {
 		},
 		async waitAsync(word, timeoutMs) {
 			holdLoop();
-			try {
-				if (waitAsync !== undefined) {
-					const outcome = waitAsync(words, word, 1, Math.min(timeoutMs, LONGEST_MS));
-					if (outcome.async) await outcome.value;
-				} else {
-					await pollWord(words, word, timeoutMs);
-				}
-			} finally {
-				releaseLoop();
+			// A timeout of the engine's is a task for the event loop, which wakes it once more; a timer is not.
+			const timer =
+				waitAsync === undefined || timeoutMs >= LONGEST_MS
+					? undefined
+					: setTimeout(() => Atomics.notify(words, word), Math.ceil(timeoutMs));
+			if (waitAsync === undefined) await pollWord(words, word, timeoutMs);
+			else {
+				const outcome = waitAsync(words, word, 1);
+				if (outcome.async) await outcome.value;
 			}
+			if (timer !== undefined) clearTimeout(timer);
+			releaseLoop();
 		},
 		wake(word) {
 			Atomics.notify(words, word);

@@ -26,6 +26,8 @@ export const func = (locals: number, ...code: Code[]): Code => {
 
 export const get = (local: number): Code => [0x20, local];
 export const set = (local: number, ...value: Code[]): Code => [...value.flat(), 0x21, local];
+export const tee = (local: number, ...value: Code[]): Code => [...value.flat(), 0x22, local];
+export const drop = (value: Code): Code => [...value, 0x1a];
 export const setGlobal = (index: number, ...value: Code[]): Code => [...value.flat(), 0x24, index];
 export const getGlobal = (index: number): Code => [0x23, index];
 export const constant = (value: number): Code => [0x41, ...signed(value)];
@@ -41,6 +43,11 @@ export const notEqual: (a: Code, b: Code) => Code = binary(0x47);
 export const add: (a: Code, b: Code) => Code = binary(0x6a);
 export const subtract: (a: Code, b: Code) => Code = binary(0x6b);
 export const and: (a: Code, b: Code) => Code = binary(0x71);
+export const or: (a: Code, b: Code) => Code = binary(0x72);
+
+/** An atomic access is sequentially consistent: no later one comes before it. */
+export const atomicLoad = (address: Code): Code => [...address, 0xfe, 0x10, 2, 0];
+export const atomicStore = (address: Code, value: Code): Code => [...address, ...value, 0xfe, 0x17, 2, 0];
 
 /** Accesses carry their alignment, 2^0 for what may lie anywhere, and an offset. */
 export const load = (address: Code, offset = 0): Code => [...address, 0x28, 2, offset];
@@ -51,6 +58,12 @@ export const moveWord = (to: Code, from: Code, offset: number): Code => [
 	...from,
 	...[0x29, 0, offset],
 	...[0x37, 0, offset],
+];
+export const moveVector = (to: Code, from: Code, offset: number): Code => [
+	...to,
+	...from,
+	...[0xfd, 0x00, 0, offset],
+	...[0xfd, 0x0b, 0, offset],
 ];
 export const memoryCopy = (to: Code, from: Code, length: Code): Code => [
 	...to,
