@@ -32,6 +32,8 @@ const UD = 6;
 const SS = 12;
 const GP = 13;
 const PF = 14;
+/** Of a page fault's error code: a reserved bit is set in a table. */
+const RESERVED = 8;
 
 export const AC = 0x4_0000;
 const SF = 0x80;
@@ -260,10 +262,12 @@ export const HOST_CLASSES: readonly HostClass[] = [
 /** Of code at CPL 3, which such a host runs natively: what is left to it are the faults, some of which it answers by emulating. */
 export function hostFault(
 	made: Generated,
-	software: { trap: number },
-	hardware: { trap: number },
+	software: { trap: number; error: number },
+	hardware: { trap: number; error: number },
 	words: readonly string[],
 ): string | undefined {
+	if (hardware.trap === PF && only(words, "error") && (hardware.error ^ software.error) === RESERVED)
+		return "#PF that tells of reserved bits, of which only the host's own tables have any";
 	if (software.trap === UD && hardware.trap === GP)
 		return "#UD of a register that is not there, which the host takes for #GP";
 	if (software.trap !== GP) return undefined;
