@@ -154,7 +154,7 @@ export const HOST_CLASSES: readonly HostClass[] = [
 		name: "repeated store over its own code",
 		why: "SDM 3A, 8.1.3 and 10.1.3: what was fetched may go on; the emulator fetches the instruction anew now and then",
 		applies: ({ mode, made, software, hardware }) =>
-			mode === "protected" &&
+			mode !== "long" &&
 			software.codeWritten &&
 			hardware.codeWritten &&
 			uses(made, /^(stos|movs)$/) &&
