@@ -164,8 +164,9 @@ export class Generator {
 				rows.some((row) => row.attributes.includes("x87") || POINTERS.test(row.name))
 			)
 				continue;
-			// Whether a component counts as in use after what was done to it is the processor's choice.
-			if (i > 0 && /^xsave/.test(ready.row.name)) continue;
+			// Whether a component counts as in use after what was done to it is the processor's choice, and behind anything
+			// else EAX may ask for components that only one side has.
+			if (i > 0 && /^x(save|rstor)/.test(ready.row.name)) continue;
 			// Behind anything else EAX may forbid key 0, and with it the process its own memory.
 			if (i > 0 && ready.row.name === "wrpkru") continue;
 			const before = draft.code.length;

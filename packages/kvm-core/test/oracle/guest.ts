@@ -104,6 +104,7 @@ const LDT: readonly Descriptor[] = [
 	{ base: DATA, limit: 0xfff, access: 0x73, flags: 4 },
 	{ base: 0, limit: 0xfffff, access: 0xf9, flags: 13 },
 	{ base: 0, limit: 0xfffff, access: 0x7b, flags: 12 },
+	{ base: 0, limit: (CODE + CODE_BYTES - 1) >>> 12, access: 0xfb, flags: 13 },
 ];
 
 function segment(selector: number, d: Descriptor): Segment {
@@ -380,7 +381,7 @@ function load({ ram, view }: Guest, one: Case): void {
 	view.setUint32(PHYS.input + INPUT.bases, is64 ? 1 : 0, true);
 	for (let i = 0; i < 16; i++) view.setBigUint64(PHYS.input + INPUT.gpr + i * 8, one.gpr[i]!, true);
 	const rip = (one.mode === 16 ? CODE - REGION : CODE) + one.offset;
-	const cs = is64 ? 0x33n : one.mode === 32 ? 0x23n : 0x07n;
+	const cs = is64 ? 0x33n : one.mode === 16 ? 0x07n : one.limited === true ? 0x47n : 0x23n;
 	const ss = one.mode === 16 ? 0x0fn : 0x2bn;
 	[BigInt(rip), cs, one.rflags, one.gpr[4]!, ss].forEach((value, i) => {
 		view.setBigUint64(PHYS.input + INPUT.frame + i * 8, value, true);

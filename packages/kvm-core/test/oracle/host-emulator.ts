@@ -1,17 +1,18 @@
 import type { Generated } from "./generate.ts";
 import { compareKernel, type KernelMode, type KernelOutcome } from "./kernel-guest.ts";
+import { CODE, CODE_BYTES, REGION } from "./protocol.ts";
 
 /**
  * Where a KVM that emulates kernel code (kvm-pvm; Linux's x86 emulator) is not the processor it stands for. A
- * difference of one of these classes is no difference of the engine's, and the test checks that the processor itself,
- * running the case natively, sides with the engine.
+ * difference of one of these classes is no difference of the engine's: the test checks that the processor itself,
+ * running the case natively, sides with the engine, or the class has a proof of its own.
  */
 export interface HostClass {
 	name: string;
 	why: string;
 	applies(difference: Difference): boolean;
-	/** The case cannot be had natively: it is about the way into a handler, or the manual leaves it open. */
-	unconfirmed?: true;
+	/** Why the processor need not be asked. */
+	proof?: string;
 }
 
 /** One case on both engines, and what differs. */
@@ -23,11 +24,16 @@ export interface Difference {
 	hardware: KernelOutcome;
 }
 
+const RCX = 1;
+/** Elements of a repeated string instruction that the emulator gets through without fetching it again. */
+const EMULATED_AT_ONCE = 1024n;
 const DB = 1;
 const UD = 6;
 const SS = 12;
 const GP = 13;
 const PF = 14;
+/** Of a page fault's error code: a reserved bit is set in a table. */
+const RESERVED = 8;
 
 export const AC = 0x4_0000;
 const SF = 0x80;
@@ -116,9 +122,16 @@ export function isDrawnNative(row: { name: string; opcode: string }): boolean {
 const SEGMENT_LOADS = /^(mov 8E|pop (07|17|1F|0F A1|0F A9))/;
 
 /** Why the hardware's outcome says nothing, or undefined. */
-export function notEmulated(made: Generated, hardware: KernelOutcome): string | undefined {
+export function notEmulated(mode: KernelMode, made: Generated, hardware: KernelOutcome): string | undefined {
 	if (hardware.end !== "failed" && hardware.end !== 6) return undefined;
+	if (hardware.end === "failed" && !isOwnCode(mode, made, hardware.regs.rip)) return "what a branch led to";
 	return NOT_EMULATED.find(([pattern]) => uses(made, pattern))?.[1];
+}
+
+/** Whether an instruction is the case's own, and not what some memory holds. */
+function isOwnCode(mode: KernelMode, { one }: Generated, rip: bigint): boolean {
+	const start = BigInt((mode === "real" ? CODE - REGION : CODE) + one.offset);
+	return rip >= start && rip < start + BigInt(one.code.length);
 }
 
 export const HOST_CLASSES: readonly HostClass[] = [
@@ -128,35 +141,27 @@ export const HOST_CLASSES: readonly HostClass[] = [
 		applies: ({ made, words, software }) => only(words, "end") && software.end === DB && uses(made, /^popf/),
 	},
 	{
-		name: "ESP behind an event in real mode",
-		why: "SDM, 3B 7.x: a 16-bit stack leaves the upper half of ESP alone; the emulator clears it",
+		name: "ESP behind a fault in real mode",
+		why: "SDM 2, INT n and PUSH: a 16-bit stack leaves the upper half of ESP alone; the host clears it as it injects a fault",
 		applies: ({ mode, words, software, hardware }) =>
 			mode === "real" &&
 			only(words, "rsp") &&
 			typeof software.end === "number" &&
 			hardware.regs.rsp === (software.regs.rsp & 0xffffn),
-		unconfirmed: true,
-	},
-	{
-		name: "branch beyond CS's limit",
-		why: "the emulator fetches from there, and gives up at what it finds",
-		applies: ({ mode, made, software, hardware }) =>
-			mode === "protected" &&
-			(software.end === GP || software.end === UD) &&
-			hardware.end === "failed" &&
-			uses(made, /^(call|jmp|ret|j[a-z]+|loop.*)$/),
-		unconfirmed: true,
+		proof: "its own INT n and INT3, which go by the same table to the same stack, leave it alone (a test shows it)",
 	},
 	{
 		name: "repeated store over its own code",
-		why: "SDM, 3A 10.1.3: what was fetched may go on; the emulator fetches the instruction again every 1,024 elements",
+		why: "SDM 3A, 8.1.3 and 10.1.3: what was fetched may go on; the emulator fetches the instruction anew now and then",
 		applies: ({ mode, made, software, hardware }) =>
-			mode === "real" &&
+			mode !== "long" &&
 			software.codeWritten &&
 			hardware.codeWritten &&
 			uses(made, /^(stos|movs)$/) &&
-			hasPrefix(made, 0xf2, 0xf3),
-		unconfirmed: true,
+			hasPrefix(made, 0xf2, 0xf3) &&
+			(made.one.gpr[RCX]! & 0xffff_ffffn) > EMULATED_AT_ONCE,
+		proof:
+			"x86_emulate_insn of Linux's arch/x86/kvm/emulate.c goes back to the guest, RIP as it was, each time RCX is a multiple of 1024; 0 is one",
 	},
 	{
 		name: "access across the last canonical address",
@@ -169,10 +174,23 @@ export const HOST_CLASSES: readonly HostClass[] = [
 			isLastCanonical(hardware.cr2),
 	},
 	{
-		name: "SS override in 64-bit mode",
-		why: "APM 2, 4.5.3: the prefix is ignored, and so a non-canonical address is #GP; the emulator says #SS",
+		name: "segment override in 64-bit mode",
+		why: "APM 2, 4.5.3: CS, DS, ES and SS are ignored, and the base register says #SS or #GP; the emulator goes by the prefix",
 		applies: ({ mode, made, words, software, hardware }) =>
-			mode === "long" && only(words, "end") && software.end === GP && hardware.end === SS && hasPrefix(made, 0x36),
+			mode === "long" &&
+			only(words, "end") &&
+			((software.end === GP && hardware.end === SS && hasPrefix(made, 0x36)) ||
+				(software.end === SS && hardware.end === GP && hasPrefix(made, 0x26, 0x2e, 0x3e))),
+	},
+	{
+		name: "overlong instruction into a missing page",
+		why: "its first 15 bytes are fetched before it is too long: #PF; the emulator counts before it fetches",
+		applies: ({ mode, made, words, software, hardware }) =>
+			mode === "long" &&
+			only(words, "end") &&
+			software.end === PF &&
+			hardware.end === GP &&
+			made.one.offset + made.one.code.length === CODE_BYTES,
 	},
 	{
 		name: "LOCK before a fence or an FS or GS base",
@@ -241,15 +259,22 @@ export const HOST_CLASSES: readonly HostClass[] = [
 	},
 ];
 
-/** Of code at CPL 3, which such a host runs natively: what is left to it are the faults. */
+/** Of code at CPL 3, which such a host runs natively: what is left to it are the faults, some of which it answers by emulating. */
 export function hostFault(
-	software: { trap: number },
-	hardware: { trap: number },
+	made: Generated,
+	software: { trap: number; error: number },
+	hardware: { trap: number; error: number },
 	words: readonly string[],
 ): string | undefined {
+	if (hardware.trap === PF && only(words, "error") && (hardware.error ^ software.error) === RESERVED)
+		return "#PF that tells of reserved bits, of which only the host's own tables have any";
 	if (software.trap === UD && hardware.trap === GP)
 		return "#UD of a register that is not there, which the host takes for #GP";
 	if (software.trap !== GP) return undefined;
 	if (hardware.trap === UD) return "#GP that the host answers by emulating, and with #UD where it cannot";
+	if (hardware.trap === SS && hasPrefix(made, 0x36))
+		return "#GP emulated to #SS by an override that counts for nothing";
+	if (uses(made, /^fx(save|rstor)$/) && hardware.trap !== GP)
+		return "#GP of a misaligned area, which the emulator saves to and restores from";
 	return hardware.trap === GP && only(words, "error") ? "#GP whose error code is lost on the way" : undefined;
 }

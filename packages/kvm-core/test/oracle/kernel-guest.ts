@@ -286,6 +286,7 @@ export function compareKernel(
 	};
 	if (want.end === "timeout" || got.end === "timeout") return [];
 	expect("end", want.end, got.end);
+	if (got.end === "failed") expect("rip", want.regs.rip, got.regs.rip);
 	if (want.end !== got.end) return differences;
 	if (want.end === "mmio") {
 		expect("access", want.access, got.access);

@@ -37,6 +37,8 @@ enum {
 	GS_BASE = DATA + 0x1400,
 	CODE_MAX = 72,
 	MAGIC = 0x3143524f,
+	/* Mode 32 in a code segment that ends behind the code pages. */
+	LIMITED = 33,
 	END_SYSCALL = 255,
 	END_TIMEOUT = 254,
 };
@@ -150,7 +152,8 @@ static void load(ucontext_t *uc, const struct input *in)
 		g[REG_RIP] = CODE + in->offset;
 		break;
 	case 32:
-		cs = 0x23, ss = 0x2b, ds = 0x2b;
+	case LIMITED:
+		cs = in->mode == LIMITED ? 0x47 : 0x23, ss = 0x2b, ds = 0x2b;
 		g[REG_RIP] = CODE + in->offset;
 		break;
 	default:
@@ -288,6 +291,7 @@ static int make_ldt(void)
 		{.entry_number = 5, .base_addr = DATA, .limit = 0xfff, .seg_32bit = 1, .seg_not_present = 1},
 		{.entry_number = 6, .base_addr = 0, .limit = 0xfffff, .seg_32bit = 1, .limit_in_pages = 1, .contents = 2, .read_exec_only = 1, .useable = 1},
 		{.entry_number = 7, .base_addr = 0, .limit = 0xfffff, .seg_32bit = 1, .limit_in_pages = 1, .contents = 2, .seg_not_present = 1},
+		{.entry_number = 8, .base_addr = 0, .limit = (CODE + CODE_SIZE - 1) >> 12, .seg_32bit = 1, .limit_in_pages = 1, .contents = 2, .useable = 1},
 	};
 	for (unsigned i = 0; i < sizeof ldt / sizeof *ldt; i++) {
 		/* 0x11 writes in the new form; user_desc's present bit is inverted. */

@@ -49,9 +49,14 @@ export const FX = { fcw: 0, fsw: 2, ftw: 4, fop: 6, fip: 8, fdp: 16, mxcsr: 24, 
 /** Width of the code segment a case runs in. */
 export type Mode = 16 | 32 | 64;
 
+/** `mode` of struct input for `limited` cases. */
+const LIMITED = 33;
+
 /** One case as an object: what shrinking and vectors work on. */
 export interface Case {
 	mode: Mode;
+	/** 32-bit code in a segment that ends behind the code pages. */
+	limited?: true;
 	/** Of the code in the code pages. */
 	offset: number;
 	code: Uint8Array;
@@ -81,7 +86,7 @@ export interface Outcome {
 export function writeInput(to: DataView, at: number, one: Case): void {
 	const bytes = new Uint8Array(to.buffer, to.byteOffset + at, INPUT_BYTES);
 	bytes.fill(0, 0, IN.gpr);
-	to.setUint16(at + IN.mode, one.mode, true);
+	to.setUint16(at + IN.mode, one.limited === true ? LIMITED : one.mode, true);
 	to.setUint16(at + IN.offset, one.offset, true);
 	to.setUint8(at + IN.length, one.code.length);
 	bytes.set(one.code, IN.code);
