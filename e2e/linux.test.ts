@@ -91,17 +91,13 @@ describe.skipIf(!hasCloud)(`Debian's cloud kernel${because(cloud)}`, () => {
 	});
 });
 
-for (const [name, options] of [
-	["generic", ["--kernel", "generic"]],
-	["686", ["--architecture", "i386"]],
-] as const) {
-	const image = buildImage(name, ...options);
-	it.skipIf(typeof image === "string")(`Debian's ${name} kernel reaches a shell${because(image)}`, async () => {
-		const { code, stdout } = await run([name], "uname -r\nexit\n");
-		expect(stdout).toContain(`\n${(image as Image).kernelRelease}\r\n`);
-		expect(code).toBe(0);
-	});
-}
+// The generic kernel is started where it is for its 9p (files.test.ts).
+const old = buildImage("686", "--architecture", "i386");
+it.skipIf(typeof old === "string")(`Debian's 686 kernel reaches a shell${because(old)}`, async () => {
+	const { code, stdout } = await run(["686"], "uname -r\nexit\n");
+	expect(stdout).toContain(`\n${(old as Image).kernelRelease}\r\n`);
+	expect(code).toBe(0);
+});
 
 const tools = FSCK === undefined ? "no fsck.ext4 here" : buildImage("tools", "--packages", "e2fsprogs");
 it.skipIf(typeof tools === "string")(`ext4 made in a guest is whole on the host${because(tools)}`, async () => {

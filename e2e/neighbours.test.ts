@@ -1,5 +1,6 @@
+import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -8,7 +9,7 @@ import { openLink } from "../packages/netchannel/src/index.node.ts";
 import { createLinkPair, createSwitch, type LearningSwitch } from "../packages/netchannel/src/index.ts";
 import { createGateway, type Gateway } from "../packages/ustack/src/gateway/index.ts";
 import { createNodeOutbound } from "../packages/ustack/src/node/index.node.ts";
-import { buildImage, GUEST_TEST_MS, type Image } from "./support/images.ts";
+import { bin, buildImage, env, GUEST_TEST_MS, type Image } from "./support/images.ts";
 
 const image = buildImage("default");
 const because = typeof image === "string" ? ` [${image}]` : "";
@@ -80,6 +81,21 @@ describe.skipIf(typeof image === "string")(`two sandboxes on one switch${because
 		// Nobody told it of a router, and there is no gateway's port to publish.
 		expect(await said(one, "ping -c 1 -W 1 192.0.2.1")).toContain("Network is unreachable");
 		await expect(one.publish(80)).rejects.toMatchObject({ code: "ERR_SANDBOX_NO_NETWORK" });
+	});
+
+	it("are joined by a third, which the command starts", { timeout: GUEST_TEST_MS }, async () => {
+		const path = join(folder, "command.sock");
+		const plugged = openLink(`qemu-listen:unix:${path}`);
+		while (!existsSync(path)) await new Promise((resolve) => setTimeout(resolve, 20));
+		wires.add(await plugged);
+		const script = "ip -4 -o addr show dev eth0; ping -c 1 -W 60 10.0.2.77 >/dev/null && echo reached";
+		const args = ["run", "--memory", "128", "--net", `qemu:unix:${path}`, "--", "sh", "-c", script];
+		const child = spawn(process.execPath, [bin, ...args], { env });
+		const [out, err]: [Buffer[], Buffer[]] = [[], []];
+		child.stdout.on("data", (chunk) => out.push(chunk));
+		child.stderr.on("data", (chunk) => err.push(chunk));
+		expect(await new Promise((resolve) => child.on("close", resolve)), String(Buffer.concat(err))).toBe(0);
+		expect(String(Buffer.concat(out))).toMatch(/inet 10\.0\.2\.(?!77\/)\d+\/24[\s\S]*\nreached\n$/);
 	});
 
 	it("do not hold up each other, whatever one of them does", { timeout: GUEST_TEST_MS }, async () => {

@@ -9,7 +9,7 @@ import { createNodeOutbound } from "../packages/ustack/src/node/index.node.ts";
 import { buildImage, env, GUEST_TEST_MS, type Image } from "./support/images.ts";
 import { runInGuest } from "./support/machine.ts";
 
-const BYTES = Number(env["XKVM_NET_MIB"] ?? 4) * 2 ** 20;
+const BYTES = Number(env["XKVM_NET_MIB"] ?? 1) * 2 ** 20;
 const ALL: LinkFeatures = { checksum: true, tso4: true, tso6: true, uso: false };
 const NONE: LinkFeatures = { checksum: false, tso4: false, tso6: false, uso: false };
 /** Each starts a guest: the suite has time for the first. */

@@ -11,7 +11,7 @@ import { createSandbox, type Sandbox } from "../packages/kvm-cli/src/index.ts";
 import type { AuditEvent } from "../packages/ustack/src/gateway/index.ts";
 import { bin, buildImage, env, type Image } from "./support/images.ts";
 
-const MIB = Number(env["XKVM_NET_MIB"] ?? 4);
+const MIB = Number(env["XKVM_NET_MIB"] ?? 1);
 const KEPT_ALIVE = Number(env["XKVM_NET_REQUESTS"] ?? 200);
 const LOAD_SECONDS = Number(env["XKVM_NET_LOAD_SECONDS"] ?? 0);
 const SECRET = `the-secret-${randomBytes(12).toString("hex")}`;
@@ -112,7 +112,7 @@ describe.skipIf(typeof image === "string")(`a sandbox's network${because}`, () =
 		({ port } = server.address() as AddressInfo);
 		vm = await createSandbox({
 			image: { kernel, initrd },
-			memoryMiB: 256 + 2 * MIB,
+			memoryMiB: MIB > 1 ? 256 + 2 * MIB : 256,
 			network: {
 				expose: [
 					{ port: 8080, hostPort: port },

@@ -61,7 +61,7 @@ describe.skipIf(typeof image === "string")(`a sandbox${because}`, () => {
 	let vm: Sandbox;
 	beforeAll(async () => {
 		const { kernel, initrd } = image as Image;
-		vm = await createSandbox({ image: { kernel, initrd }, env: { GREETING: "hi" } });
+		vm = await createSandbox({ image: { kernel, initrd }, network: "user", env: { GREETING: "hi" } });
 	});
 	afterAll(async () => {
 		await vm?.close();

@@ -4,12 +4,9 @@ import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 
-/** Images stay here between runs, apart from the user's own. */
-export const env: Record<string, string | undefined> = {
-	...process.env,
-	NO_COLOR: "1",
-	XDG_CACHE_HOME: join(root, "node_modules", ".cache"),
-};
+/** Images and kept starts stay here between runs, apart from the user's own. */
+process.env["XDG_CACHE_HOME"] = join(root, "node_modules", ".cache");
+export const env: Record<string, string | undefined> = { ...process.env, NO_COLOR: "1" };
 
 export const bin: string = join(root, "packages/kvm-cli/bin/xkvm.js");
 

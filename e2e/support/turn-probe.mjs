@@ -35,12 +35,16 @@ const during = async (name, work) => {
 };
 
 const vm = await during("start", () =>
-	createSandbox({ ...(image && { image }), network: "user", mounts: [{ host: folder, guest: "/mnt/folder" }] }),
+	createSandbox({
+		...(image && { image }),
+		network: "user",
+		mounts: ["one", "two"].map((name) => ({ host: folder, guest: `/mnt/${name}` })),
+	}),
 );
 const bytes = randomBytes(4_000_000);
 await during("input", () => vm.exec(["sha256sum"], { stdin: bytes }).output());
 await during("output", () => vm.exec("dd if=/dev/zero bs=65536 count=60 2>/dev/null").output());
-await during("many commands", () => Promise.all(Array.from({ length: 25 }, () => vm.exec("true").exit)));
+await during("many commands", () => Promise.all(Array.from({ length: 50 }, () => vm.exec("true").exit)));
 await during("files", async () => {
 	await vm.files.write("/tmp/file", bytes.subarray(0, 1_000_000));
 	await vm.files.read("/tmp/file");

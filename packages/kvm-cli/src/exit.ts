@@ -35,7 +35,7 @@ export class Interrupted extends CliError {
 
 const SYSTEM_CODES: { readonly [code: string]: readonly [exitCode: number, meaning: string] } = {
 	ENOENT: [EXIT.notFound, "no such file"],
-	ENOTDIR: [EXIT.notFound, "no such file"],
+	ENOTDIR: [EXIT.notFound, "not a directory"],
 	EISDIR: [EXIT.usage, "is a directory"],
 	EACCES: [EXIT.permission, "permission denied"],
 	EPERM: [EXIT.permission, "permission denied"],

@@ -72,6 +72,14 @@ describe("xkvm run with a kernel", () => {
 		expect(await xkvm(["run", "--kernel", kernel])).toEqual({ code: 0, stdout: "hello\n", stderr: "" });
 	});
 
+	it("plugs in a network and a folder, says which port was published, and ends all of it with the guest", async () => {
+		const kernel = guest("plugged", ...printing("hello\n"), ...FLAT.powerOff);
+		const options = ["--publish", "0:80", "--allow", "example.org", "--share", `${folder}:data`];
+		const { code, stdout, stderr } = await xkvm(["run", "--kernel", kernel, ...options]);
+		expect({ code, stdout }).toEqual({ code: 0, stdout: "hello\n" });
+		expect(stderr).toMatch(/^published 127\.0\.0\.1:\d+ -> guest:80\/tcp\n$/);
+	});
+
 	it("gives the guest standard input", async () => {
 		const kernel = guest("echo", ...FLAT.echo, ...FLAT.powerOff);
 		const text = "round and round ".repeat(200);
@@ -164,7 +172,9 @@ describe("bad input", () => {
 		["too much memory", (f) => ["--kernel", f["spin"]!, "--memory", "99999999"], 2, /--memory 99999999: expected/],
 		["too little memory", (f) => ["--kernel", f["spin"]!, "--memory", "0"], 2, /--memory 0: expected/],
 		["an unknown image", () => ["nosuchimage"], 3, /no image nosuchimage/],
-		["a network", (f) => ["--kernel", f["spin"]!, "--net", "user"], 3, /--net user/],
+		["a link that is none", (f) => ["--kernel", f["spin"]!, "--net", "pcap:nowhere/at/all"], 5, /--net: /],
+		["a folder that is none", (f) => ["--kernel", f["spin"]!, "--share", `${f["missing"]}:x`], 3, /missing: no such/],
+		["a file as a folder", (f) => ["--kernel", f["spin"]!, "--share", `${f["text"]}:x`], 3, /text: not a directory/],
 		["a protocol the kernel lacks", (f) => ["--kernel", f["spin"]!, "--boot", "pvh"], 2, /multiboot/],
 		["a word after the image", () => ["one", "two"], 2, /goes after --/],
 	])("%s is one line and its exit code", async (_, args, code, message) => {

@@ -18,10 +18,10 @@ import { aptMissing, localApt } from "./support/local-apt.ts";
 import { openTerminal, ptyMissing } from "./support/terminal.ts";
 
 /**
- * Ctrl-C at moments of chance over a command's whole life: XKVM_INTERRUPTS of them, a dozen by itself, from
+ * Ctrl-C at moments of chance over a command's whole life: XKVM_INTERRUPTS of them, half a dozen by itself, from
  * XKVM_INTERRUPT_SEED on.
  */
-const MOMENTS = Number(process.env["XKVM_INTERRUPTS"] ?? 12);
+const MOMENTS = Number(process.env["XKVM_INTERRUPTS"] ?? 6);
 const SEED = Number(process.env["XKVM_INTERRUPT_SEED"] ?? 1);
 const TIMEOUT = 60_000 + MOMENTS * 20_000;
 const bin = fileURLToPath(new URL("../bin/xkvm.js", import.meta.url));

@@ -74,6 +74,8 @@ describe("parseRunOptions", () => {
 		["--secret without a value", { secret: ["TOKEN@example.org"] }],
 		["--net-rate 0", { netRate: "0" }],
 		["--address without a link", { address: "10.0.0.2/24" }],
+		["--address for another kernel", { kernel: "k", net: "tap:x", address: "10.0.0.2/24" }],
+		["--secret for another kernel", { kernel: "k", secret: ["TOKEN=value@example.org"] }],
 		["--kernel and --firmware", { kernel: "a", firmware: "b" }],
 		["--initrd", { firmware: "a", initrd: "b" }],
 	])("refuses %s as wrong usage", (_, flags) => {
@@ -81,9 +83,6 @@ describe("parseRunOptions", () => {
 	});
 
 	it.each<[string, Partial<RunFlags>]>([
-		["--net user for another kernel", { kernel: "k", net: "user" }],
-		["--publish for another kernel", { kernel: "k", publish: ["8080:80"] }],
-		["--share for another kernel", { kernel: "k", share: ["/x:t"] }],
 		["--cpus 2", { cpus: "2" }],
 		["--device e1000", { device: ["e1000"] }],
 	])("says that %s is not supported", (_, flags) => {
@@ -92,8 +91,8 @@ describe("parseRunOptions", () => {
 
 	it("reads shared folders", () => {
 		expect(parse({ share: ["/a:b", "c:d:/e:ro"] }).mounts).toEqual([
-			{ host: "/a", guest: "/mnt/b", readonly: false },
-			{ host: "c:d", guest: "/e", readonly: true },
+			{ host: "/a", tag: "b", guest: "/mnt/b", readonly: false },
+			{ host: "c:d", tag: "/e", guest: "/e", readonly: true },
 		]);
 		expect(() => parse({ share: ["/a"] })).toThrow(/expected DIR:TAG/);
 		expect(() => parse({ share: ["/a:../b"] })).toThrow(/expected DIR:TAG/);
@@ -103,6 +102,8 @@ describe("parseRunOptions", () => {
 		expect(parse({}).network).toEqual({ kind: "user", audit: undefined, network: expect.anything() });
 		expect(parse({ net: "none" }).network).toEqual({ kind: "none" });
 		expect(parse({ kernel: "k" }).network).toEqual({ kind: "none" });
+		expect(parse({ device: ["pc-testdev"] }).network).toEqual({ kind: "none" });
+		expect(parse({ kernel: "k", publish: ["8080:80"] }).network).toMatchObject({ kind: "user" });
 		expect(parse({ net: "tap:x", address: "192.168.7.2/24" }).network).toEqual({
 			kind: "link",
 			network: { link: "tap:x", address: "192.168.7.2/24" },

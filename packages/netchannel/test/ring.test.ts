@@ -161,6 +161,18 @@ describe.each([true, false])("a ring (shared: %s)", (shared) => {
 		stop.abort(new Error("enough"));
 		await expect(waiting).rejects.toThrow("enough");
 	});
+
+	test("closing one end ends that end's own wait: nobody else may be there to do it", async () => {
+		const { consumer } = open({ shared });
+		const reading = consumer.waitAsync();
+		consumer.close();
+		expect(await reading).toBe(false);
+		const { producer } = open({ shared, capacity: 256 });
+		while (producer.send(bytes(1)));
+		const writing = producer.waitWritableAsync(200);
+		producer.close();
+		expect(await writing).toBe(false);
+	});
 });
 
 test("overflow policies: fail, drop-newest with a count, and a packet limit", () => {

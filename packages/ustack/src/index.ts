@@ -29,18 +29,31 @@ export { Stack } from "./ip/stack.ts";
 export type { Interface, InterfaceAddress, InterfaceOptions, InterfaceStats } from "./link/interface.ts";
 export { openPacketSocket, type PacketFrame, PacketSocket, type PacketSocketOptions } from "./raw/packet-socket.ts";
 export { RawLayer, type RawMessage, type RawOptions, RawSocket } from "./raw/socket.ts";
+export {
+	type RestoreHostOptions,
+	type RestoreOptions,
+	restoreHost,
+	restoreStack,
+	type SavedStack,
+	type StackParts,
+	saveStack,
+} from "./save/stack.ts";
 export { type Clock, Driver, hostClock } from "./socket/driver.ts";
 export { type AttachOptions, createHost, Host, type HostOptions, type Lookup, literalLookup } from "./socket/host.ts";
 export { type CongestionName, DEFAULT_TCP_CONFIG, type TcpConfig } from "./tcp/config.ts";
 export { TcpConnection, type TcpHandlers } from "./tcp/connection.ts";
-export { type ConnectOptions, TcpCore, type TcpModules } from "./tcp/core.ts";
+export { TcpCore } from "./tcp/core.ts";
 export { FastOpen } from "./tcp/fastopen.ts";
 export { type TcpInfo, tcpInfo } from "./tcp/info.ts";
 export { KEEP_ALIVE, type KeepAlive } from "./tcp/keepalive.ts";
 export { cubicOf, TcpLayer } from "./tcp/layer.ts";
+export { LIMIT_METER, type LimitMeter } from "./tcp/limits.ts";
 export { Listener, type ListenOptions } from "./tcp/listener.ts";
 export type { LossRecovery } from "./tcp/loss.ts";
+export type { TcpModules } from "./tcp/modules.ts";
+export type { ConnectOptions } from "./tcp/opening.ts";
 export { probeMtu } from "./tcp/probe.ts";
+export { LINUX_PUSH, type PushMarks } from "./tcp/push.ts";
 export { SACK_RECOVERY } from "./tcp/recovery.ts";
 export type { TcpState } from "./tcp/state.ts";
 export { SynCookies } from "./tcp/syncookie.ts";

@@ -57,7 +57,7 @@ describe("a host on the link", () => {
 		const text = a.mdns.query(instance, DNS_TYPE.TXT);
 		await run(500);
 		expect([...(await service)[0]!.data.subarray(4, 6)]).toEqual([2, 119]);
-		expect(Buffer.from((await text)[0]!.data).toString()).toBe("\brp=print\u0007color=T");
+		expect(new TextDecoder().decode((await text)[0]!.data)).toBe("\brp=print\u0007color=T");
 	});
 
 	test("takes another name when its own is another's", async () => {

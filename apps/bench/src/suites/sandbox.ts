@@ -44,13 +44,16 @@ async function millisecondsOf(command: string, args: readonly string[]): Promise
 /** From the command to its exit, beside QEMU's translator with the same kernel and a guest that only switches itself off. */
 async function startUp(report: Report, { kernel, initrd }: Image): Promise<void> {
 	const run = [XKVM, "run", "--engine", "software"];
+	const xkvm = (...options: string[]): Side => ({
+		name: ["xkvm run", ...options, "-- true"].join(" "),
+		run: () => millisecondsOf(process.execPath, [...run, ...options, "--", "true"]),
+	});
+	// What is kept of a first start is there before the first round.
+	await xkvm().run();
 	const figures = await interleave(
 		[
-			{ name: "xkvm run -- true", run: () => millisecondsOf(process.execPath, [...run, "--", "true"]) },
-			{
-				name: "xkvm run --net none -- true",
-				run: () => millisecondsOf(process.execPath, [...run, "--net", "none", "--", "true"]),
-			},
+			xkvm(),
+			xkvm("--no-snapshot"),
 			...(has("qemu-system-x86_64")
 				? [
 						{
@@ -90,14 +93,17 @@ async function startUp(report: Report, { kernel, initrd }: Image): Promise<void>
 			}),
 		),
 	);
-	const timed = spawnSync(process.execPath, [...run, "--json", "--timings", "--", "true"], { encoding: "utf8" });
-	const line = timed.stdout.split("\n").find((text) => text.includes('"timings"'));
-	if (line === undefined) return;
-	const { steps } = JSON.parse(line) as { steps: { moment: string; ms: number }[] };
-	report.table(
-		"where it goes (xkvm run --timings -- true)",
-		steps.map(({ moment, ms }) => ({ until: moment, ms })),
-	);
+	for (const options of [[], ["--no-snapshot"]]) {
+		const args = [...run, ...options, "--json", "--timings", "--", "true"];
+		const timed = spawnSync(process.execPath, args, { encoding: "utf8" });
+		const line = timed.stdout.split("\n").find((text) => text.includes('"timings"'));
+		if (line === undefined) return;
+		const { steps } = JSON.parse(line) as { steps: { moment: string; ms: number }[] };
+		report.table(
+			`where it goes (${["xkvm run", ...options, "--timings -- true"].join(" ")})`,
+			steps.map(({ moment, ms }) => ({ until: moment, ms })),
+		);
+	}
 }
 
 /** Hands out bytes, takes bytes, and knows when a guest began and ended with them. */
@@ -165,8 +171,16 @@ modprobe virtio_pci
 modprobe virtio_net
 ip link set lo up
 ip link set eth0 up
-ip addr add 10.0.2.15/24 dev eth0
-ip route add default via 10.0.2.2
+# As any distribution's client: address, router, and the MTU if one is offered.
+cat >/tmp/lease <<'END'
+#!/bin/sh
+[ "$1" = bound ] || exit 0
+[ -z "$mtu" ] || ip link set eth0 mtu "$mtu"
+ip addr add "$ip/\${mask:-24}" dev eth0
+ip route add default via "\${router%% *}"
+END
+chmod +x /tmp/lease
+udhcpc -i eth0 -n -q -t 20 -T 1 -O mtu -s /tmp/lease >/dev/null
 ${transfers(`http://10.0.2.2:${port}`)}
 poweroff -f
 `;
@@ -263,7 +277,8 @@ async function throughput(report: Report, found: Image): Promise<void> {
 						USTACK,
 						"gateway",
 						"--link",
-						`qemu-listen:unix:${path}`,
+						// What the stream carries in one frame, as passt offers it.
+						`qemu-listen:unix:${path}?mtu=65520`,
 						"--expose",
 						`${port}:127.0.0.1:${port}`,
 					];
@@ -313,14 +328,26 @@ async function throughput(report: Report, found: Image): Promise<void> {
 	);
 }
 
+const PARTS: Record<string, (report: Report, found: Image) => Promise<void>> = { start: startUp, throughput };
+
+/** `--only=start` or `--only=throughput`; without it both. */
+function wantedParts(): string[] {
+	const only = process.argv.find((word) => word.startsWith("--only="))?.slice("--only=".length);
+	if (only === undefined) return Object.keys(PARTS);
+	const names = only.split(",");
+	const unknown = names.filter((name) => !(name in PARTS));
+	if (unknown.length > 0) throw new Error(`--only=${only}: expected some of ${Object.keys(PARTS).join(",")}`);
+	return names;
+}
+
 const suite: Suite = async (report) => {
+	const parts = wantedParts();
 	const found = image();
 	if (found === undefined) {
 		report.note("no image: `xkvm image build` says why");
 		return;
 	}
-	await startUp(report, found);
-	await throughput(report, found);
+	for (const part of parts) await PARTS[part]!(report, found);
 };
 
 export default suite;

@@ -53,7 +53,7 @@ export function addDebugCommand(program: Command, io: CliIo, outcome: Outcome): 
 			}
 			// Of the engines only the software one has breakpoints on every kind of host.
 			const engine = flags.engine ?? "software";
-			const request = parseRunOptions(image, words, { ...flags, engine, ...withoutKaslr(flags) }, io.env);
+			const request = parseRunOptions(image, words, { ...flags, engine, ...withoutKaslr(flags) }, io.env, true);
 			const event = (data: object): void => {
 				if (request.json) io.stdout.write(jsonDocument(data));
 			};

@@ -16,6 +16,7 @@ import {
 import { cacheFolder, checkImageName, ImageStore, type StoredImage } from "../image/store.ts";
 import { type CliIo, jsonDocument } from "../io.ts";
 import type { Outcome } from "../main.ts";
+import { dropOldStarts, startsFolder } from "../sandbox/kept-start.ts";
 import { progressOn } from "../terminal/progress.ts";
 
 interface BuildFlags {
@@ -145,7 +146,7 @@ export async function imageFor(name: string | undefined, io: CliIo): Promise<Sto
 }
 
 export function addImageCommand(program: Command, io: CliIo, outcome: Outcome): void {
-	const image = program.command("image").description("build, list and remove guest images");
+	const image = program.command("image").description("build, list, remove and prune guest images");
 
 	image
 		.command("build")
@@ -231,7 +232,7 @@ Examples:
 
 	image
 		.command("prune")
-		.description("remove images that newer ones of the same name have replaced, and what killed builds left")
+		.description("remove images that newer ones have replaced, all kept starts, and what killed builds left")
 		.option("--all", "remove every image")
 		.option("--json", "print one JSON object")
 		.action(async (flags: { all?: boolean; json?: boolean }) => {
@@ -239,7 +240,8 @@ Examples:
 			const removed = flags.all ? await store.list() : await store.unnamed();
 			for (const old of removed) await store.remove(old);
 			await store.sweep();
-			const bytes = removed.reduce((sum, { size }) => sum + size, 0);
+			const starts = await dropOldStarts(startsFolder(store.root), 0);
+			const bytes = removed.reduce((sum, { size }) => sum + size, starts);
 			if (flags.json) {
 				io.stdout.write(jsonDocument({ removed: removed.map(({ id }) => id), bytes }));
 				return;

@@ -21,16 +21,27 @@ export interface RunFlags extends NetworkFlags {
 	timeout?: string;
 	device: string[];
 	boot?: string;
+	snapshot?: boolean;
 	timings?: boolean;
 	json?: boolean;
+}
+
+/** A folder that the guest is to see. */
+export interface ShareRequest extends SandboxMount {
+	/** What a guest that mounts it itself calls it. */
+	readonly tag: string;
 }
 
 /** What `xkvm run` is to do, checked. */
 export interface RunRequest {
 	readonly image: string | undefined;
+	/** The agent in the guest runs commands and configures it; else it is a machine with a serial port. */
+	readonly sandboxed: boolean;
 	/** Debian packages that the guest has, instead of a named image. */
 	readonly packages: readonly string[];
 	readonly engine: EngineChoice;
+	/** Go on from a kept start, and keep one. */
+	readonly snapshot: boolean;
 	readonly fallback: FallbackChoice;
 	readonly kernel: string | undefined;
 	readonly initrd: string | undefined;
@@ -40,7 +51,7 @@ export interface RunRequest {
 	readonly disks: readonly DiskSpec[];
 	readonly environment: readonly (readonly [name: string, value: string])[];
 	readonly network: NetworkRequest;
-	readonly mounts: readonly SandboxMount[];
+	readonly mounts: readonly ShareRequest[];
 	readonly timeoutMs: number | undefined;
 	readonly debugExitPort: number | undefined;
 	readonly testDevice: boolean;
@@ -82,13 +93,13 @@ function diskSpec(text: string): DiskSpec {
 }
 
 /** `DIR:TAG[:ro]`: at /mnt/TAG, or, when TAG is a path, there. */
-function mountSpec(text: string): SandboxMount {
+function mountSpec(text: string): ShareRequest {
 	const match = /^(.+?):([^:]+?)(:ro)?$/s.exec(text);
 	const [, host, tag, readonly] = match ?? [];
 	if (host === undefined || tag === undefined || text.includes("\0") || tag.split("/").includes("..")) {
 		throw usage("BAD_OPTION", `--share ${JSON.stringify(text)}: expected DIR:TAG or DIR:TAG:ro`);
 	}
-	return { host, guest: tag.startsWith("/") ? tag : `/mnt/${tag}`, readonly: readonly !== undefined };
+	return { host, tag, guest: tag.startsWith("/") ? tag : `/mnt/${tag}`, readonly: readonly !== undefined };
 }
 
 /** @throws CliError BAD_OPTION */
@@ -138,9 +149,21 @@ function refuseWhatIsNotThere(flags: RunFlags): void {
 		throw unsupported("--cpus: this version gives a guest one vCPU");
 }
 
+/** Without the agent nobody in the guest does these. */
+function refuseWhatTheAgentDoes(flags: RunFlags): void {
+	const why =
+		"in this guest no agent runs that would do it (it has one with an image and no --boot, --device or --trace)";
+	if (flags.secret.length > 0) throw usage("BAD_OPTION", `--secret puts a placeholder into the environment: ${why}`);
+	for (const flag of ["address", "gateway"] as const) {
+		if (flags[flag] !== undefined) throw usage("BAD_OPTION", `--${flag} ${flags[flag]}: ${why}`);
+	}
+}
+
 /**
  * Checks options against each other and themselves.
  *
+ * @param env - where secrets' values are looked for
+ * @param driven - the guest runs under a debugger or a trace
  * @throws CliError usage, or UNSUPPORTED for what a later version has
  */
 export function parseRunOptions(
@@ -148,6 +171,7 @@ export function parseRunOptions(
 	command: readonly string[],
 	flags: RunFlags,
 	env: Readonly<Record<string, string | undefined>> = {},
+	driven = false,
 ): RunRequest {
 	refuseWhatIsNotThere(flags);
 	const timeout = flags.timeout === undefined ? undefined : Number(flags.timeout);
@@ -179,20 +203,16 @@ export function parseRunOptions(
 	if (flags.env.length > 0 && !ownImage) {
 		throw usage("BAD_OPTION", "--env needs an image's guest: it cannot be given with --kernel, --initrd or --firmware");
 	}
-	const network = parseNetworkOptions(flags, ownImage ? "user" : "none", env);
-	if (!ownImage && network.kind !== "none") {
-		throw unsupported(`--net ${flags.net ?? "user"}: a network needs an image, not --kernel, --initrd or --firmware`);
-	}
-	if (flags.share.length > 0 && !ownImage) {
-		throw unsupported(
-			`--share ${flags.share[0]}: a shared folder needs an image, not --kernel, --initrd or --firmware`,
-		);
-	}
+	const sandboxed = ownImage && !driven && flags.boot === undefined && flags.device.length === 0;
+	if (!sandboxed) refuseWhatTheAgentDoes(flags);
+	const network = parseNetworkOptions(flags, sandboxed ? "user" : "none", env);
 	if (command.some((word) => word.includes("\0"))) throw usage("BAD_OPTION", "the command holds a NUL character");
 	return {
 		image,
+		sandboxed,
 		packages: flags.packages,
 		engine: engineChoice(flags.engine ?? "auto"),
+		snapshot: flags.snapshot ?? true,
 		fallback: fallbackChoice(flags.fallback ?? "none"),
 		kernel: flags.kernel,
 		initrd: flags.initrd,

@@ -57,13 +57,14 @@ export function addRunOptions(command: Command): Command {
 		)
 		.option(
 			"--share <dir:tag>",
-			"share a folder, at /mnt/TAG or the path TAG is: DIR:TAG[:ro] (repeatable)",
+			"share a folder, at /mnt/TAG or the path TAG is: DIR:TAG[:ro] (repeatable); a kernel of your own mounts TAG itself, as virtiofs or 9p",
 			collect,
 			[],
 		)
 		.option("--env <name=value>", "environment of the shell or command (repeatable)", collect, [])
 		.option("--timeout <seconds>", "stop the guest after so long")
 		.option("--device <spec>", "isa-debug-exit,iobase=0xf4 or pc-testdev (repeatable)", collect, [])
+		.option("--no-snapshot", "start the kernel from power-on, and keep nothing of it for the next time")
 		.option("--timings", "say on stderr where the time went")
 		.option("--json", "print output and end as one JSON object a line");
 }
@@ -75,7 +76,7 @@ export function addRunCommand(program: Command, io: CliIo, outcome: Outcome): vo
 		.action(
 			async (first: string | undefined, rest: string[], flags: RunFlags & { trace?: string }, command: Command) => {
 				const { image, words } = splitArguments(first, rest, command);
-				const request = parseRunOptions(image, words, flags, io.env);
+				const request = parseRunOptions(image, words, flags, io.env, flags.trace !== undefined);
 				const driver = flags.trace === undefined ? undefined : traceDriver(parseTrace(flags.trace), request.json, io);
 				reportEnd(await run(request, io, driver), request.json, io, outcome);
 			},
@@ -93,14 +94,7 @@ export function reportEnd(end: GuestEnd, json: boolean, io: CliIo, outcome: Outc
 
 /** A guest of xkvm's own images has the agent in it; any other is a machine with a serial port. */
 async function run(request: RunRequest, io: CliIo, driver?: GuestDriver): Promise<GuestEnd> {
-	const own = request.kernel === undefined && request.firmware === undefined && request.initrd === undefined;
-	if (
-		own &&
-		driver === undefined &&
-		request.boot === undefined &&
-		request.debugExitPort === undefined &&
-		!request.testDevice
-	) {
+	if (request.sandboxed) {
 		const image =
 			request.packages.length > 0 ? await imageWithPackages(request.packages, io) : await imageFor(request.image, io);
 		if (image.architecture === "amd64") return runSandbox(request, image, io);

@@ -59,10 +59,17 @@ export async function probeEngines(): Promise<EngineProbe> {
 /**
  * Opens the engine asked for.
  *
+ * @param now - the clock of the software engine's guests, in nanoseconds; the hardware has its own
  * @throws CliError when the hardware is asked for and not to be had
  */
-export async function openEngine(choice: EngineChoice, fallback: FallbackChoice = "none"): Promise<Kvm> {
-	if (choice === "software" || (choice === "auto" && !(await probeHardware()).complete)) return openKvm();
+export async function openEngine(
+	choice: EngineChoice,
+	fallback: FallbackChoice = "none",
+	now?: () => number,
+): Promise<Kvm> {
+	if (choice === "software" || (choice === "auto" && !(await probeHardware()).complete)) {
+		return openKvm(now && { time: { kind: "wall", now } });
+	}
 	try {
 		return await openHardwareKvm({ fallback });
 	} catch (error) {

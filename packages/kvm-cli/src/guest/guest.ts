@@ -45,7 +45,8 @@ export type GuestBoot =
 export interface GuestOptions {
 	/** The engine; it is closed with the guest, or when there comes none to be. */
 	readonly kvm: Kvm;
-	readonly boot: GuestBoot;
+	/** @default nothing: the caller puts something into the machine before it runs */
+	readonly boot?: GuestBoot;
 	readonly memoryMib: number;
 	readonly disks: readonly FileDisk[];
 	readonly debugExitPort: number | undefined;
@@ -54,6 +55,8 @@ export interface GuestOptions {
 	onSerialDrained(): void;
 	/** What firmware writes to its debug console, port 402h. */
 	onDebug?(bytes: Uint8Array): void;
+	/** The clock that the engine was opened with. @default the host's monotonic one */
+	readonly now?: () => number;
 	/** Ports of a virtio console. @default no such device */
 	readonly ports?: readonly GuestPort[];
 	/** Devices besides console, entropy source and disks. */
@@ -79,6 +82,28 @@ export interface Guest {
 	stop(): void;
 	/** Gives everything back. */
 	close(): void;
+}
+
+/**
+ * Puts what a guest starts from into a machine.
+ *
+ * @throws BootError, MachineError
+ */
+export function bootGuest(machine: Machine, boot: GuestBoot): void {
+	const plan =
+		"firmware" in boot
+			? boot.firmware
+			: planBoot(
+					boot.kernel,
+					{
+						memoryMap: machine.memoryMap,
+						commandLine: boot.commandLine,
+						rsdpAddress: machine.prepareWithoutFirmware(),
+						...(boot.initrd && { initrd: boot.initrd }),
+					},
+					boot.protocol,
+				);
+	applyBootPlan(plan, machine, machine.vcpus[0]!);
 }
 
 /**
@@ -111,7 +136,7 @@ export function startGuest(options: GuestOptions): Guest {
 		machine = createMachine({
 			kvm,
 			memoryBytes: options.memoryMib * 2 ** 20,
-			now: () => performance.now() * 1e6,
+			now: options.now ?? (() => performance.now() * 1e6),
 			epochSeconds: Math.floor(Date.now() / 1000),
 			scheduler: createEventLoopScheduler(),
 			onSerial: (bytes) => options.onSerial(bytes),
@@ -120,22 +145,9 @@ export function startGuest(options: GuestOptions): Guest {
 			virtio,
 			testDevice: options.testDevice,
 			...(options.debugExitPort !== undefined && { debugExitPort: options.debugExitPort }),
-			...("firmware" in boot && { roms: boot.firmware.roms }),
+			...(boot !== undefined && "firmware" in boot && { roms: boot.firmware.roms }),
 		});
-		const plan =
-			"firmware" in boot
-				? boot.firmware
-				: planBoot(
-						boot.kernel,
-						{
-							memoryMap: machine.memoryMap,
-							commandLine: boot.commandLine,
-							rsdpAddress: machine.prepareWithoutFirmware(),
-							...(boot.initrd && { initrd: boot.initrd }),
-						},
-						boot.protocol,
-					);
-		applyBootPlan(plan, machine, machine.vcpus[0]!);
+		if (boot !== undefined) bootGuest(machine, boot);
 	} catch (error) {
 		kvm.close();
 		throw error;

@@ -6,12 +6,13 @@ import { CliError, EXIT } from "../exit.ts";
 import { ROOT_DISK_ID } from "../image/root-switch.ts";
 import type { CliIo } from "../io.ts";
 import { styleFor } from "../terminal/style.ts";
+import { type Attachments, openAttachments } from "./attachments.ts";
 import { ConsoleTail } from "./console-tail.ts";
 import { type FileDisk, openDisk } from "./disk.ts";
 import { openEngine } from "./engines.ts";
 import { EscapeFilter } from "./escape.ts";
 import { jsonSink, type OutputSink, plainSink } from "./events.ts";
-import { type Guest, type GuestBoot, startGuest } from "./guest.ts";
+import { type Guest, type GuestBoot, type GuestOptions, startGuest } from "./guest.ts";
 import { type InputPump, pumpInput } from "./input-pump.ts";
 import { IMAGE_COMMAND_LINE, overlayInitrd } from "./overlay.ts";
 import { kernelProtocol } from "./protocol.ts";
@@ -162,15 +163,18 @@ function terminalWords(request: RunRequest, io: CliIo): string[] {
  */
 export async function runGuest(request: RunRequest, io: CliIo, driver?: GuestDriver): Promise<GuestEnd> {
 	const disks: FileDisk[] = [];
+	let attachments: Attachments | undefined;
 	try {
 		for (const spec of request.disks) disks.push(openDisk(spec));
 		const prepared = await prepare(request, io);
 		const { rootFile } = prepared;
 		if (rootFile !== undefined) disks.push(openDisk({ path: rootFile, readonly: true, id: ROOT_DISK_ID }));
+		attachments = await openAttachments(request, io);
 		io.signal.throwIfAborted();
 		const kvm = await openEngine(request.engine, request.fallback);
-		return await new Session(request, io, prepared, disks, kvm, driver).run();
+		return await new Session(request, io, prepared, { disks, devices: attachments.devices }, kvm, driver).run();
 	} finally {
+		await attachments?.close();
 		for (const disk of disks) disk.close();
 	}
 }
@@ -200,7 +204,7 @@ class Session {
 		request: RunRequest,
 		io: CliIo,
 		prepared: Prepared,
-		disks: readonly FileDisk[],
+		plugged: Pick<GuestOptions, "disks" | "devices">,
 		kvm: Kvm,
 		driver?: GuestDriver,
 	) {
@@ -214,7 +218,7 @@ class Session {
 			kvm,
 			boot: prepared.boot,
 			memoryMib: request.memoryMib,
-			disks,
+			...plugged,
 			debugExitPort: request.debugExitPort,
 			testDevice: request.testDevice,
 			onSerial: (bytes) => {

@@ -1,4 +1,5 @@
-import { writeFile } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { CliError, EXIT } from "../exit.ts";
 import type { Progress } from "../terminal/progress.ts";
@@ -43,8 +44,15 @@ APT::Sandbox::User "root";
 /** The system's apt with lists, cache and state of its own; it needs no root and changes nothing of the system. */
 export interface Apt {
 	readonly architecture: string;
-	/** Brings the lists up to date. A source that cannot be reached is a remark, not an error. */
-	update(): Promise<void>;
+	/**
+	 * Brings the lists up to date, unless those of the same sources have been within this time. A source that cannot be
+	 * reached is a remark, not an error.
+	 *
+	 * @returns whether they were fetched
+	 */
+	update(withinMs: number): Promise<boolean>;
+	/** The next `update` fetches the lists, however short ago that was. */
+	forget(): Promise<void>;
 	/**
 	 * What the lists say of packages, in the order of their names here.
 	 *
@@ -97,6 +105,9 @@ export async function openApt({ architecture, folder, signal, progress }: AptOpt
 		["-o", `Dir::State::status=${join(folder, "status")}`],
 		["-o", `Dir::State::extended_states=${join(folder, "extended_states")}`],
 		["-o", `Dir::Cache=${join(folder, "cache")}`],
+		// What apt makes of the lists; containers' configurations do without it, at a second for every question.
+		["-o", "Dir::Cache::pkgcache=pkgcache.bin"],
+		["-o", "Dir::Cache::srcpkgcache=srcpkgcache.bin"],
 		["-o", `Dir::Log=${folder}`],
 		["-o", `APT::Architecture=${architecture}`],
 		["-o", `APT::Architectures=${architecture}`],
@@ -118,12 +129,27 @@ export async function openApt({ architecture, folder, signal, progress }: AptOpt
 
 	return {
 		architecture,
-		async update() {
+		async update(withinMs) {
+			const { stdout } = await runChild("apt-get", [...options, "indextargets"], { signal });
+			const sources = createHash("sha256").update(stdout).digest("hex");
+			const stamp = join(folder, "updated");
+			const [before, at] = (await readFile(stamp, "utf8").catch(() => "")).trim().split(" ");
+			const age = Date.now() - Number(at);
+			if (before === sources && age >= 0 && age < withinMs) return false;
+			progress.step(`Refreshing package lists for ${architecture}`);
+			await rm(stamp, { force: true });
 			const { exitCode, errors } = await aptGet(["update"]);
-			if (exitCode === 0) return;
+			if (exitCode === 0) {
+				await writeFile(stamp, `${sources} ${Date.now()}\n`);
+				return true;
+			}
 			if (isFull(errors)) throw noSpace(folder);
 			const reason = errors.find((line) => line.startsWith("E: "))?.slice(3) ?? `apt-get update ended with ${exitCode}`;
 			progress.note(`apt could not refresh every list, going on with what it has (${reason})`);
+			return true;
+		},
+		async forget() {
+			await rm(join(folder, "updated"), { force: true });
 		},
 		async show(names) {
 			const args = [...options, "show", "--no-all-versions", ...names];

@@ -72,6 +72,9 @@ export interface BuildContext {
 	readonly progress: Progress;
 }
 
+/** How long a mirror's lists are taken for current; `--force` fetches them always. */
+const LISTS_CURRENT_MS = 600_000;
+
 /** Goes up when the same packages and lists make another initrd. */
 const LAYOUT = 2;
 
@@ -138,11 +141,18 @@ async function build(
 	await store.sweep();
 	const given = source.kind === "packages" ? undefined : await readSource(source, signal);
 	const apt = await openApt({ architecture, folder: join(store.root, "apt", architecture), signal, progress });
-	progress.step(`Refreshing package lists for ${architecture}`);
-	await apt.update();
-	const kernel = await kernelPackage(apt, metapackage);
-	const wanted = source.kind === "packages" && source.packages.length > 0 ? await apt.closure(source.packages) : [];
-	const packages = await apt.show([kernel, "busybox-static", ...wanted]);
+	const resolve = async (): Promise<DebianPackage[]> => {
+		const kernel = await kernelPackage(apt, metapackage);
+		const wanted = source.kind === "packages" && source.packages.length > 0 ? await apt.closure(source.packages) : [];
+		return apt.show([kernel, "busybox-static", ...wanted]);
+	};
+	const current = await apt.update(options.force ? 0 : LISTS_CURRENT_MS);
+	const packages = await resolve().catch(async (error: unknown) => {
+		// Newer lists may have it.
+		if (current || !(error instanceof CliError) || error.code !== "NO_PACKAGE") throw error;
+		await apt.update(0);
+		return resolve();
+	});
 	const used = packages.map(({ name, version, sha256 }) => ({ name, version, sha256 }));
 	const parts = [recipe(), used, options.gzip, ...(options.root === "initramfs" ? [] : [options.root])];
 	const id = `${options.name}-${architecture}-${digest(parts)}`;
@@ -156,7 +166,11 @@ async function build(
 	try {
 		const megabytes = (packages.reduce((sum, { size }) => sum + size, 0) / 1e6).toFixed(1);
 		progress.step(`Downloading ${packages.length} packages (${megabytes} MB)`);
-		const debs = await apt.download(packages, work);
+		const debs = await apt.download(packages, work).catch(async (error: unknown) => {
+			// What the lists name may have been replaced since: the next build reads newer ones.
+			if (error instanceof CliError && error.code === "DOWNLOAD_FAILED") await apt.forget();
+			throw error;
+		});
 		progress.step("Unpacking the kernel and its modules");
 		const onDisk = options.root !== "initramfs";
 		const bootModules = onDisk ? [...BOOT_MODULES, ...ROOT_MODULES] : BOOT_MODULES;

@@ -20,6 +20,30 @@ export interface ChildResult {
 	readonly stderr: string;
 }
 
+/** How long a signal to the whole process group may take to be known here, once a child has ended by it. */
+const GROUP_SIGNAL_MS = 200;
+
+/**
+ * To be awaited when a child has failed, before anything is made of that: a Ctrl-C is for it and for this process, and may
+ * reach it first.
+ *
+ * @throws the signal's reason when that is how it was
+ */
+export async function notInterrupted(signal: AbortSignal): Promise<void> {
+	if (!signal.aborted) {
+		await new Promise<void>((resolve) => {
+			const done = (): void => {
+				clearTimeout(timer);
+				signal.removeEventListener("abort", done);
+				resolve();
+			};
+			const timer = setTimeout(done, GROUP_SIGNAL_MS);
+			signal.addEventListener("abort", done);
+		});
+	}
+	signal.throwIfAborted();
+}
+
 /**
  * Runs a program to its end. When the signal aborts, the program gets SIGTERM, and only when it is gone does this reject.
  *
@@ -56,11 +80,13 @@ export function runChild(program: string, args: readonly string[], options: Chil
 		child.on("close", (code, killedBy) => {
 			signal.removeEventListener("abort", stop);
 			if (signal.aborted) return reject(signal.reason);
-			resolve({
+			const result = {
 				exitCode: code ?? 128,
 				stdout: Buffer.concat(stdout),
 				stderr: Buffer.concat(stderr).toString() + (killedBy ? `\nended by ${killedBy}` : ""),
-			});
+			};
+			if (code === 0) resolve(result);
+			else notInterrupted(signal).then(() => resolve(result), reject);
 		});
 	});
 }

@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { CliError, EXIT } from "../exit.ts";
 import { readArchive } from "./archive.ts";
+import { notInterrupted } from "./child.ts";
 import { contents, file, type TreeEntry } from "./tree.ts";
 
 /** What packages bring that a throw-away guest has no use for. */
@@ -48,10 +49,11 @@ async function readDeb(deb: string, signal: AbortSignal): Promise<TreeEntry[]> {
 	} catch (error) {
 		stop();
 		await ended;
-		signal.throwIfAborted();
+		await notInterrupted(signal);
 		if (errors === "") throw error;
 	} finally {
 		signal.removeEventListener("abort", stop);
 	}
+	await notInterrupted(signal);
 	throw new CliError(EXIT.failed, "BAD_PACKAGE", `${deb} does not unpack: ${errors.trim().split("\n")[0]}`);
 }

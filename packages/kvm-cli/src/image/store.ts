@@ -217,7 +217,8 @@ export class ImageStore {
 	}
 }
 
-function isAlive(pid: number): boolean {
+/** Whether a process is there. */
+export function isAlive(pid: number): boolean {
 	if (!Number.isInteger(pid)) return false;
 	try {
 		process.kill(pid, 0);

@@ -8,6 +8,8 @@ import { GUEST, type LinkNetwork, type SandboxNetwork, type UserNetwork } from "
 import { createRingCable, type RingLinkHandle } from "./ring-link.ts";
 
 const MTU = 1500;
+/** A card that shares its cable with a gateway only: nobody else can have the same. */
+const ALONE = Uint8Array.of(0x02, 0, 0, 0, 0, 0x0f);
 const CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt";
 const OWN_CERTIFICATES = "/etc/xkvm/certificates.pem";
 /** Variables by which programs are told whom to trust. */
@@ -25,8 +27,10 @@ export interface NetworkPlan {
 	/** The other end is a thread's, or a netchannel URL. */
 	readonly cable: RingLinkHandle | string;
 	readonly gateway: GatewayThread | undefined;
+	/** Configures the guest, once its card has a driver, as every guest at such a network is. */
+	readonly configure: ((kernel: GuestKernel) => Promise<void>) | undefined;
 	/**
-	 * Configures the guest, once its card has a driver, and gives what its commands' environment gets.
+	 * Does what is this guest's own, and gives what its commands' environment gets.
 	 *
 	 * @param run - runs a program of the guest's to its end
 	 */
@@ -47,21 +51,20 @@ function formatMac(mac: Uint8Array): string {
  */
 export function planNetwork(network: SandboxNetwork): NetworkPlan | undefined {
 	if (network === "none") return undefined;
-	const mac = Uint8Array.from([0x02, ...randomBytes(5)]);
-	if (network === "user") return planUser({}, mac);
-	return "link" in network ? planLink(network, mac) : planUser(network, mac);
+	if (network === "user") return planUser({});
+	return "link" in network ? planLink(network, Uint8Array.from([0x02, ...randomBytes(5)])) : planUser(network);
 }
 
-function planUser(network: UserNetwork, mac: Uint8Array): NetworkPlan {
+function planUser(network: UserNetwork): NetworkPlan {
+	const mac = ALONE;
 	const [guestEnd, gatewayEnd] = createRingCable(MTU);
 	const gateway = startGatewayThread(network, gatewayEnd, formatMac(mac));
 	return {
 		mac,
 		cable: guestEnd,
 		gateway,
-		async setUp(kernel) {
-			const [{ environment, certificate }] = await Promise.all([
-				gateway.ready,
+		async configure(kernel) {
+			await Promise.all([
 				configureInterface(
 					kernel,
 					{ address: GUEST.address, prefix: GUEST.prefix, router: GUEST.router },
@@ -69,6 +72,9 @@ function planUser(network: UserNetwork, mac: Uint8Array): NetworkPlan {
 				),
 				writeResolver(kernel),
 			]);
+		},
+		async setUp(kernel) {
+			const { environment, certificate } = await gateway.ready;
 			return { ...environment, ...(certificate !== undefined && (await trust(kernel, certificate))) };
 		},
 	};
@@ -95,6 +101,7 @@ function planLink({ link, address, gateway }: LinkNetwork, mac: Uint8Array): Net
 		mac,
 		cable: link,
 		gateway: undefined,
+		configure: undefined,
 		async setUp(kernel, run) {
 			const v4 = cidr && { address: String(cidr.address), prefix: cidr.prefix, router: gateway };
 			await configureInterface(kernel, v4, undefined);

@@ -1,14 +1,15 @@
-import { once } from "node:events";
-import { createWriteStream } from "node:fs";
-import type { Writable } from "node:stream";
-import type { NetworkRequest } from "../commands/network-options.ts";
 import type { RunRequest } from "../commands/run-options.ts";
 import { CliError, EXIT } from "../exit.ts";
 import type { GuestEnd } from "../guest/session.ts";
 import type { StoredImage } from "../image/store.ts";
 import type { CliIo } from "../io.ts";
 import { jsonDocument } from "../io.ts";
-import type { SandboxNetwork } from "../network/options.ts";
+import {
+	linkFailure,
+	openRequestedNetwork,
+	type RequestedNetwork,
+	tellPublished,
+} from "../network/requested-network.ts";
 import { SandboxError } from "../sandbox/errors.ts";
 import { createSandbox, type Sandbox } from "../sandbox/sandbox.ts";
 import { signalNumber } from "../sandbox/signals.ts";
@@ -30,25 +31,25 @@ export async function runSandbox(request: RunRequest, image: StoredImage, io: Cl
 	const line = terminal ? elapsedLine(io, `Starting Linux ${image.kernelRelease}`) : undefined;
 	let sandbox: Sandbox | undefined;
 	let left = false;
-	const auditFile = request.network.kind === "user" ? request.network.audit : undefined;
-	const audit = auditFile === undefined ? undefined : createWriteStream(auditFile, { flags: "a" });
+	let requested: RequestedNetwork | undefined;
 	try {
-		if (audit !== undefined) await once(audit, "open");
+		requested = await openRequestedNetwork(request.network);
 		sandbox = await createSandbox({
 			image,
 			memoryMiB: request.memoryMib,
 			engine: request.engine,
+			snapshot: request.snapshot,
 			disks: request.disks,
 			mounts: request.mounts,
 			env: Object.fromEntries(request.environment),
-			network: networkOf(request.network, audit),
+			network: requested.network,
 			signal: io.signal,
 			...(request.timeoutMs !== undefined && { timeoutMs: request.timeoutMs }),
 			...(request.append !== undefined && { append: request.append }),
 		});
 		line?.end();
 		const running = sandbox;
-		await tellPublished(running, request, io);
+		tellPublished(request.network, await running.published(), request.json, io);
 		const control = await serveControl(running, { image: image.id, command: request.command ?? SHELLS }, io.env);
 		try {
 			const program = shell ? await shellOf(running) : request.command!;
@@ -81,34 +82,10 @@ export async function runSandbox(request: RunRequest, image: StoredImage, io: Cl
 	} finally {
 		line?.end();
 		await sandbox?.close();
-		audit?.end();
+		requested?.close();
 		sandbox?.timings.mark("closed");
 		if (request.timings && sandbox !== undefined) reportTimings(sandbox.timings, request, io);
 	}
-}
-
-/** Says where published ports are: which one it became may be news. */
-async function tellPublished(sandbox: Sandbox, request: RunRequest, io: CliIo): Promise<void> {
-	if (request.network.kind !== "user") return;
-	const ports = await sandbox.published();
-	for (const [i, { hostAddress = "127.0.0.1", guestPort, protocol = "tcp" }] of (
-		request.network.network.publish ?? []
-	).entries()) {
-		const port = ports[i]!;
-		if (request.json) {
-			io.stdout.write(jsonDocument({ event: "published", hostAddress, hostPort: port, guestPort, protocol }));
-		} else io.stderr.write(`published ${hostAddress}:${port} -> guest:${guestPort}/${protocol}\n`);
-	}
-}
-
-function networkOf(request: NetworkRequest, audit: Writable | undefined): SandboxNetwork {
-	if (request.kind === "none") return "none";
-	if (request.kind === "link" || audit === undefined) return request.network;
-	return {
-		...request.network,
-		onAudit: (event) =>
-			audit.write(`${JSON.stringify({ schemaVersion: 1, at: new Date().toISOString(), ...event })}\n`),
-	};
 }
 
 /** The best shell there is. */
@@ -145,10 +122,7 @@ function endOf(error: unknown, request: RunRequest, sandbox: Sandbox | undefined
 			throw new CliError(EXIT.io, String(error.value ?? error.code), error.message);
 		case "ERR_SANDBOX_BOOT": {
 			const cause = error.cause as { name?: string; exitCode?: number; code?: string } | undefined;
-			if (cause?.name === "LinkError") {
-				const exitCode = /EPERM|EACCES/.test(error.message) ? EXIT.permission : EXIT.io;
-				throw new CliError(exitCode, cause.code ?? "FAILED", `--net: ${error.message}`);
-			}
+			if (cause?.name === "LinkError") throw linkFailure({ ...cause, message: error.message });
 			if (cause?.exitCode !== undefined) throw new CliError(cause.exitCode, cause.code ?? "FAILED", error.message);
 			break;
 		}

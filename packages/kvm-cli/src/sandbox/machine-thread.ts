@@ -6,6 +6,8 @@ import { workerFile } from "./worker-file.ts";
 /** What a machine's thread tells its owner. */
 export interface MachineListener {
 	onMoment(moment: StartMoment, at: number): void;
+	/** Before anything comes from the agent. */
+	onResumed(): void;
 	onModules(modules: ReadonlyMap<string, readonly string[]>): void;
 	onAgent(bytes: Uint8Array): void;
 	onConsole(bytes: Uint8Array): void;
@@ -16,6 +18,8 @@ export interface MachineListener {
 /** A machine in a thread of its own. */
 export interface MachineThread {
 	toAgent(bytes: Uint8Array): void;
+	/** Keeps the guest as it is for other starts to go on from, where that can be done. */
+	keep(): Promise<void>;
 	/** Whether the guest's memory holds these bytes anywhere; false once it has ended. */
 	search(bytes: Uint8Array): Promise<boolean>;
 	/** Ends it without asking the guest; resolves when the thread is gone. */
@@ -37,11 +41,13 @@ export function startMachineThread(
 		trackUnmanagedFds: false,
 	});
 	let ended = false;
+	let kept = (): void => {};
 	const searches: ((found: boolean) => void)[] = [];
 	const end = (how: Parameters<MachineListener["onEnd"]>[0]): void => {
 		if (ended) return;
 		ended = true;
 		for (const answer of searches.splice(0)) answer(false);
+		kept();
 		listener.onEnd(how);
 	};
 	worker.on("message", (message: FromMachine) => {
@@ -50,6 +56,8 @@ export function startMachineThread(
 		else if (message.type === "console") listener.onConsole(message.bytes);
 		else if (message.type === "moment") listener.onMoment(message.moment, message.at);
 		else if (message.type === "modules") listener.onModules(message.modules);
+		else if (message.type === "resumed") listener.onResumed();
+		else if (message.type === "kept") kept();
 		else if (message.type === "searched") searches.shift()?.(message.found);
 		else if (message.type === "exit") end({ exit: message.exit });
 		else end({ failure: message.error });
@@ -63,6 +71,13 @@ export function startMachineThread(
 			const message: ToMachine = { type: "agent", bytes };
 			worker.postMessage(message);
 		},
+		keep() {
+			if (ended) return Promise.resolve();
+			return new Promise((resolve) => {
+				kept = resolve;
+				worker.postMessage({ type: "keep" } satisfies ToMachine);
+			});
+		},
 		search(bytes) {
 			if (ended) return Promise.resolve(false);
 			return new Promise((resolve) => {
@@ -74,6 +89,7 @@ export function startMachineThread(
 		async terminate() {
 			ended = true;
 			for (const answer of searches.splice(0)) answer(false);
+			kept();
 			await worker.terminate();
 		},
 	};

@@ -6,7 +6,7 @@ import { AT_FDCWD, type GuestKernel, OPEN } from "./system-calls.ts";
 export const ROOT_DISK_MODULES: readonly string[] = ["virtio_blk", "squashfs", "overlay"];
 
 /** Where the initramfs, busybox and all, stays to be seen. */
-const INITRAMFS = "/xkvm";
+export const INITRAMFS = "/xkvm";
 
 /** Busybox's names, behind all of the root's own programs. */
 export const INITRAMFS_PROGRAMS = `${INITRAMFS}/bin`;

@@ -1,3 +1,4 @@
+import { randomFillSync } from "node:crypto";
 import { PassThrough } from "node:stream";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { PublishOptions } from "@x/ustack/gateway";
@@ -7,6 +8,7 @@ import { ConsoleTail } from "../guest/console-tail.ts";
 import type { DiskSpec } from "../guest/disk.ts";
 import type { EngineChoice } from "../guest/engines.ts";
 import { ROOT_DISK_ID } from "../image/root-switch.ts";
+import { cacheFolder } from "../image/store.ts";
 import type { CliIo } from "../io.ts";
 import { bringLoopbackUp } from "../network/guest-network.ts";
 import type { SandboxNetwork } from "../network/options.ts";
@@ -17,11 +19,13 @@ import { SandboxError } from "./errors.ts";
 import { type ExecOptions, Execution, type PreparedCommand } from "./execution.ts";
 import { GuestFiles } from "./files.ts";
 import { mountShare, mountTag, type SandboxMount, setUpGuest, shutDownGuest } from "./guest-setup.ts";
+import { startsFolder } from "./kept-start.ts";
 import type { MachineFailure } from "./machine-messages.ts";
 import { type MachineThread, startMachineThread } from "./machine-thread.ts";
-import { enterRootDisk, INITRAMFS_PROGRAMS, ROOT_DISK_MODULES } from "./root-disk.ts";
+import { enterRootDisk, INITRAMFS, INITRAMFS_PROGRAMS, ROOT_DISK_MODULES } from "./root-disk.ts";
 import { GuestKernel } from "./system-calls.ts";
 import { StartTimings } from "./timings.ts";
+import { makeUnique } from "./unique-guest.ts";
 
 /** Files of a guest. */
 export interface SandboxImage {
@@ -59,6 +63,13 @@ export interface SandboxOptions {
 	signal?: AbortSignal;
 	/** Added to the kernel's command line. */
 	append?: string;
+	/**
+	 * Keep a guest that has started, without anything of yours in it, in the cache, and go on from it when another one with
+	 * the same image and devices is wanted. The software engine only.
+	 *
+	 * @default true
+	 */
+	snapshot?: boolean;
 	/** What the guest writes to its serial console; valid during the call only. */
 	onConsole?: (bytes: Uint8Array) => void;
 }
@@ -70,6 +81,8 @@ const SHUTDOWN_MS = 10_000;
 const LEAST_MEMORY_MIB = 64;
 const MOST_MEMORY_MIB = 3072;
 const TAIL_LINES = 12;
+/** Commands that are started in one turn of the event loop. */
+const STARTS_IN_TURN = 10;
 const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const HOME = "/root";
 const DEFAULT_SIZE = { rows: 24, columns: 80 };
@@ -107,6 +120,8 @@ export class Sandbox implements AsyncDisposable {
 	#failReady: (error: SandboxError) => void = () => {};
 	#modules: ModuleTable = new Map();
 	#booted = false;
+	#resumed = false;
+	#startsInTurn = 0;
 	#end: SandboxError | undefined;
 	#closing: Promise<void> | undefined;
 	#timer: NodeJS.Timeout | undefined;
@@ -155,10 +170,17 @@ export class Sandbox implements AsyncDisposable {
 					tag: mountTag(i),
 					readonly,
 				})),
+				keep:
+					options.snapshot === false
+						? undefined
+						: { folder: startsFolder(cacheFolder(process.env)), steps: this.#stepsBeforeKeeping() },
 				network: this.#network && { mac: this.#network.mac, cable: this.#network.cable },
 			},
 			{
 				onMoment: (moment, at) => timings.mark(moment, at),
+				onResumed: () => {
+					this.#resumed = true;
+				},
 				onModules: (modules) => {
 					this.#modules = modules;
 				},
@@ -218,6 +240,7 @@ export class Sandbox implements AsyncDisposable {
 		const execution = new Execution();
 		const prepare = async (): Promise<PreparedCommand> => {
 			await ready;
+			await this.#ownTurn();
 			const { uid, gid } = await this.#user(options.user);
 			const [program] = argv;
 			if (program === undefined || program === "") {
@@ -248,6 +271,16 @@ export class Sandbox implements AsyncDisposable {
 		};
 		void execution.start(this.#client, prepare, options);
 		return execution;
+	}
+
+	/** Lets others have a turn when many commands are started at once. */
+	async #ownTurn(): Promise<void> {
+		while (this.#startsInTurn >= STARTS_IN_TURN) await nextTurn();
+		if (this.#startsInTurn++ === 0) {
+			setImmediate(() => {
+				this.#startsInTurn = 0;
+			});
+		}
 	}
 
 	/** Whether these bytes are anywhere in the guest's memory: to be sure that a secret never got there. */
@@ -324,27 +357,66 @@ export class Sandbox implements AsyncDisposable {
 		await this.#client.ready;
 		if (this.#end !== undefined) throw this.#end;
 		this.timings.mark("agent");
+		const kernel = this.#kernel;
 		const { disks = [], mounts = [] } = this.#options;
-		// All of them first: the modules are in the initramfs, which a root of its own leaves behind.
-		const there = modulePaths(this.#modules, PORT_MODULES);
-		const wanted = modulePaths(this.#modules, [
-			...(this.#root === undefined ? [] : ROOT_DISK_MODULES),
-			...(disks.length > 0 ? DISK_MODULES : []),
+		const early = modulePaths(this.#modules, [
+			...(this.#rootEarly ? ROOT_DISK_MODULES : []),
 			...(mounts.length > 0 ? MOUNT_MODULES : []),
+			...(this.#network?.configure === undefined ? [] : NETWORK_MODULES),
+		]);
+		const late = modulePaths(this.#modules, [
+			...(this.#rootLate ? ROOT_DISK_MODULES : []),
+			...(disks.length > 0 ? DISK_MODULES : []),
 			...(this.#network === undefined ? [] : NETWORK_MODULES),
 		]);
-		await this.#kernel.loadModules(wanted.filter((path) => !there.includes(path)));
-		if (this.#root !== undefined) await enterRootDisk(this.#kernel, this.#root.format, this.#disks.length);
-		await setUpGuest(this.#kernel);
-		for (const [i, mount] of mounts.entries()) await mountShare(this.#kernel, mountTag(i), mount);
+		const there = modulePaths(this.#modules, PORT_MODULES);
+		if (this.#resumed) {
+			await makeUnique(kernel, randomFillSync, Date.now);
+			this.timings.mark("unique");
+		} else {
+			await kernel.loadModules(early.filter((path) => !there.includes(path)));
+			if (!this.#rootLate) await this.#furnish();
+			this.timings.mark("ready");
+			if (this.#options.snapshot !== false) {
+				await this.#thread.keep();
+				this.timings.mark("kept");
+			}
+		}
+		const initramfs = this.#rootEarly ? INITRAMFS : "";
+		const missing = late.filter((path) => !there.includes(path) && !early.includes(path));
+		await kernel.loadModules(missing.map((path) => `${initramfs}${path}`));
+		if (this.#rootLate) await this.#furnish();
 		this.timings.mark("ready");
-		await bringLoopbackUp(this.#kernel);
+		for (const [i, mount] of mounts.entries()) await mountShare(kernel, mountTag(i), mount);
 		if (this.#network !== undefined) {
 			const run = (argv: readonly string[]): Promise<unknown> => this.#start(argv, {}, undefined).output();
-			Object.assign(this.#environment, await this.#network.setUp(this.#kernel, run), this.#options.env);
-			this.timings.mark("network");
+			Object.assign(this.#environment, await this.#network.setUp(kernel, run), this.#options.env);
 		}
+		this.timings.mark("network");
 		this.#booted = true;
+	}
+
+	/** A disk of the caller's that the guest has seen says something of the caller's: nothing looks at disks before keeping. */
+	get #rootLate(): boolean {
+		return this.#root !== undefined && (this.#options.disks ?? []).length > 0;
+	}
+
+	get #rootEarly(): boolean {
+		return this.#root !== undefined && !this.#rootLate;
+	}
+
+	/** All that what is done to a guest before it is kept goes by. */
+	#stepsBeforeKeeping(): unknown[] {
+		return [this.#root?.format ?? null, this.#rootEarly, this.#network?.configure !== undefined];
+	}
+
+	/** Makes a system of a kernel: its root, its file systems, its network as every guest has it. */
+	async #furnish(): Promise<void> {
+		const kernel = this.#kernel;
+		if (this.#root !== undefined) await enterRootDisk(kernel, this.#root.format, this.#disks.length);
+		await setUpGuest(kernel);
+		await bringLoopbackUp(kernel);
+		await this.#network?.configure?.(kernel);
 	}
 
 	/**

@@ -31,6 +31,7 @@ export const SYSCALL = {
 	readlinkat: 267,
 	fchmodat: 268,
 	utimensat: 280,
+	clock_settime: 227,
 	finit_module: 313,
 } as const;
 

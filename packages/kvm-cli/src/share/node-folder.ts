@@ -36,7 +36,7 @@ import {
 	type ShareOpenMode,
 	type ShareSpace,
 } from "@x/kvm-core";
-import { CliError, EXIT } from "../exit.ts";
+import { CliError, EXIT, toCliError } from "../exit.ts";
 import { FolderDescriptors } from "./folder-descriptors.ts";
 import { HostNode } from "./host-node.ts";
 
@@ -70,7 +70,7 @@ export class NodeFolder implements SharedFolder {
 	readonly #gid = process.getegid?.() ?? 0;
 
 	/**
-	 * @throws CliError when it is no folder, or the host is no Linux with /proc
+	 * @throws CliError when there is none, it is no folder, or the host is no Linux with /proc
 	 */
 	constructor(path: string, options: { readonly?: boolean } = {}) {
 		if (process.platform !== "linux" || !existsSync("/proc/self/fd")) {
@@ -78,7 +78,12 @@ export class NodeFolder implements SharedFolder {
 		}
 		this.readonly = options.readonly ?? false;
 		// The user's own path may go through links; nothing after it does.
-		const descriptor = openSync(path, O_PATH | constants.O_DIRECTORY);
+		let descriptor: number;
+		try {
+			descriptor = openSync(path, O_PATH | constants.O_DIRECTORY);
+		} catch (error) {
+			throw toCliError(error);
+		}
 		const stats = statsOf(fstatSync(descriptor, { bigint: true }));
 		this.#rootNode = new HostNode("folder", stats.identity);
 		this.root = this.#rootNode;

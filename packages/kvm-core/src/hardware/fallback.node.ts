@@ -15,8 +15,9 @@ import type {
 import type { LeftOver } from "../software/exits.ts";
 import type { SoftwareVcpu } from "../software/vcpu.ts";
 import type { SoftwareVm } from "../software/vm.ts";
+import type { Ioevents } from "./ioevents.ts";
 import type { Libc } from "./libc.node.ts";
-import { HardwareVcpu, type VcpuTraits } from "./vcpu.node.ts";
+import { DEFAULT_SLICE_MILLISECONDS, HardwareVcpu, type VcpuTraits } from "./vcpu.node.ts";
 import { HardwareVm } from "./vm.node.ts";
 
 /**
@@ -159,7 +160,7 @@ export class FallbackVm extends HardwareVm {
 	}
 
 	protected override makeVcpu(libc: Libc, fd: number, id: number, traits: VcpuTraits): HardwareVcpu {
-		return new FallbackVcpu(libc, fd, id, traits, (exit) => this.watched(exit), {
+		return new FallbackVcpu(libc, fd, id, traits, this.ioevents, {
 			vm: this,
 			software: this.#software.createVcpu(id),
 			instructions: this.#instructions,
@@ -272,26 +273,19 @@ export class FallbackVcpu extends HardwareVcpu {
 	#msrs: readonly number[] | undefined;
 	/** As the hardware had them when the software engine took over. */
 	#kept: { sregs: Sregs; msrs: readonly MsrEntry[]; xcr0: bigint | undefined } | undefined;
-	#milliseconds = 10;
+	#milliseconds = DEFAULT_SLICE_MILLISECONDS;
 	#immediateExit = false;
 	readonly #hasXcrs: boolean;
 
-	constructor(
-		libc: Libc,
-		fd: number,
-		id: number,
-		traits: VcpuTraits,
-		filter: (exit: VcpuExit) => boolean,
-		shadow: Shadow,
-	) {
-		super(libc, fd, id, traits, filter);
+	constructor(libc: Libc, fd: number, id: number, traits: VcpuTraits, ioevents: Ioevents, shadow: Shadow) {
+		super(libc, fd, id, traits, ioevents);
 		this.#shadow = shadow;
 		this.#hasXcrs = shadow.vm.checkExtension("xcrs") > 0;
 		this.setSlice({});
 	}
 
 	override setSlice(slice: { milliseconds?: number; instructions?: number }): void {
-		this.#milliseconds = slice.milliseconds ?? 10;
+		this.#milliseconds = slice.milliseconds ?? DEFAULT_SLICE_MILLISECONDS;
 		// Long enough to take an interrupt and what the software engine has left over.
 		super.setSlice(
 			this.#shadow.emulates ? { ...slice, milliseconds: Math.min(this.#milliseconds, EMULATED_MS) } : slice,

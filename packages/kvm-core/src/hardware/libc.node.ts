@@ -1,5 +1,7 @@
 import { ERRNO, type KvmErrno, KvmError } from "../kvm/errors.ts";
 import { HardwareUnavailableError } from "./errors.ts";
+import { KVM } from "./ioctls.ts";
+import { runCode } from "./run-code.ts";
 
 type Koffi = typeof import("koffi");
 
@@ -32,7 +34,7 @@ export interface Libc {
 	kick(thread: number): boolean;
 	/** A timer that sends {@link KICK_SIGNAL} to the calling thread. */
 	timerCreate(): number;
-	/** First after and then every `nanoseconds`; 0 stops it. */
+	/** First after and then every `nanoseconds`, a minute at the most; 0 stops it. */
 	timerSet(timer: number, nanoseconds: number): void;
 	timerDelete(timer: number): void;
 }
@@ -44,6 +46,8 @@ export const KICK_SIGNAL = 40;
 export const VIEW_MAX: number = 2 ** 32;
 
 const PROT_READ_WRITE = 3;
+const PROT_READ_EXECUTE = 5;
+const PAGE = 4096;
 const MAP_SHARED = 1;
 const MAP_PRIVATE = 2;
 const MAP_FIXED = 0x10;
@@ -90,6 +94,7 @@ function bind(koffi: Koffi): Libc {
 	const ioctlInteger = libc.func("ioctl", "int", ["int", "ulong", "int64"]);
 	const ioctlPointer = libc.func("ioctl", "int", ["int", "ulong", "void *"]);
 	const mmap = libc.func("mmap", "void *", ["void *", "size_t", "int", "int", "int", "int64"]);
+	const mprotect = libc.func("mprotect", "int", ["void *", "size_t", "int"]);
 	const munmap = libc.func("munmap", "int", ["void *", "size_t"]);
 	const tgkill = libc.func("syscall", "long", ["long", "long", "long", "long"]);
 	const syscall = libc.func("syscall", "long", ["long", "long", "void *", "void *", "void *"]);
@@ -108,6 +113,17 @@ function bind(koffi: Koffi): Libc {
 		return address;
 	};
 
+	/** One page for as long as the thread lives; a host may forbid it code of its own. */
+	const loadRunCode = (): ((fd: number) => number) | undefined => {
+		const page = map(PAGE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+		new Uint8Array(koffi.view(page, PAGE)).set(runCode());
+		if (mprotect(page, PAGE, PROT_READ_EXECUTE) === 0) return koffi.decode(page, koffi.proto("int (int)"));
+		munmap(page, PAGE);
+		return undefined;
+	};
+	const runByCode = loadRunCode();
+	const runByLibc = (fd: number): number => (ioctlInteger(fd, KVM.RUN, 0) === -1 ? koffi.errno() : 0);
+
 	// abs() is as good a handler as any: it touches nothing.
 	const action = new Uint8Array(SIGACTION_BYTES);
 	const actionView = new DataView(action.buffer);
@@ -118,11 +134,13 @@ function bind(koffi: Koffi): Libc {
 	const collected = new FinalizationRegistry<{ views: number; address: bigint; length: number }>((mapping) => {
 		if (--mapping.views === 0) munmap(mapping.address, mapping.length);
 	});
+	const spec = new Int32Array(8);
+	const { pid } = process;
 	const gettid = (): number => Number(syscall(SYS_GETTID, 0, null, null, null));
 	return {
 		ioctl: (fd, request, argument, name) => check(ioctlInteger(fd, request, argument), name, `argument ${argument}`),
 		ioctlBuffer: (fd, request, argument, name) => check(ioctlPointer(fd, request, argument), name, "refused"),
-		run: (fd) => (ioctlInteger(fd, 0xae80, 0) === -1 ? koffi.errno() : 0),
+		run: runByCode === undefined ? runByLibc : (fd) => -runByCode(fd),
 		mmapShared: (fd, length) => map(length, MAP_SHARED, fd),
 		mmapAnonymous: (length) => map(length, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1),
 		munmap(address, length) {
@@ -150,7 +168,7 @@ function bind(koffi: Koffi): Libc {
 			return () => handle.close();
 		},
 		gettid,
-		kick: (thread) => Number(tgkill(SYS_TGKILL, process.pid, thread, KICK_SIGNAL)) === 0,
+		kick: (thread) => Number(tgkill(SYS_TGKILL, pid, thread, KICK_SIGNAL)) === 0,
 		timerCreate() {
 			const event = new Uint8Array(64);
 			const view = new DataView(event.buffer);
@@ -162,9 +180,9 @@ function bind(koffi: Koffi): Libc {
 			return id[0]!;
 		},
 		timerSet(timer, nanoseconds) {
-			const spec = new BigInt64Array(4);
-			spec[0] = spec[2] = BigInt(Math.floor(nanoseconds / 1e9));
-			spec[1] = spec[3] = BigInt(nanoseconds % 1e9);
+			// struct itimerspec, in whole seconds and the rest of each.
+			spec[0] = spec[4] = Math.floor(nanoseconds / 1e9);
+			spec[2] = spec[6] = nanoseconds % 1e9;
 			check(Number(syscall(SYS_TIMER_SETTIME, timer, null, spec, null)), "timer_settime", `${nanoseconds} ns`);
 		},
 		timerDelete(timer) {

@@ -12,15 +12,17 @@ function nanoseconds(milliseconds: number): number {
 }
 
 /**
- * Bounds how long KVM_RUN keeps the thread: a POSIX timer signals it. One timer serves a thread's vCPU through many
- * runs, because arming it for each would cost a tenth of an exit; it repeats, so that a signal that comes just before
- * KVM_RUN is entered is followed by another.
+ * Bounds how long KVM_RUN keeps the thread: a POSIX timer signals it. It is set once a slice and not once a run, for that
+ * would cost a tenth of an exit; it repeats, so that a signal that comes just before KVM_RUN is entered is followed by
+ * another.
  */
 export class SliceTimer {
 	readonly #libc: Libc;
 	readonly #timer: number;
 	#nanoseconds: number;
-	#armed = false;
+	/** The slice is over: the next run begins another. */
+	#over = true;
+	#ticks = false;
 	/** Runs since the event loop last turned. */
 	#used = false;
 	#watch: NodeJS.Immediate | undefined;
@@ -31,37 +33,51 @@ export class SliceTimer {
 		this.#nanoseconds = nanoseconds(milliseconds);
 	}
 
+	/** Of the slices to come; the one under way ends. */
 	setLength(milliseconds: number): void {
 		this.#nanoseconds = nanoseconds(milliseconds);
-		this.disarm();
+		this.#over = true;
 	}
 
 	/** Before KVM_RUN. */
-	arm(): void {
+	enter(): void {
 		this.#used = true;
-		if (this.#armed) return;
-		this.#armed = true;
-		this.#libc.timerSet(this.#timer, this.#nanoseconds);
-		this.#watch ??= setImmediate(this.#turn).unref();
+		if (this.#over) this.#begin();
 	}
 
-	disarm(): void {
-		if (!this.#armed) return;
-		this.#armed = false;
-		this.#libc.timerSet(this.#timer, 0);
+	/** KVM_RUN came back for a signal's sake. */
+	end(): void {
+		this.#over = true;
 	}
 
 	close(): void {
-		this.disarm();
+		this.#stop();
 		if (this.#watch !== undefined) clearImmediate(this.#watch);
 		this.#libc.timerDelete(this.#timer);
 	}
 
-	/** A vCPU left alone for a turn of the event loop needs no ticks. */
+	#begin(): void {
+		this.#over = false;
+		this.#ticks = true;
+		this.#libc.timerSet(this.#timer, this.#nanoseconds);
+		this.#watch ??= setImmediate(this.#turn);
+	}
+
+	#stop(): void {
+		this.#over = true;
+		if (!this.#ticks) return;
+		this.#ticks = false;
+		this.#libc.timerSet(this.#timer, 0);
+	}
+
+	/**
+	 * A vCPU left alone for a turn of the event loop needs no ticks. Until then the loop must not sleep: the ticks would
+	 * wake it again and again.
+	 */
 	readonly #turn = (): void => {
 		this.#watch = undefined;
-		if (!this.#used) this.disarm();
-		else if (this.#armed) this.#watch = setImmediate(this.#turn).unref();
+		if (this.#used) this.#watch = setImmediate(this.#turn);
+		else this.#stop();
 		this.#used = false;
 	};
 }

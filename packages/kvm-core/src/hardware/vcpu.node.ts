@@ -16,20 +16,24 @@ import type {
 	VcpuEvents,
 	VcpuExit,
 } from "../kvm/types.ts";
-import { readExit } from "./exits.ts";
+import { ExitReader } from "./exits.ts";
 import { CAPABILITIES, KVM, RUN } from "./ioctls.ts";
+import type { Ioevents } from "./ioevents.ts";
 import { isInterrupted, type Libc, runError } from "./libc.node.ts";
 import { SliceTimer } from "./slice-timer.node.ts";
 import { readStats } from "./stats.node.ts";
 
-/** How long a run goes on when the embedder has not said: long enough to cost nothing, short enough to stay in charge. */
-const DEFAULT_SLICE_MILLISECONDS = 10;
+/**
+ * How long a run goes on when the embedder has not said: short enough that timers of the same thread come in time, and
+ * long enough to cost few hundredths of it.
+ */
+export const DEFAULT_SLICE_MILLISECONDS = 1;
 const CPUID_MAX = 256;
 const XSAVE_BYTES = 4096;
 const PAGE = 4096;
 /** KVM_SYNC_X86_*. */
-const SYNC_REGS = 1n;
-const SYNC_SREGS = 2n;
+const SYNC_REGS = 1;
+const SYNC_SREGS = 2;
 /** struct kvm_coalesced_mmio_ring, whose entries fill the rest of its page. */
 const RING = { first: 0, last: 4, entries: 8, entryBytes: 24, length: 8, pio: 12, data: 16, count: 170 } as const;
 
@@ -45,9 +49,6 @@ export interface VcpuTraits {
 	ringPage: number;
 }
 
-/** Sees an exit before the embedder does; true when it has dealt with it. */
-export type ExitFilter = (exit: VcpuExit) => boolean;
-
 /** A vCPU of /dev/kvm, run on the thread that calls. */
 export class HardwareVcpu implements Vcpu {
 	readonly id: number;
@@ -59,20 +60,21 @@ export class HardwareVcpu implements Vcpu {
 	readonly #page: Uint8Array;
 	readonly #view: DataView;
 	readonly #timer: SliceTimer;
-	readonly #filter: ExitFilter;
+	readonly #exits: ExitReader;
+	readonly #ioevents: Ioevents;
 	readonly #traits: VcpuTraits;
 	readonly #scratch: Uint8Array;
 	readonly #scratchView: DataView;
 	/** Register sets that the run page shows as they are: those asked for once, since the last run. */
-	#onPage = 0n;
+	#onPage = 0;
 	/** Asked for: KVM then puts them there at every exit. */
-	#wanted = 0n;
+	#wanted = 0;
 	#closed = false;
 
-	constructor(libc: Libc, vmFd: number, id: number, traits: VcpuTraits, filter: ExitFilter) {
+	constructor(libc: Libc, vmFd: number, id: number, traits: VcpuTraits, ioevents: Ioevents) {
 		this.id = id;
 		this.#libc = libc;
-		this.#filter = filter;
+		this.#ioevents = ioevents;
 		this.#traits = traits;
 		this.#scratch = new Uint8Array(Math.max(PAGE, traits.xsaveBytes));
 		this.#scratchView = new DataView(this.#scratch.buffer);
@@ -80,6 +82,7 @@ export class HardwareVcpu implements Vcpu {
 		this.#pageAddress = libc.mmapShared(this.#fd, traits.pageBytes);
 		this.#page = new Uint8Array(libc.view(this.#pageAddress, traits.pageBytes));
 		this.#view = new DataView(this.#page.buffer);
+		this.#exits = new ExitReader(this.#page);
 		this.#timer = new SliceTimer(libc, DEFAULT_SLICE_MILLISECONDS);
 	}
 
@@ -90,19 +93,19 @@ export class HardwareVcpu implements Vcpu {
 	run(): VcpuExit {
 		if (this.#closed) throw new KvmError("ENODEV", "KVM_RUN", "the virtual machine is closed");
 		for (;;) {
-			this.#timer.arm();
-			this.#onPage = 0n;
+			this.#timer.enter();
+			this.#onPage = 0;
 			const errno = this.#libc.run(this.#fd);
 			if (errno !== 0) {
-				this.#timer.disarm();
+				this.#timer.end();
 				if (isInterrupted(errno)) return { reason: "intr" };
 				throw runError(errno);
 			}
 			this.#onPage = this.#wanted;
-			const exit = readExit(this.#view, this.#page);
-			if (exit.reason === "io" || exit.reason === "mmio") {
-				if (this.#filter(exit)) continue;
-			} else this.#timer.disarm();
+			const exit = this.#exits.read();
+			if (!this.#ioevents.isEmpty && (exit.reason === "io" || exit.reason === "mmio") && this.#ioevents.take(exit)) {
+				continue;
+			}
 			return exit;
 		}
 	}
@@ -146,7 +149,7 @@ export class HardwareVcpu implements Vcpu {
 	setRegs(regs: Readonly<Regs>): void {
 		S.writeRegs(this.#scratchView, regs);
 		this.#set(KVM.SET_REGS, "KVM_SET_REGS");
-		if ((this.#onPage & SYNC_REGS) !== 0n) S.writeRegs(this.#view, regs, RUN.syncRegs);
+		if ((this.#onPage & SYNC_REGS) !== 0) S.writeRegs(this.#view, regs, RUN.syncRegs);
 	}
 
 	getSregs(): Sregs {
@@ -155,7 +158,7 @@ export class HardwareVcpu implements Vcpu {
 	}
 
 	setSregs(sregs: Readonly<Sregs>): void {
-		this.#onPage = 0n;
+		this.#onPage = 0;
 		this.#scratch.fill(0, 0, S.SREGS_BYTES);
 		S.writeSregs(this.#scratchView, sregs);
 		this.#set(KVM.SET_SREGS, "KVM_SET_SREGS");
@@ -166,7 +169,7 @@ export class HardwareVcpu implements Vcpu {
 	}
 
 	setSregs2(sregs: Readonly<Sregs2>): void {
-		this.#onPage = 0n;
+		this.#onPage = 0;
 		this.#scratch.fill(0, 0, S.SREGS2_BYTES);
 		S.writeSregs2(this.#scratchView, sregs);
 		this.#set(KVM.SET_SREGS2, "KVM_SET_SREGS2");
@@ -221,7 +224,7 @@ export class HardwareVcpu implements Vcpu {
 	}
 
 	setMsrs(entries: readonly MsrEntry[]): number {
-		this.#onPage = 0n;
+		this.#onPage = 0;
 		const { list } = msrList(entries);
 		return this.#libc.ioctlBuffer(this.#open(), KVM.SET_MSRS, list, "KVM_SET_MSRS");
 	}
@@ -246,7 +249,7 @@ export class HardwareVcpu implements Vcpu {
 	}
 
 	setLapic(page: Uint8Array): void {
-		this.#onPage = 0n;
+		this.#onPage = 0;
 		if (page.length !== 1024) throw new KvmError("EINVAL", "KVM_SET_LAPIC", `${page.length} bytes; the page has 1024`);
 		this.#scratch.set(page);
 		this.#set(KVM.SET_LAPIC, "KVM_SET_LAPIC");
@@ -260,7 +263,7 @@ export class HardwareVcpu implements Vcpu {
 	}
 
 	setMpState(state: MpState): void {
-		this.#onPage = 0n;
+		this.#onPage = 0;
 		this.#scratchView.setUint32(0, S.MP_STATES.indexOf(state), true);
 		this.#set(KVM.SET_MP_STATE, "KVM_SET_MP_STATE");
 	}
@@ -270,7 +273,7 @@ export class HardwareVcpu implements Vcpu {
 	}
 
 	setVcpuEvents(events: Readonly<VcpuEvents>): void {
-		this.#onPage = 0n;
+		this.#onPage = 0;
 		S.writeEvents(this.#scratchView, events);
 		this.#set(KVM.SET_VCPU_EVENTS, "KVM_SET_VCPU_EVENTS");
 	}
@@ -293,7 +296,7 @@ export class HardwareVcpu implements Vcpu {
 	}
 
 	interrupt(vector: number): void {
-		this.#onPage = 0n;
+		this.#onPage = 0;
 		this.#scratchView.setUint32(0, vector, true);
 		this.#set(KVM.INTERRUPT, "KVM_INTERRUPT");
 	}
@@ -316,7 +319,7 @@ export class HardwareVcpu implements Vcpu {
 	}
 
 	setGuestDebug(debug: GuestDebug): void {
-		this.#onPage = 0n;
+		this.#onPage = 0;
 		const breakpoints = debug.hardwareBreakpoints ?? [];
 		if (breakpoints.length > 4) {
 			throw new KvmError("EINVAL", "KVM_SET_GUEST_DEBUG", `${breakpoints.length} hardware breakpoints; 4 at most`);
@@ -352,7 +355,7 @@ export class HardwareVcpu implements Vcpu {
 	}
 
 	setOneReg(id: bigint, value: Uint8Array): void {
-		this.#onPage = 0n;
+		this.#onPage = 0;
 		this.#oneReg(KVM.SET_ONE_REG, "KVM_SET_ONE_REG", id, value);
 	}
 
@@ -404,12 +407,12 @@ export class HardwareVcpu implements Vcpu {
 	}
 
 	/** Whether a register set stands on the run page. Whoever asks once gets it there from the next exit on. */
-	#synced(set: bigint): boolean {
+	#synced(set: number): boolean {
 		this.#open();
-		if ((this.#onPage & set) !== 0n) return true;
-		if ((BigInt(this.#traits.syncRegs) & set) !== 0n && (this.#wanted & set) === 0n) {
+		if ((this.#onPage & set) !== 0) return true;
+		if ((this.#traits.syncRegs & set) !== 0 && (this.#wanted & set) === 0) {
 			this.#wanted |= set;
-			this.#view.setBigUint64(RUN.validRegs, this.#wanted, true);
+			this.#view.setBigUint64(RUN.validRegs, BigInt(this.#wanted), true);
 		}
 		return false;
 	}

@@ -12,12 +12,12 @@ import type {
 	MemoryRegion,
 	Msi,
 	Vcpu,
-	VcpuExit,
 	Vm,
 } from "../kvm/types.ts";
 import { HardwareDevice } from "./device.node.ts";
 import { EventFd } from "./eventfd.node.ts";
 import { CAPABILITIES, KVM } from "./ioctls.ts";
+import { Ioevents } from "./ioevents.ts";
 import type { Libc } from "./libc.node.ts";
 import { HardwareMemory } from "./memory.node.ts";
 import { readStats } from "./stats.node.ts";
@@ -37,11 +37,6 @@ const IOEVENTFD_PIO = 2;
 const IOEVENTFD_DEASSIGN = 4;
 const GUEST_MEMFD_BYTES = 64;
 
-interface Watch {
-	event: Ioevent;
-	notify: (value: number) => void;
-}
-
 /** A virtual machine of /dev/kvm. */
 export class HardwareVm implements Vm {
 	readonly #libc: Libc;
@@ -52,7 +47,7 @@ export class HardwareVm implements Vm {
 	readonly #vcpus: HardwareVcpu[] = [];
 	/** Bytes by slot: the size of a dirty log. */
 	readonly #slots = new Map<number, number>();
-	readonly #watches = new Set<Watch>();
+	protected readonly ioevents: Ioevents = new Ioevents();
 	/** Eventfds, devices and memfds that end with the VM. */
 	readonly #attached = new Set<{ close(): void }>();
 	readonly #traits: VcpuTraits;
@@ -261,24 +256,8 @@ export class HardwareVm implements Vm {
 
 	registerIoevent(event: Ioevent, notify: (value: number) => void): () => void {
 		this.#open();
-		for (const { event: other } of this.#watches) {
-			const sameValue =
-				other.datamatch === undefined || event.datamatch === undefined || other.datamatch === event.datamatch;
-			const sameLength = other.length === 0 || event.length === 0 || other.length === event.length;
-			if (other.space === event.space && other.address === event.address && sameLength && sameValue) {
-				throw new KvmError(
-					"EEXIST",
-					"KVM_IOEVENTFD",
-					`${event.space} ${event.address.toString(16)} is watched already`,
-				);
-			}
-		}
-		if (event.deferred === true) return this.#ioeventfd(event, notify);
-		const watch = { event: { ...event }, notify };
-		this.#watches.add(watch);
-		return () => {
-			this.#watches.delete(watch);
-		};
+		this.ioevents.check(event);
+		return event.deferred === true ? this.#ioeventfd(event, notify) : this.ioevents.add(event, notify);
 	}
 
 	#ioeventfd(event: Ioevent, notify: (value: number) => void): () => void {
@@ -326,7 +305,7 @@ export class HardwareVm implements Vm {
 	}
 
 	protected makeVcpu(libc: Libc, fd: number, id: number, traits: VcpuTraits): HardwareVcpu {
-		return new HardwareVcpu(libc, fd, id, traits, (exit) => this.watched(exit));
+		return new HardwareVcpu(libc, fd, id, traits, this.ioevents);
 	}
 
 	/** Lets slots show memory that lies at `address` and is somebody else's to keep. */
@@ -433,26 +412,6 @@ export class HardwareVm implements Vm {
 		for (const memory of this.#memories) memory.close();
 		this.#adopted.clear();
 		this.#onClose(this);
-	}
-
-	/** Ioevents are matched here and not by eventfds: those do not say which value was written. */
-	protected watched(exit: VcpuExit): boolean {
-		if (this.#watches.size === 0) return false;
-		const isPio = exit.reason === "io" && exit.direction === "out" && exit.count === 1;
-		const isMmio = exit.reason === "mmio" && exit.isWrite;
-		if (!isPio && !isMmio) return false;
-		const space = isPio ? "pio" : "mmio";
-		const address = exit.reason === "io" ? exit.port : exit.reason === "mmio" ? exit.physAddr : 0;
-		let value = 0;
-		for (let i = exit.data.length - 1; i >= 0; i--) value = value * 256 + exit.data[i]!;
-		for (const { event, notify } of this.#watches) {
-			if (event.space !== space || event.address !== address) continue;
-			if (event.length !== 0 && event.length !== exit.data.length) continue;
-			if (event.datamatch !== undefined && event.datamatch !== value) continue;
-			notify(value);
-			return true;
-		}
-		return false;
 	}
 
 	#open(): number {

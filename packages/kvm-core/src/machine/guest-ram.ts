@@ -44,6 +44,11 @@ export class GuestRam {
 		this.#last = undefined;
 	}
 
+	/** All RAM, in live windows. */
+	windows(): readonly { readonly start: number; readonly bytes: Uint8Array }[] {
+		return this.#regions.map(({ start, bytes }) => ({ start, bytes }));
+	}
+
 	/** Whether every byte of a range is RAM. */
 	contains(address: number, length: number): boolean {
 		while (length > 0) {

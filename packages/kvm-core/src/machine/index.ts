@@ -2,7 +2,14 @@
 export type { Board, BoardEvent, BoardState } from "./board.ts";
 export { MachineError, type MachineErrorCode } from "./errors.ts";
 export type { GuestRam } from "./guest-ram.ts";
-export { createMachine, type Machine, type MachineExit, type MachineOptions, type MachineRom } from "./machine.ts";
+export {
+	createMachine,
+	type Machine,
+	type MachineExit,
+	type MachineOptions,
+	type MachineRom,
+	type MachineState,
+} from "./machine.ts";
 export { MAX_MEMORY_BYTES, type MemoryMapEntry, MIN_MEMORY_BYTES } from "./memory-map.ts";
 export { createEventLoopScheduler, type MachineScheduler } from "./scheduler.ts";
 export {

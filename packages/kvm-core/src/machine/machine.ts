@@ -1,6 +1,6 @@
 import { KvmError } from "../kvm/errors.ts";
 import type { GuestMemory, Kvm, Msi, Vcpu, VcpuExit, Vm } from "../kvm/types.ts";
-import { Board, type BoardEvent, boardRoutes } from "./board.ts";
+import { Board, type BoardEvent, type BoardState, boardRoutes } from "./board.ts";
 import { cpuidFor } from "./cpuid.ts";
 import { MachineError } from "./errors.ts";
 import { GuestRam } from "./guest-ram.ts";
@@ -70,6 +70,22 @@ export type MachineExit =
 	/** What `setGuestDebug` asked for, an engine that cannot go on, or an entry the hardware refused. */
 	| ({ vcpu: number } & Extract<VcpuExit, { reason: "debug" | "internal-error" | "fail-entry" }>);
 
+/** Plain state of a {@link Machine}, but for what its memory holds. */
+export interface MachineState {
+	/** What the machine's clock said when it was made, and when this was taken. */
+	readonly start: number;
+	readonly now: number;
+	/** The engine's own. */
+	readonly vm: unknown;
+	readonly board: BoardState;
+}
+
+/** A VM of an engine whose state can be kept and put back. */
+interface KeptVm {
+	saveState(): unknown;
+	restoreState(state: unknown): void;
+}
+
 /** A PC around KVM's objects. */
 export class Machine {
 	readonly vm: Vm;
@@ -90,7 +106,7 @@ export class Machine {
 	readonly #roms: readonly MachineRom[];
 	readonly #memory: GuestMemory;
 	readonly #now: () => number;
-	readonly #start: number;
+	#start: number;
 	readonly #scheduler: MachineScheduler;
 	#running = false;
 	#closed = false;
@@ -248,6 +264,46 @@ export class Machine {
 	wake(): void {
 		this.#woken = true;
 		this.#cancelSleep?.();
+	}
+
+	/** Whether the engine can keep its state: the software engine can. */
+	get canSave(): boolean {
+		return "saveState" in this.vm;
+	}
+
+	/**
+	 * The state between two runs. What memory holds (`ram.windows`) is for the caller to keep beside it, as is waiting for
+	 * devices with something under way (`board.idle`).
+	 *
+	 * @throws MachineError ERR_MACHINE_STATE while it runs, or when the engine cannot
+	 */
+	save(): MachineState {
+		const vm = this.#kept();
+		return { start: this.#start, now: this.#now(), vm: vm.saveState(), board: this.board.save() };
+	}
+
+	/**
+	 * Goes on where another machine with the same options was, once memory holds what its memory held. The clock given to
+	 * machine and engine goes on from there too: it must not be before that moment.
+	 *
+	 * @throws MachineError ERR_MACHINE_STATE while it runs, when the engine cannot, or for a clock that is behind
+	 */
+	restore(state: MachineState): void {
+		const vm = this.#kept();
+		const now = this.#now();
+		if (now < state.now) {
+			throw new MachineError("ERR_MACHINE_STATE", `the clock says ${now}, before the state's ${state.now}`, now);
+		}
+		this.#start = state.start;
+		this.board.restore(state.board);
+		vm.restoreState(state.vm);
+	}
+
+	#kept(): KeptVm {
+		if (this.#running || this.#closed || !this.canSave) {
+			throw new MachineError("ERR_MACHINE_STATE", "the machine runs, is closed, or has an engine that keeps no state");
+		}
+		return this.vm as Vm & KeptVm;
 	}
 
 	/** Gives the VM and everything in it back. A `run` under way ends with `stopped`. */

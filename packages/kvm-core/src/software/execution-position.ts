@@ -3,6 +3,23 @@ import * as L from "./cpu/layout.ts";
 import { LEAVE, PAGE_END_16, PAGE_END_64, STALE } from "./emit/plan.ts";
 import { UOP_BYTES, UOP_IMM, UOP_META } from "./emit/uop.ts";
 
+/** Why the loop came back. */
+export type CoreStop =
+	/** The budget is spent, or something asked for attention: look around and run on. */
+	| "slice"
+	/** The guest halted. */
+	| "halt"
+	/** An access that only the embedder can serve is noted down; run on once it is answered. */
+	| "request"
+	/** The guest waits in a loop for another vCPU. */
+	| "pause"
+	/** Triple fault. */
+	| "shutdown"
+	/** An instruction was stepped, or a breakpoint reached: `debugStatus` says which. */
+	| "debug"
+	/** Code is fetched from where there is no memory. */
+	| "no-memory";
+
 /**
  * Where a vCPU's execution stands: at a micro-op (PC, from which RIP follows), or at a RIP that has none yet; with how
  * much of its budget; and how generated code is made to leave behind an instruction.
@@ -19,11 +36,24 @@ export class ExecutionPosition {
 	/** Micro-op whose handler was replaced by LEAVE for a moment, and what stood there. */
 	protected trapped = 0;
 	private trappedHandler = 0;
+	/** What the loop is to come back with. */
+	protected stop: CoreStop | undefined;
+	/** The instruction in hand is to be the last before the loop. */
+	leaveAsked = false;
 
 	constructor(cpu: Cpu, buffer: ArrayBufferLike) {
 		this.cpu = cpu;
 		this.u16 = new Uint16Array(buffer);
 		this.i32 = new Int32Array(buffer);
+	}
+
+	/** Something waits to be taken to the embedder before the guest goes on. */
+	get requestPending(): boolean {
+		return this.cpu.get32(L.REQUEST_FLAG) !== 0;
+	}
+
+	set requestPending(on: boolean) {
+		this.cpu.set32(L.REQUEST_FLAG, on ? 1 : 0);
 	}
 
 	/** RIP of the next instruction. */
@@ -47,6 +77,11 @@ export class ExecutionPosition {
 		const pc = this.cpu.get32(L.PC);
 		this.stolen = 0;
 		this.cpu.i32[L.BUDGET >> 2] = pc === 0 ? value : value + (pc >>> 4);
+	}
+
+	/** Linear address of the next instruction. */
+	get linearRip(): bigint {
+		return this.cutRip(this.rip + this.cpu.get64(L.SEG_BASE + L.CS * 8));
 	}
 
 	protected ripOf(pc: number): bigint {

@@ -174,6 +174,12 @@ export class Translator implements LinearMemory {
 		return true;
 	}
 
+	/** Whether any of an access's bytes is not canonical: that comes before its alignment. */
+	private refusesAny(lo: number, hi: number, size: number, stack: boolean): boolean {
+		if (this.refuses(hi, stack)) return true;
+		return this.cpu.code64 && (lo >>> 0) + size > 2 ** 32 && this.refuses((hi + 1) | 0, stack);
+	}
+
 	/** Translates for a fetch and remembers the page's entry table. Returns the physical page or -1. */
 	translateFetch(lo: number, hi: number): number {
 		return this.translate(lo, hi, ACCESS_FETCH | (this.cpu.cpl === 3 ? ACCESS_USER : 0), false);
@@ -191,7 +197,7 @@ export class Translator implements LinearMemory {
 	/** Host address of `size` readable bytes, BOUNCE if need be; 0 = fault queued, -1 = ask the embedder first. */
 	readable(lo: number, hi: number, size: number, stack: boolean): number {
 		const access = this.cpu.cpl === 3 ? ACCESS_USER : 0;
-		if (this.checksAlignment && (this.refuses(hi, stack) || this.misaligned(lo, size))) return 0;
+		if (this.checksAlignment && (this.refusesAny(lo, hi, size, stack) || this.misaligned(lo, size))) return 0;
 		this.noteAccess(lo, hi, size, false);
 		const first = lo & (PAGE - 1);
 		if (first + size > PAGE) return this.gather(lo, hi, size, access, stack);
@@ -212,7 +218,7 @@ export class Translator implements LinearMemory {
 	 */
 	writable(lo: number, hi: number, size: number, stack: boolean, modify: boolean): number {
 		const access = ACCESS_WRITE | (this.cpu.cpl === 3 ? ACCESS_USER : 0);
-		if (this.checksAlignment && (this.refuses(hi, stack) || this.misaligned(lo, size))) return 0;
+		if (this.checksAlignment && (this.refusesAny(lo, hi, size, stack) || this.misaligned(lo, size))) return 0;
 		this.noteAccess(lo, hi, size, true);
 		const first = lo & (PAGE - 1);
 		if (first + size > PAGE) return this.splitWrite(lo, hi, size, access, stack, modify);

@@ -18,7 +18,7 @@ import type {
 	VcpuExit,
 } from "../kvm/types.ts";
 import { TSC_KHZ } from "./clock.ts";
-import { type CoreStop, ExecutionCore } from "./core.ts";
+import { ExecutionCore } from "./core.ts";
 import { readCr8 } from "./cpu/control-registers.ts";
 import type { ApicView } from "./cpu/cpu.ts";
 import { CpuidTable } from "./cpu/cpuid.ts";
@@ -32,6 +32,7 @@ import { COMPONENTS } from "./cpu/xsave-layout.ts";
 import { DebugPoints } from "./debug-points.ts";
 import type { CodeArena } from "./decode/code-cache.ts";
 import type { HandlerPlan } from "./emit/plan.ts";
+import type { CoreStop } from "./execution-position.ts";
 import { ExitPort, type InternalDevices, type LeftOver, type RequestGate } from "./exits.ts";
 import type { PhysicalMemory } from "./memory.ts";
 import type { SoftwareVm } from "./vm.ts";

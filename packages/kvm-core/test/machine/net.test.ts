@@ -372,6 +372,14 @@ test("state survives JSON, and a restored card goes on", () => {
 	expect(again.transport.device.save()).toEqual(device.save());
 });
 
+test("a card without a driver keeps its own address when another's state is restored into it", () => {
+	const state = new Driver(new VirtioNet({ link: new ValveLink(), mac: OTHER })).transport.save();
+	const driver = new Driver(new VirtioNet({ link: new ValveLink(), mac: MAC }));
+	driver.transport.restore(state);
+	const { device } = driver.transport;
+	expect([0, 1, 2, 3, 4, 5].map((at) => device.readConfig(at, 1))).toEqual([...MAC]);
+});
+
 test("random frames, headers and buffers: nothing throws, nothing is written outside what the driver gave", () => {
 	const piece = fc.oneof(
 		fc.record({ room: fc.integer({ min: 0, max: 3000 }) }),

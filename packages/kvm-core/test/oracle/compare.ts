@@ -27,7 +27,9 @@ const AREAS = /\b(f(n?save|xsave|xrstor|rstor|n?stenv|ldenv)|xsave|xsaveopt|xsav
 /** Whether the address of a page fault may be the one or the other. */
 function mayFaultAt(name: string, want: bigint, got: bigint): boolean {
 	if (/\bcmps\b/.test(name)) return true;
-	const distance = want > got ? want - got : got - want;
+	// The addresses behind the last one are the first.
+	const ahead = BigInt.asIntN(64, want - got);
+	const distance = ahead < 0n ? -ahead : ahead;
 	return (SEVERAL.test(name) && distance < 64n) || (AREAS.test(name) && distance < 1024n);
 }
 
@@ -54,10 +56,11 @@ export function compare({ name, undefinedFlags, ignored }: Compared, want: Outco
 	// Masked stores across 4 GiB: whether the limit or the page is looked at first is the processor's choice.
 	const wraps = (want.gpr[RDI]! & 0xffff_ffffn) > 0xffff_fff0n - 16n;
 	if (/\bmaskmov/.test(name) && wraps && FAULTS.includes(want.trap) && FAULTS.includes(got.trap)) return [];
-	// The same for areas of some hundred bytes that begin right below 4 GiB, or the end of all addresses.
-	if (AREAS.test(name) && FAULTS.includes(want.trap) && FAULTS.includes(got.trap)) {
-		const faulted = want.trap === PAGE_FAULT ? want.cr2 : got.trap === PAGE_FAULT ? got.cr2 : 0n;
-		if (want.trap !== got.trap && BigInt.asUintN(32, faulted) > 0xffff_fc00n) return [];
+	// The same for areas of some hundred bytes across 4 GiB, a half of all addresses, or the end of a 16-bit segment.
+	if (AREAS.test(name) && FAULTS.includes(want.trap) && FAULTS.includes(got.trap) && want.trap !== got.trap) {
+		const faulted = want.trap === PAGE_FAULT ? want.cr2 : got.trap === PAGE_FAULT ? got.cr2 : undefined;
+		const bits = want.selectors[0] === 0x07 ? 16 : 32;
+		if (faulted !== undefined && BigInt.asUintN(bits, faulted + 0x400n) < 0x800n) return [];
 	}
 	// Far returns look at what lies behind what they release, in an order of their own.
 	if (/\b(retf|iret.?)\b/.test(name) && want.trap === ALIGNMENT && FAULTS.includes(got.trap)) return [];

@@ -7,6 +7,7 @@ import { type Case, DATA, FX } from "./protocol.ts";
 
 const ALIGNMENT_CHECK = 0x4_0000n;
 const DONE = 3;
+const SS = 12;
 const GP = 13;
 const PF = 14;
 const AC = 17;
@@ -18,13 +19,18 @@ beforeAll(() => {
 afterAll(() => engine.close());
 
 function trapOf(code: readonly number[], at: number, aligned: boolean, mode: Case["mode"] = 64): number {
+	return trapAt(code, BigInt(DATA + at), aligned, mode);
+}
+
+function trapAt(code: readonly number[], address: bigint, aligned: boolean, mode: Case["mode"] = 64): number {
 	const fx = new Uint8Array(512);
 	const view = new DataView(fx.buffer);
 	view.setUint16(FX.fcw, 0x37f, true);
 	view.setUint32(FX.mxcsr, 0x1f80, true);
 	const gpr = Array.from({ length: 16 }, () => 0n);
-	gpr[3] = BigInt(DATA + at);
-	gpr[4] = BigInt(DATA + 0x800 + at);
+	gpr[3] = address;
+	gpr[5] = address;
+	gpr[4] = BigInt(DATA + 0x800) + (address & 15n);
 	const one: Case = {
 		mode,
 		offset: 0x400,
@@ -63,6 +69,31 @@ test("an access that is misaligned and not mapped is told to be misaligned", () 
 	expect(trapOf([0x8b, 0x03], 0x2000, true)).toBe(PF);
 	expect(trapOf([0x8b, 0x03], 0x2001, true)).toBe(AC);
 	expect(trapOf([0x8b, 0x03], 0x2001, false)).toBe(PF);
+});
+
+test.each<[string, number, number[]]>([
+	["mov eax, [rbx]", GP, [0x8b, 0x03]],
+	["mov [rbp], eax", SS, [0x89, 0x45, 0]],
+	["fld tbyte [rbp]", SS, [0xdb, 0x6d, 0]],
+	["leave", SS, [0xc9]],
+])("%s that leaves the canonical addresses is told so before it is told to be misaligned", (_, vector, code) => {
+	expect(trapAt(code, 0x7fff_ffff_ffffn, true)).toBe(vector);
+	expect(trapAt(code, 0x7fff_ffff_ffffn, false)).toBe(vector);
+});
+
+test("of a save area's first four bytes, its alignment and its end it is told in this order", () => {
+	const fxsave = [0x0f, 0xae, 0x45, 0];
+	const end = 0x8000_0000_0000n;
+	expect(trapAt(fxsave, end - 1n, true)).toBe(SS);
+	expect(trapAt(fxsave, end - 5n, true)).toBe(AC);
+	expect(trapAt(fxsave, end - 5n, false)).toBe(GP);
+	expect(trapAt(fxsave, end - 4n, true)).toBe(GP);
+	expect(trapAt(fxsave, end - 16n, true)).toBe(SS);
+	// fnstenv [rbp]
+	const environment = [0xd9, 0x75, 0];
+	expect(trapAt(environment, end - 1n, true)).toBe(SS);
+	expect(trapAt(environment, end - 5n, true)).toBe(AC);
+	expect(trapAt(environment, end - 5n, false)).toBe(PF);
 });
 
 test("bytes are never misaligned, and SSE's aligned operands are #GP as ever", () => {

@@ -374,8 +374,11 @@ export class Generator {
 			planned.add(1);
 			gpr[1] = (gpr[1]! & ~0x1fn) | BigInt(rng.below(16));
 		}
-		if (/^i?div$/.test(row.name) && rng.chance(60)) gpr[2] = rng.chance(50) ? 0n : BigInt(rng.below(100));
-		if (/^cmpxchg/.test(row.name) && rng.chance(40)) gpr[0] = gpr[rng.below(16)]!;
+		const choose = (register: number, value: bigint): void => {
+			if (!planned.has(register)) gpr[register] = value;
+		};
+		if (/^i?div$/.test(row.name) && rng.chance(60)) choose(2, rng.chance(50) ? 0n : BigInt(rng.below(100)));
+		if (/^cmpxchg/.test(row.name) && rng.chance(40)) choose(0, gpr[rng.below(16)]!);
 		// Branch targets in registers.
 		if (row.attributes.includes("ends") && rng.chance(50)) {
 			for (let i = 0; i < 16; i++) {

@@ -41,6 +41,7 @@ export class RingConsumer {
 	private packets: number;
 	private releasedPackets: number;
 	private pendingBytes = 0;
+	private closed = false;
 
 	constructor(view: RingView, options: ConsumerOptions = {}) {
 		this.view = view;
@@ -261,7 +262,7 @@ export class RingConsumer {
 				"this thread cannot stop to wait: use waitAsync or the async iterator",
 			);
 		}
-		sleepUntil(words, doorbell, sleeper, timeoutMs, () => this.readable || this.peerClosed);
+		sleepUntil(words, doorbell, sleeper, timeoutMs, () => this.readable || this.peerClosed || this.closed);
 		return this.readable;
 	}
 
@@ -271,7 +272,7 @@ export class RingConsumer {
 		options.signal?.throwIfAborted();
 		this.release();
 		if (this.readable) return true;
-		await sleepUntilAsync(words, doorbell, sleeper, options, () => this.readable || this.peerClosed);
+		await sleepUntilAsync(words, doorbell, sleeper, options, () => this.readable || this.peerClosed || this.closed);
 		return this.readable;
 	}
 
@@ -280,14 +281,17 @@ export class RingConsumer {
 		for (;;) {
 			const record = this.recv();
 			if (record !== undefined) yield record;
-			else if (!(await this.waitAsync()) && this.peerClosed && !this.readable) return;
+			else if (!(await this.waitAsync()) && (this.closed || this.peerClosed) && !this.readable) return;
 		}
 	}
 
-	/** Tells the producer that nobody reads any more. Idempotent. */
+	/** Tells the producer that nobody reads any more, and ends a wait of this thread's own. Idempotent. */
 	close(): void {
+		this.closed = true;
 		this.release();
-		const { words, base, producerBell, sleeper } = this.view;
+		const { words, base, doorbell, producerBell, sleeper } = this.view;
+		Atomics.store(words, doorbell, 0);
+		sleeper.wake(doorbell);
 		Atomics.store(words, base + Word.consumerClosed, 1);
 		Atomics.store(words, producerBell, 0);
 		sleeper.wake(producerBell);

@@ -9,6 +9,7 @@ export class FanIn {
 	readonly consumers: readonly RingConsumer[];
 	private readonly view: RingView;
 	private turn = 0;
+	private closed = false;
 
 	constructor(handles: readonly RingHandle[]) {
 		const views = handles.map(viewRing);
@@ -47,7 +48,7 @@ export class FanIn {
 		if (!sleeper.canBlock) {
 			throw new RingError("ERR_RING_CANNOT_BLOCK", "this thread cannot stop to wait: use waitAsync");
 		}
-		sleepUntil(words, doorbell, sleeper, timeoutMs, () => this.readable || this.ended);
+		sleepUntil(words, doorbell, sleeper, timeoutMs, () => this.readable || this.ended || this.closed);
 		return this.readable;
 	}
 
@@ -56,7 +57,7 @@ export class FanIn {
 		const { words, doorbell, sleeper } = this.view;
 		options.signal?.throwIfAborted();
 		if (this.readable) return true;
-		await sleepUntilAsync(words, doorbell, sleeper, options, () => this.readable || this.ended);
+		await sleepUntilAsync(words, doorbell, sleeper, options, () => this.readable || this.ended || this.closed);
 		return this.readable;
 	}
 
@@ -70,7 +71,9 @@ export class FanIn {
 		return this.consumers.every((consumer) => consumer.peerClosed);
 	}
 
+	/** Closes every ring's reading end, and ends a wait of this thread's own. Idempotent. */
 	close(): void {
+		this.closed = true;
 		for (const consumer of this.consumers) consumer.close();
 	}
 

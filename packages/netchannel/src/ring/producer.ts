@@ -78,6 +78,7 @@ export class RingProducer {
 	private publishedPackets: number;
 	private seenReceived: number;
 	private pendingBytes = 0;
+	private closed = false;
 	private reservedAt = -1;
 	private reservedLength = 0;
 
@@ -359,7 +360,7 @@ export class RingProducer {
 		if (!sleeper.canBlock) {
 			throw new RingError("ERR_RING_CANNOT_BLOCK", "this thread cannot stop to wait: use waitWritableAsync");
 		}
-		sleepUntil(words, producerBell, sleeper, timeoutMs, () => this.hasRoom(length) || this.peerClosed);
+		sleepUntil(words, producerBell, sleeper, timeoutMs, () => this.hasRoom(length) || this.peerClosed || this.closed);
 		return this.hasRoom(length);
 	}
 
@@ -369,14 +370,25 @@ export class RingProducer {
 		options.signal?.throwIfAborted();
 		this.publish();
 		if (this.hasRoom(length)) return true;
-		await sleepUntilAsync(words, producerBell, sleeper, options, () => this.hasRoom(length) || this.peerClosed);
+		await sleepUntilAsync(
+			words,
+			producerBell,
+			sleeper,
+			options,
+			() => this.hasRoom(length) || this.peerClosed || this.closed,
+		);
 		return this.hasRoom(length);
 	}
 
-	/** Publishes what is committed and tells the consumer that nothing follows. Idempotent. */
+	/**
+	 * Publishes what is committed and tells the consumer that nothing follows; ends a wait of this thread's own. Idempotent.
+	 */
 	close(): void {
+		this.closed = true;
 		this.publish();
-		const { words, base, doorbell, sleeper } = this.view;
+		const { words, base, doorbell, producerBell, sleeper } = this.view;
+		Atomics.store(words, producerBell, 0);
+		sleeper.wake(producerBell);
 		Atomics.store(words, base + Word.producerClosed, 1);
 		Atomics.store(words, doorbell, 0);
 		sleeper.wake(doorbell);

@@ -56,12 +56,12 @@ export class DhcpClient {
 	private xid = 0;
 	private tries = 0;
 	private startedAt = 0;
-	private offer: DhcpMessage | undefined = undefined;
+	private offer: DhcpMessage | undefined;
 	private t1 = 0;
 	private t2 = 0;
 	private expires = 0;
 	/** The present configuration. */
-	configuration: DhcpConfiguration | undefined = undefined;
+	configuration: DhcpConfiguration | undefined;
 
 	constructor(udp: UdpLayer, iface: Interface, options: DhcpClientOptions = {}) {
 		this.udp = udp;

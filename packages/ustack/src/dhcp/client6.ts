@@ -72,12 +72,12 @@ export class Dhcp6Client {
 	private startedAt = 0;
 	private wait = 0;
 	private tries = 0;
-	private server: Uint8Array | undefined = undefined;
+	private server: Uint8Array | undefined;
 	private t1 = 0;
 	private t2 = 0;
 	private expires = 0;
 	/** The present configuration. */
-	configuration: Dhcp6Configuration | undefined = undefined;
+	configuration: Dhcp6Configuration | undefined;
 
 	constructor(udp: UdpLayer, iface: Interface, options: Dhcp6ClientOptions = {}) {
 		this.udp = udp;

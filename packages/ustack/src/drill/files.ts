@@ -37,10 +37,10 @@ interface Watch {
 
 /** A socket as the tested process has it. */
 export class SocketFile {
-	connection: TcpConnection | undefined = undefined;
-	listener: Listener | undefined = undefined;
+	connection: TcpConnection | undefined;
+	listener: Listener | undefined;
 	/** sk_err: told once. */
-	error: string | undefined = undefined;
+	error: string | undefined;
 	nonBlocking = false;
 	bound = 0;
 	/** Whether the last connect() is still to be told of its outcome. */
@@ -54,7 +54,7 @@ export class SocketFile {
 	readonly options = new Map<string, number>();
 	readonly errors = new ErrorQueue();
 	sendBuffer: SendBuffer;
-	fastOpenKeys: Uint8Array[] | undefined = undefined;
+	fastOpenKeys: Uint8Array[] | undefined;
 	private seen = { bytes: 0, fin: false, state: -1, queued: 0, error: false };
 
 	constructor(sendBuffer: SendBuffer) {

@@ -18,7 +18,7 @@ export class Flow {
 	private named = false;
 	private seenSyn = false;
 	private readonly stamps = new Map<number, number>();
-	private firstStamp: readonly [number, number] | undefined = undefined;
+	private firstStamp: readonly [number, number] | undefined;
 
 	constructor(localPort: number, remotePort: number) {
 		this.localPort = localPort;

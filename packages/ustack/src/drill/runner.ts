@@ -185,9 +185,9 @@ class Run {
 	private blackholed = false;
 	private nextPort = FIRST_PORT;
 	/** The connection the script's packets are about; undefined where the next one in makes it. */
-	private flow: Flow | undefined = undefined;
+	private flow: Flow | undefined;
 	/** The connection asserts speak of. */
-	private connection: TcpConnection | undefined = undefined;
+	private connection: TcpConnection | undefined;
 
 	constructor(script: Script, options: DrillOptions) {
 		this.script = script;

@@ -1,6 +1,6 @@
 import type { TcpConnection } from "../tcp/connection.ts";
+import { runLength, tailRoom } from "../tcp/push.ts";
 import { after, distance } from "../tcp/seq.ts";
-import { runLength, tailRoom } from "../tcp/write.ts";
 
 /** What a buffer of the tested kernel weighs beside its bytes. */
 const OVERHEAD = 1280;

@@ -1,6 +1,6 @@
 import type { TcpConnection } from "../tcp/connection.ts";
+import { tailRoom } from "../tcp/push.ts";
 import { CLOSE_WAIT, CLOSED, SYN_RECEIVED } from "../tcp/state.ts";
-import { tailRoom } from "../tcp/write.ts";
 import { constant } from "./constants.ts";
 import type { Attempt, SocketFile } from "./files.ts";
 import type { SyscallHost } from "./syscalls.ts";

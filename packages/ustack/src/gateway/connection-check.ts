@@ -31,10 +31,10 @@ const HTTP = 80;
  */
 export class ConnectionCheck {
 	private readonly options: ConnectionCheckOptions;
-	private guard: HttpGuard | undefined = undefined;
+	private guard: HttpGuard | undefined;
 	private open = false;
 	/** What the connection is, once that is known. */
-	first: FirstBytes | undefined = undefined;
+	first: FirstBytes | undefined;
 	/** The name it showed and why it was denied, for the audit. */
 	reason = "";
 	/** The outside spoke first: an interceptor has nothing to do here any more. */

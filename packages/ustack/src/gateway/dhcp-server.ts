@@ -1,7 +1,7 @@
 import { CallbackTimer } from "../ip/timers.ts";
 import type { Interface } from "../link/interface.ts";
 import type { UdpLayer, UdpSocket } from "../udp/layer.ts";
-import { ANY4, BROADCAST4, type Cidr, type IpAddress, ipv4FromNumber } from "../wire/address.ts";
+import { ANY4, BROADCAST4, type Cidr, type IpAddress, ipv4FromNumber, maskOf } from "../wire/address.ts";
 import {
 	addressesOption,
 	DHCP,
@@ -225,7 +225,7 @@ export class DhcpServer {
 			[DHCP_OPTION.SERVER, addressesOption([network.address])],
 		]);
 		if (type !== DHCP.NAK) {
-			options.set(DHCP_OPTION.NETMASK, addressesOption([network.netmask]));
+			options.set(DHCP_OPTION.NETMASK, addressesOption([ipv4FromNumber(maskOf(network.prefix))]));
 			options.set(DHCP_OPTION.BROADCAST, addressesOption([network.broadcast]));
 			options.set(DHCP_OPTION.ROUTER, addressesOption([router ?? network.address]));
 			options.set(DHCP_OPTION.DNS, addressesOption(dns ?? [network.address]));

@@ -2,7 +2,7 @@ import { type ZoneRecord, Zones } from "../dns/zone.ts";
 import type { Host } from "../socket/host.ts";
 import type { TcpConnection } from "../tcp/connection.ts";
 import type { UdpSocket, UdpSource } from "../udp/layer.ts";
-import type { IpAddress } from "../wire/address.ts";
+import { addressBytes, type IpAddress } from "../wire/address.ts";
 import {
 	DNS_RCODE,
 	DNS_TYPE,
@@ -194,7 +194,7 @@ export class DnsForwarder {
 			for (const address of local) {
 				const own = address.family === 4 ? DNS_TYPE.A : DNS_TYPE.AAAA;
 				if (type === own || type === DNS_TYPE.ANY)
-					reply.answers.push({ name, type: own, class: 1, ttl: 0, data: address.toBytes() });
+					reply.answers.push({ name, type: own, class: 1, ttl: 0, data: addressBytes(address) });
 			}
 			return finish(reply);
 		}

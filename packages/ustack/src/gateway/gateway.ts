@@ -132,7 +132,7 @@ export class Gateway {
 		udp.onOrphan = (packet, localPort, remotePort) => this.udpIn(packet, localPort, remotePort);
 		const pings = new IcmpNat(this.host, outbound, context);
 		stack.icmp.onEchoRequest = (packet) => {
-			if (stack.isOwn(packet)) return false;
+			if (stack.isLocal(packet.destination())) return false;
 			pings.request(packet);
 			return true;
 		};
@@ -311,7 +311,7 @@ export class Gateway {
 		// DNS by TCP to anywhere is DNS to us: no name leaves unseen.
 		if (localPort === DNS_PORT) return this.dnsListener;
 		let reverse: { address: string; port: number } | undefined;
-		if (this.host.stack.isOwn(packet)) {
+		if (this.host.stack.isLocal(packet.destination())) {
 			reverse = this.exposed.get(`tcp,${localPort}`);
 			if (reverse === undefined) return false;
 		}
@@ -331,7 +331,7 @@ export class Gateway {
 			});
 			return true;
 		}
-		if (this.host.stack.isOwn(packet)) {
+		if (this.host.stack.isLocal(packet.destination())) {
 			const reverse = this.exposed.get(`udp,${localPort}`);
 			if (reverse === undefined) return false;
 			this.udp.forward(source, remotePort, destination, localPort, data, reverse);

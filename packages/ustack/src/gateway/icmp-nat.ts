@@ -52,6 +52,6 @@ export class IcmpNat {
 		stack.tx.set(echo, TX_L4);
 		stack.tx[TX_L4] = flow.address.family === 4 ? 0 : 129;
 		put16(stack.tx, TX_L4 + 2, 0);
-		stack.transmit(path, protocol, echo.length, 0, 0, false, 2, 0);
+		stack.transmitter.transmit(path, protocol, echo.length, 0, 0, false, 2, 0);
 	}
 }

@@ -22,13 +22,13 @@ const DNS_TIMEOUT_MS = 4_000;
 const OWN_CACHE_MS = 5_000;
 
 class NodeStream implements OutboundStream {
-	onConnect: (() => void) | undefined = undefined;
-	onData: ((bytes: Uint8Array) => void) | undefined = undefined;
-	onEnd: (() => void) | undefined = undefined;
-	onDrain: (() => void) | undefined = undefined;
-	onClose: ((code: string | undefined) => void) | undefined = undefined;
+	onConnect: (() => void) | undefined;
+	onData: ((bytes: Uint8Array) => void) | undefined;
+	onEnd: (() => void) | undefined;
+	onDrain: (() => void) | undefined;
+	onClose: ((code: string | undefined) => void) | undefined;
 	private readonly socket: Socket;
-	private code: string | undefined = undefined;
+	private code: string | undefined;
 
 	constructor(socket: Socket, timeoutMs: number) {
 		this.socket = socket;
@@ -74,8 +74,8 @@ class NodeStream implements OutboundStream {
 }
 
 class NodeDatagrams implements OutboundDatagrams {
-	onMessage: ((bytes: Uint8Array, address: string, port: number) => void) | undefined = undefined;
-	onError: ((code: string) => void) | undefined = undefined;
+	onMessage: ((bytes: Uint8Array, address: string, port: number) => void) | undefined;
+	onError: ((code: string) => void) | undefined;
 	private readonly socket: ReturnType<typeof createSocket>;
 	private closed = false;
 

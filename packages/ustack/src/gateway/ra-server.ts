@@ -109,6 +109,6 @@ export class RouterAdvertiser {
 				at += 16;
 			}
 		}
-		this.stack.transmit(path, PROTO_ICMPV6, at - TX_L4, 255, 0, false, 2, 0);
+		this.stack.transmitter.transmit(path, PROTO_ICMPV6, at - TX_L4, 255, 0, false, 2, 0);
 	}
 }

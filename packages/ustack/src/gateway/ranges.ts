@@ -1,4 +1,4 @@
-import { type Cidr, type IpAddress, parseCidr } from "../wire/address.ts";
+import { type Cidr, type IpAddress, ipv4FromNumber, parseCidr } from "../wire/address.ts";
 
 /**
  * Closed unless a rule names the network (IANA's special-purpose registries, RFC 6890): this host, private, shared
@@ -46,5 +46,5 @@ export function isClosed(address: IpAddress): boolean {
 }
 
 function isClosedWord(word: number): boolean {
-	return CLOSED4.some((network) => network.containsWords(0, 0, 0xffff, word | 0));
+	return CLOSED4.some((network) => network.contains(ipv4FromNumber(word)));
 }

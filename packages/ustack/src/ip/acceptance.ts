@@ -9,7 +9,7 @@ export function accepts(stack: StackCore, packet: Packet): boolean {
 	// RFC 1122 3.3.6: a unicast packet in a broadcast frame is not for us to take.
 	if (linkBroadcast) return false;
 	if (iface.acceptAny) return true;
-	return stack.isOwn(packet) && iface !== stack.loopback;
+	return stack.isLocal(packet.destination()) && iface !== stack.loopback;
 }
 
 /** IPv4 options: well-formed, and no source route (RFC 7126). */

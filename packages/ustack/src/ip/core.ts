@@ -36,7 +36,7 @@ import { Packet } from "./packet.ts";
 import type { Path } from "./path.ts";
 import { PathTable } from "./paths.ts";
 import { RouteTable } from "./route.ts";
-import { TimerHeap } from "./timers.ts";
+import { NEVER, TimerHeap } from "./timers.ts";
 import { Transmitter } from "./transmit.ts";
 
 const MAX_LOOPED = 1024;
@@ -46,6 +46,13 @@ export interface ProtocolHandler {
 	input(packet: Packet): void;
 	/** An ICMP error quoting a packet of ours; `quoted` has the header as we sent it. `carrier` is the error itself. */
 	error?(quoted: Packet, kind: IcmpErrorKind, mtu: number, carrier: Packet): void;
+}
+
+/** What sees packets and errors of every protocol. */
+export interface RawTap {
+	/** True says that a packet of a protocol without a handler is wanted. */
+	input(packet: Packet): boolean;
+	error(quoted: Packet, kind: IcmpErrorKind, mtu: number): void;
 }
 
 /** A part of the stack that has work of its own once per poll. */
@@ -119,12 +126,12 @@ export class StackCore {
 	readonly pollables: Pollable[] = [];
 	/** The buffer every packet is built in; links copy or send before they return. */
 	readonly tx: Uint8Array;
-	/** Sees packets for protocols before their handlers do; true says that one without a handler is wanted. Raw sockets. */
-	rawTap: ((packet: Packet) => boolean) | undefined = undefined;
+	/** Sees packets and ICMP errors for protocols before their handlers do. Raw sockets. */
+	raw: RawTap | undefined;
 	/** Structured trace; called synchronously, must not call back into the stack. */
-	onEvent: ((event: StackEvent) => void) | undefined = undefined;
+	onEvent: ((event: StackEvent) => void) | undefined;
 	/** Called when work arrived outside {@link poll}: the driver is to poll soon. */
-	onWork: (() => void) | undefined = undefined;
+	onWork: (() => void) | undefined;
 	forwarding: boolean;
 	readonly hopLimit: number;
 	/** Inside {@link input}: what is sent now waits for the next poll. */
@@ -136,10 +143,12 @@ export class StackCore {
 	private readonly random: (bytes: Uint8Array) => void;
 	private readonly packet: Packet;
 	readonly paths: PathTable = new PathTable(this);
-	private looped: Uint8Array[] = [];
-	private later: { iface: Interface; frame: Uint8Array; offload: Offload | undefined }[] = [];
-	private readonly transmitter: Transmitter = new Transmitter(this);
-	private identification: number;
+	/** Packets to ourselves, and frames that wait for the next poll. */
+	looped: Uint8Array[] = [];
+	later: { iface: Interface; frame: Uint8Array; offload: Offload | undefined }[] = [];
+	readonly transmitter: Transmitter = new Transmitter(this);
+	/** The last IPv4 identification given. */
+	identification: number;
 
 	constructor(options: CoreOptions, modules: StackModules = {}) {
 		this.random = options.random;
@@ -232,8 +241,8 @@ export class StackCore {
 			address,
 			state: tentative ? "tentative" : "preferred",
 			origin,
-			preferredUntil: Number.POSITIVE_INFINITY,
-			validUntil: Number.POSITIVE_INFINITY,
+			preferredUntil: NEVER,
+			validUntil: NEVER,
 		});
 		this.routes.add({
 			destination: new Cidr(parsed.network, parsed.prefix),
@@ -287,27 +296,6 @@ export class StackCore {
 		return address.family === 4 && address.isLoopback;
 	}
 
-	isOwn(packet: Packet): boolean {
-		for (const iface of this.interfaces) {
-			if (iface.owns(packet.da, packet.db, packet.dc, packet.dd)) return true;
-		}
-		return packet.da === 0 && packet.dc === 0xffff && packet.dd >>> 24 === 127;
-	}
-
-	/** {@link path} by address words, for replies: no allocation when the path is cached. */
-	pathFor(
-		sa: number,
-		sb: number,
-		sc: number,
-		sd: number,
-		da: number,
-		db: number,
-		dc: number,
-		dd: number,
-	): Path | undefined {
-		return this.paths.pathFor(sa, sb, sc, sd, da, db, dc, dd);
-	}
-
 	/**
 	 * The way to a destination, or undefined without one (ENETUNREACH).
 	 *
@@ -316,11 +304,6 @@ export class StackCore {
 	 */
 	path(destination: IpAddress, source?: IpAddress, iface?: Interface): Path | undefined {
 		return this.paths.path(destination, source, iface);
-	}
-
-	/** A Packet Too Big: remembers the smaller MTU for ten minutes (RFC 1191, RFC 8201). Returns the MTU now in use. */
-	learnMtu(destination: IpAddress, mtu: number): number {
-		return this.paths.learnMtu(destination, mtu);
 	}
 
 	/**
@@ -410,7 +393,7 @@ export class StackCore {
 
 	/** Hands a whole datagram to its protocol. */
 	deliver(packet: Packet): void {
-		const raw = this.rawTap?.(packet) ?? false;
+		const raw = this.raw?.input(packet) ?? false;
 		const handler = this.protocols[packet.protocol];
 		if (handler === undefined) {
 			if (raw || packet.protocol === PROTO_NONE) return;
@@ -424,34 +407,6 @@ export class StackCore {
 		}
 		this.stats.delivered++;
 		handler.input(packet);
-	}
-
-	/**
-	 * Sends what a transport wrote at {@link TX_L4} of {@link tx}.
-	 *
-	 * @param length - bytes of transport header and payload
-	 * @param hopLimit - 0 for the default
-	 * @param checksumAt - offset of the checksum field in the transport header, holding 0; -1 for none
-	 * @param gsoSize - payload bytes per segment to leave to the link, 0 for one packet
-	 * @param gsoHeader - transport header length with `gsoSize`
-	 */
-	transmit(
-		path: Path,
-		protocol: number,
-		length: number,
-		hopLimit: number,
-		tos: number,
-		dontFragment: boolean,
-		checksumAt: number,
-		gsoSize: number,
-		gsoHeader = 0,
-	): void {
-		this.transmitter.transmit(path, protocol, length, hopLimit, tos, dontFragment, checksumAt, gsoSize, gsoHeader);
-	}
-
-	/** Sends the IP packet at `start..end` of {@link tx}, finding its link-layer destination. */
-	sendIp(path: Path, start: number, end: number, offload: Offload | undefined): void {
-		this.transmitter.sendIp(path, start, end, offload);
 	}
 
 	/** Queues a ready-made frame for the next poll (answers made while input runs). */
@@ -479,9 +434,7 @@ export class StackCore {
 	}
 
 	trace(kind: StackEvent["kind"], detail: string, iface?: Interface): void {
-		this.onEvent?.(
-			iface === undefined ? { kind, now: this.now, detail } : { kind, now: this.now, detail, iface: iface.name },
-		);
+		this.onEvent?.({ kind, now: this.now, detail, ...(iface && { iface: iface.name }) });
 	}
 
 	/** Does what is due at `now`: timers, packets to ourselves, what sockets queued; frames leave here. */

@@ -49,7 +49,7 @@ export class Forwarder {
 			put16(this.stack.tx, at + 10, ~foldSum(sumBytes(this.stack.tx, at, header)));
 		}
 		if (length <= path.mtu) {
-			this.stack.sendIp(path, at, at + length, undefined);
+			this.stack.transmitter.sendIp(path, at, at + length, undefined);
 			return;
 		}
 		this.fragmented(path, this.stack.tx.slice(at, at + length), header);
@@ -69,7 +69,7 @@ export class Forwarder {
 			put16(this.stack.tx, at + 6, ((field & 0x1fff) + ((offset - header) >>> 3)) | (last ? field & 0x2000 : 0x2000));
 			put16(this.stack.tx, at + 10, 0);
 			put16(this.stack.tx, at + 10, ~foldSum(sumBytes(this.stack.tx, at, header)));
-			this.stack.sendIp(path, at, TX_L4 + size, undefined);
+			this.stack.transmitter.sendIp(path, at, TX_L4 + size, undefined);
 		}
 	}
 }

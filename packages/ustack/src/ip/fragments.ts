@@ -84,7 +84,7 @@ export class Fragments {
 				put16(tx, at + 10, 0);
 				put16(tx, at + 10, ~foldSum(sumBytes(tx, at, ops.headerLength)));
 			}
-			this.stack.sendIp(path, at, TX_L4 + extra + size, undefined);
+			this.stack.transmitter.sendIp(path, at, TX_L4 + extra + size, undefined);
 		}
 	}
 }

@@ -110,7 +110,7 @@ export class GroupReporter {
 			// Hop-by-hop header with Router Alert for MLD (RFC 2711), padded.
 			put32(tx, TX_L4, (PROTO_ICMPV6 << 24) | 0x0502);
 			put32(tx, TX_L4 + 4, 0x00000100);
-			this.stack.transmit(path, PROTO_HOPOPTS, 8 + length, 1, 0, false, -1, 0);
+			this.stack.transmitter.transmit(path, PROTO_HOPOPTS, 8 + length, 1, 0, false, -1, 0);
 			return;
 		}
 		// An IPv4 header with the Router Alert option (RFC 2113), which nothing else here sends.
@@ -122,7 +122,7 @@ export class GroupReporter {
 		path.destination.write(tx, at + 16);
 		put32(tx, at + 20, 0x94040000 | 0);
 		put16(tx, at + 10, ~foldSum(sumBytes(tx, at, 24)));
-		this.stack.sendIp(path, at, TX_L4 + length, undefined);
+		this.stack.transmitter.sendIp(path, at, TX_L4 + length, undefined);
 	}
 }
 

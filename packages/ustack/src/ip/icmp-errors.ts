@@ -87,7 +87,7 @@ export class IcmpLayer extends IcmpCore {
 		if (!this.take(packet.now)) return;
 		const path = this.stack.path(
 			source,
-			this.stack.isOwn(packet) || packet.iface.acceptAny ? packet.destination() : undefined,
+			this.stack.isLocal(packet.destination()) || packet.iface.acceptAny ? packet.destination() : undefined,
 		);
 		if (path === undefined) return;
 		const { tx } = this.stack;
@@ -105,7 +105,7 @@ export class IcmpLayer extends IcmpCore {
 		const room = (v4 ? 576 : Math.min(1280, path.mtu)) - ops.headerLength - ICMP_HEADER;
 		const quote = Math.min(end - l3, room);
 		tx.set(bytes.subarray(l3, l3 + quote), TX_L4 + ICMP_HEADER);
-		this.stack.transmit(path, ops.icmpProtocol, ICMP_HEADER + quote, 0, 0, false, 2, 0);
+		this.stack.transmitter.transmit(path, ops.icmpProtocol, ICMP_HEADER + quote, 0, 0, false, 2, 0);
 	}
 
 	private take(now: number): boolean {
@@ -133,7 +133,16 @@ export class IcmpLayer extends IcmpCore {
 		put16(tx, TX_L4 + 4, id);
 		put16(tx, TX_L4 + 6, sequence);
 		tx.set(payload, TX_L4 + ICMP_HEADER);
-		this.stack.transmit(path, path.ops.icmpProtocol, ICMP_HEADER + payload.length, hopLimit, 0, false, 2, 0);
+		this.stack.transmitter.transmit(
+			path,
+			path.ops.icmpProtocol,
+			ICMP_HEADER + payload.length,
+			hopLimit,
+			0,
+			false,
+			2,
+			0,
+		);
 		return true;
 	}
 }

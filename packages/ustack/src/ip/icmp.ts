@@ -1,3 +1,4 @@
+import type { StackErrorCode } from "../errors.ts";
 import { get16, get32, put16 } from "../wire/bytes.ts";
 import { foldSum, sumBytes } from "../wire/checksum.ts";
 import { ICMP_HEADER, PROTO_ICMP } from "../wire/constants.ts";
@@ -18,6 +19,20 @@ export type IcmpErrorKind =
 	| "reassembly-timeout"
 	| "parameter-problem";
 
+const CODES: Partial<Record<IcmpErrorKind, StackErrorCode>> = {
+	"net-unreachable": "ENETUNREACH",
+	"host-unreachable": "EHOSTUNREACH",
+	prohibited: "EHOSTUNREACH",
+	"time-exceeded": "EHOSTUNREACH",
+	"port-unreachable": "ECONNREFUSED",
+	"protocol-unreachable": "ENOPROTOOPT",
+};
+
+/** The code a socket fails with; undefined for what says nothing of reaching the peer. */
+export function errorOf(kind: IcmpErrorKind): StackErrorCode | undefined {
+	return CODES[kind];
+}
+
 /** ICMP and ICMPv6 as every host needs them: requests answered, errors handed on. Neighbour discovery adds its types. */
 export class IcmpCore implements ProtocolHandler {
 	protected readonly stack: StackCore;
@@ -25,7 +40,7 @@ export class IcmpCore implements ProtocolHandler {
 	/** Other ICMPv6 types, by type. */
 	readonly v6Types: Map<number, (packet: Packet) => void> = new Map();
 	/** Sees echo requests before they are answered; true takes the request. For a gateway that passes them on. */
-	onEchoRequest: ((packet: Packet) => boolean) | undefined = undefined;
+	onEchoRequest: ((packet: Packet) => boolean) | undefined;
 
 	constructor(stack: StackCore) {
 		this.stack = stack;
@@ -71,7 +86,7 @@ export class IcmpCore implements ProtocolHandler {
 		tx.set(bytes.subarray(l4, end), TX_L4);
 		tx[TX_L4] = ops.family === 4 ? 0 : 129;
 		put16(tx, TX_L4 + 2, 0);
-		this.stack.transmit(path, packet.protocol, length, 0, packet.tos & ~3, false, 2, 0);
+		this.stack.transmitter.transmit(path, packet.protocol, length, 0, packet.tos & ~3, false, 2, 0);
 	}
 
 	/** An error about a packet of ours: hands it to the protocol whose header is quoted. */
@@ -90,6 +105,7 @@ export class IcmpCore implements ProtocolHandler {
 		}
 		const mtu = kind === "too-big" ? (ops.family === 4 ? get16(bytes, l4 + 6) : get32(bytes, l4 + 4) >>> 0) : 0;
 		if (quoted.end - quoted.l4 < 8) return;
+		this.stack.raw?.error(quoted, kind, mtu);
 		if (quoted.protocol === ops.icmpProtocol) {
 			const request = ops.family === 4 ? 8 : 128;
 			if (bytes[quoted.l4] === request) {

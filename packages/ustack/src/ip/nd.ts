@@ -1,4 +1,4 @@
-import type { Interface } from "../link/interface.ts";
+import type { Interface, InterfaceAddress } from "../link/interface.ts";
 import type { Neighbor } from "../link/neighbor.ts";
 import { ANY6, Cidr, IpAddress, readAddress } from "../wire/address.ts";
 import { get16, get32, put32 } from "../wire/bytes.ts";
@@ -45,7 +45,8 @@ export function eui64(mac: Uint8Array): [number, number] {
 	];
 }
 
-interface Autoconf {
+/** Where an interface is in its search for routers. */
+export interface Autoconf {
 	readonly timer: CallbackTimer;
 	solicited: number;
 }
@@ -53,10 +54,10 @@ interface Autoconf {
 /** IPv6 neighbour discovery (RFC 4861), address autoconfiguration (RFC 4862). */
 export class NdLayer {
 	private readonly stack: StackCore;
-	private readonly autoconf = new Map<Interface, Autoconf>();
+	readonly autoconf: Map<Interface, Autoconf> = new Map();
 	private readonly ageing: CallbackTimer;
 	/** Router lifetimes by interface and router. */
-	private readonly routers = new Map<string, { iface: Interface; address: IpAddress; until: number }>();
+	readonly routers: Map<string, { iface: Interface; address: IpAddress; until: number }> = new Map();
 	/** DNS servers from advertisements (RFC 8106), by interface name. */
 	readonly dnsServers: Map<string, IpAddress[]> = new Map();
 
@@ -84,9 +85,14 @@ export class NdLayer {
 	start(iface: Interface): void {
 		const [c, d] = eui64(iface.mac);
 		this.stack.addAddress(iface, new Cidr(new IpAddress(0xfe800000, 0, c, d), 64), "link-local");
-		const state: Autoconf = { timer: new CallbackTimer((now) => this.solicitRouters(iface, state, now)), solicited: 0 };
+		this.solicitFrom(iface, 0, this.stack.now + (iface.dadTransmits > 0 ? RETRANS_MS + 1 : 0));
+	}
+
+	/** Asks for routers from `at` on, `solicited` questions having been asked. */
+	solicitFrom(iface: Interface, solicited: number, at: number): void {
+		const state: Autoconf = { timer: new CallbackTimer((now) => this.solicitRouters(iface, state, now)), solicited };
 		this.autoconf.set(iface, state);
-		this.stack.timers.schedule(state.timer, this.stack.now + (iface.dadTransmits > 0 ? RETRANS_MS + 1 : 0));
+		this.stack.timers.schedule(state.timer, at);
 	}
 
 	stop(iface: Interface): void {
@@ -107,16 +113,19 @@ export class NdLayer {
 		put32(tx, TX_L4 + 4, 0);
 		let length = 8;
 		if (!path.source.isUnspecified) length += putMac(tx, TX_L4 + 8, OPTION_SOURCE_MAC, iface.mac);
-		this.stack.transmit(path, PROTO_ICMPV6, length, 255, 0, false, 2, 0);
+		this.stack.transmitter.transmit(path, PROTO_ICMPV6, length, 255, 0, false, 2, 0);
 	}
 
 	addressAdded(iface: Interface, address: IpAddress): void {
 		joinGroup(this.stack, iface, solicitedNode(address));
 		const entry = iface.find(address);
-		if (entry === undefined || entry.state !== "tentative") {
-			this.advertise(iface, address, ALL_NODES, false);
-			return;
-		}
+		if (entry === undefined || entry.state !== "tentative") this.advertise(iface, address, ALL_NODES, false);
+		else this.probe(iface, entry);
+	}
+
+	/** Duplicate address detection (RFC 4862 5.4). */
+	probe(iface: Interface, entry: InterfaceAddress): void {
+		const { address } = entry;
 		let probes = 0;
 		const timer = new CallbackTimer((now) => {
 			if (iface.find(address) !== entry || entry.state !== "tentative") return;
@@ -157,7 +166,7 @@ export class NdLayer {
 		put32(tx, TX_L4 + 4, 0);
 		target.write(tx, TX_L4 + 8);
 		const option = source.isUnspecified ? 0 : putMac(tx, TX_L4 + 24, OPTION_SOURCE_MAC, iface.mac);
-		this.stack.transmit(path, PROTO_ICMPV6, 24 + option, 255, 0, false, 2, 0);
+		this.stack.transmitter.transmit(path, PROTO_ICMPV6, 24 + option, 255, 0, false, 2, 0);
 	}
 
 	private advertise(iface: Interface, target: IpAddress, to: IpAddress, solicited: boolean): void {
@@ -172,7 +181,7 @@ export class NdLayer {
 			(this.stack.forwarding || iface.acceptAny ? 0x80000000 : 0) | (solicited ? 0x40000000 : 0) | 0x20000000,
 		);
 		target.write(tx, TX_L4 + 8);
-		this.stack.transmit(
+		this.stack.transmitter.transmit(
 			path,
 			PROTO_ICMPV6,
 			24 + putMac(tx, TX_L4 + 24, OPTION_TARGET_MAC, iface.mac),
@@ -332,7 +341,8 @@ export class NdLayer {
 		);
 	}
 
-	private armAgeing(now: number): void {
+	/** Sees to the next end of a lifetime. */
+	armAgeing(now: number): void {
 		let next = Number.POSITIVE_INFINITY;
 		for (const router of this.routers.values()) next = Math.min(next, router.until);
 		for (const iface of this.stack.interfaces) {

@@ -1,7 +1,8 @@
 import type { Interface } from "../link/interface.ts";
-import { IpAddress } from "../wire/address.ts";
+import type { IpAddress } from "../wire/address.ts";
 import type { StackCore } from "./core.ts";
 import { IPV4 } from "./family.ts";
+import type { Packet } from "./packet.ts";
 import type { Path } from "./path.ts";
 
 const MAX_PATHS = 4096;
@@ -25,34 +26,26 @@ export class PathTable {
 		this.paths.clear();
 	}
 
-	/** {@link path} by address words, for replies: no allocation when the path is cached. */
-	pathFor(
-		sa: number,
-		sb: number,
-		sc: number,
-		sd: number,
-		da: number,
-		db: number,
-		dc: number,
-		dd: number,
-	): Path | undefined {
-		const cached = this.paths.get(pathKey(sd ^ sb, dd ^ db));
+	/** The way back to a packet's source, from the address it was sent to: no allocation when the path is cached. */
+	replyTo(packet: Packet): Path | undefined {
+		const { sa, sb, sc, sd, da, db, dc, dd } = packet;
+		const cached = this.paths.get(pathKey(dd ^ db, sd ^ sb));
 		if (cached !== undefined) {
 			const { source, destination } = cached;
 			if (
-				destination.d === dd &&
-				source.d === sd &&
-				destination.c === dc &&
-				source.c === sc &&
-				destination.b === db &&
-				source.b === sb &&
-				destination.a === da &&
-				source.a === sa
+				destination.d === sd &&
+				source.d === dd &&
+				destination.c === sc &&
+				source.c === dc &&
+				destination.b === sb &&
+				source.b === db &&
+				destination.a === sa &&
+				source.a === da
 			) {
 				return cached;
 			}
 		}
-		return this.path(new IpAddress(da, db, dc, dd), new IpAddress(sa, sb, sc, sd));
+		return this.path(packet.source(), packet.destination());
 	}
 
 	/**
@@ -62,28 +55,30 @@ export class PathTable {
 	 * @param iface - the interface to leave by; chosen by the routes when absent
 	 */
 	path(destination: IpAddress, source?: IpAddress, iface?: Interface): Path | undefined {
+		const { stack } = this;
+		const { loopback } = stack;
 		const group = destination.isMulticast || destination.isBroadcast;
 		let via = iface;
 		let hop = destination;
-		if (!group && this.stack.isLocal(destination)) via = this.stack.loopback;
+		if (!group && stack.isLocal(destination)) via = loopback;
 		else if (!group || via === undefined) {
-			let route = this.stack.routes.lookup(destination, iface);
+			let route = stack.routes.lookup(destination, iface);
 			if (route === undefined && iface === undefined && (group || destination.isLinkLocal)) {
-				const owner = this.stack.interfaces.find(
+				const owner = stack.interfaces.find(
 					(other) =>
-						other !== this.stack.loopback &&
+						other !== loopback &&
 						(source === undefined
 							? other.addressOf(destination.family) !== undefined
 							: other.find(source) !== undefined),
 				);
-				via = owner ?? this.stack.interfaces.find((other) => other !== this.stack.loopback);
+				via = owner ?? stack.interfaces.find((other) => other !== loopback);
 			} else if (route === undefined) {
 				return undefined;
 			} else {
 				// A link-local destination is on every link: the source's interface decides.
 				if (destination.isLinkLocal && source !== undefined && iface === undefined) {
-					const owner = this.stack.interfaces.find((other) => other.find(source) !== undefined);
-					if (owner !== undefined) route = this.stack.routes.lookup(destination, owner) ?? route;
+					const owner = stack.interfaces.find((other) => other.find(source) !== undefined);
+					if (owner !== undefined) route = stack.routes.lookup(destination, owner) ?? route;
 				}
 				via = route.iface;
 				hop = route.gateway ?? destination;
@@ -93,24 +88,23 @@ export class PathTable {
 		const broadcast = destination.isBroadcast || (destination.family === 4 && via.isDirectedBroadcast(destination.d));
 		const from =
 			source ??
-			(via === this.stack.loopback && this.stack.isLocal(destination)
+			(via === loopback && stack.isLocal(destination)
 				? destination
 				: via.selectSource(hop === destination ? destination : hop.isLinkLocal ? destination : hop)) ??
 			this.anySource(destination);
 		if (from === undefined) return undefined;
-		const ops = this.stack.ops(destination.family);
+		const ops = stack.ops(destination.family);
 		if (ops === undefined) return undefined;
 		let { mtu } = via;
 		const known = this.pmtus.get(destination.toString());
-		if (known !== undefined && known.until > this.stack.now) mtu = Math.min(mtu, known.mtu);
+		if (known !== undefined && known.until > stack.now) mtu = Math.min(mtu, known.mtu);
 		const path: Path = {
 			source: from,
 			destination,
 			ops,
 			iface: via,
 			neighbor: via.ethernet && !group && !broadcast ? via.neighbors.obtain(hop) : undefined,
-			groupMac:
-				via.ethernet && (group || broadcast) ? this.stack.ethernet?.groupMac(destination, broadcast) : undefined,
+			groupMac: via.ethernet && (group || broadcast) ? stack.ethernet?.groupMac(destination, broadcast) : undefined,
 			mtu,
 			addressSum: ops.addressSum(
 				from.a,
@@ -122,7 +116,7 @@ export class PathTable {
 				destination.c,
 				destination.d,
 			),
-			generation: this.stack.generation,
+			generation: stack.generation,
 		};
 		if (source !== undefined && iface === undefined) {
 			if (this.paths.size >= MAX_PATHS) this.paths.clear();

@@ -1,3 +1,6 @@
+/** A deadline that never comes. */
+export const NEVER: number = Number.POSITIVE_INFINITY;
+
 /** Something with a deadline in a {@link TimerHeap}; the two fields belong to the heap. */
 export interface Timer {
 	/** Position in the heap, -1 when not in it. */
@@ -11,13 +14,9 @@ export interface Timer {
 export class TimerHeap {
 	private readonly heap: Timer[] = [];
 
-	get size(): number {
-		return this.heap.length;
-	}
-
 	/** The earliest deadline, Infinity when there is none. */
 	next(): number {
-		return this.heap.length === 0 ? Number.POSITIVE_INFINITY : this.heap[0]!.timerAt;
+		return this.heap.length === 0 ? NEVER : this.heap[0]!.timerAt;
 	}
 
 	schedule(timer: Timer, at: number): void {

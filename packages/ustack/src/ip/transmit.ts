@@ -18,7 +18,15 @@ export class Transmitter {
 		this.stack = stack;
 	}
 
-	/** See {@link StackCore.transmit}. */
+	/**
+	 * Sends what a transport wrote at {@link TX_L4} of {@link tx}.
+	 *
+	 * @param length - bytes of transport header and payload
+	 * @param hopLimit - 0 for the default
+	 * @param checksumAt - offset of the checksum field in the transport header, holding 0; -1 for none
+	 * @param gsoSize - payload bytes per segment to leave to the link, 0 for one packet
+	 * @param gsoHeader - transport header length with `gsoSize`
+	 */
 	transmit(
 		path: Path,
 		protocol: number,

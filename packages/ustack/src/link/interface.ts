@@ -68,9 +68,10 @@ export class Interface {
 	readonly stats: InterfaceStats = { rxFrames: 0, rxBytes: 0, txFrames: 0, txBytes: 0, rxDropped: 0, txDropped: 0 };
 	/** The link has refused a frame and not called back yet. */
 	blocked = false;
-	private waiting: { frame: Uint8Array; offload: Offload | undefined }[] = [];
+	/** Frames a full link could not take. */
+	waiting: { frame: Uint8Array; offload: Offload | undefined }[] = [];
 	/** Sees every frame in and out; for packet sockets and captures. */
-	tap: ((frame: Uint8Array, outgoing: boolean) => void) | undefined = undefined;
+	tap: ((frame: Uint8Array, outgoing: boolean) => void) | undefined;
 
 	constructor(stack: StackCore, link: Link | undefined, name: string, mac: Uint8Array, options: InterfaceOptions) {
 		this.stack = stack;

@@ -58,9 +58,9 @@ class ModelLink implements Link {
 	readonly medium: "ethernet" | "ip";
 	readonly mtu: number;
 	readonly features: LinkFeatures;
-	onFrame: FrameReceiver | undefined = undefined;
-	onWritable: (() => void) | undefined = undefined;
-	onError: ((error: Error) => void) | undefined = undefined;
+	onFrame: FrameReceiver | undefined;
+	onWritable: (() => void) | undefined;
+	onError: ((error: Error) => void) | undefined;
 	private readonly carry: (frame: Uint8Array, offload: Offload | undefined) => void;
 	private closed = false;
 
@@ -156,16 +156,27 @@ export class VirtualNetwork {
 
 	/** Lets a stack live in this world. */
 	add(stack: StackCore): void {
-		stack.now = this.now;
+		stack.now = Math.max(stack.now, this.now);
 		this.stacks.push(stack);
 	}
 
 	/** Attaches a link end to a stack of this world. */
 	attach(stack: StackCore, link: Link, options: InterfaceOptions = {}): Interface {
 		const iface = stack.attach(link, options);
+		this.adopt(iface, link);
+		return iface;
+	}
+
+	/** Lets a link's frames come to an interface that is there already. */
+	adopt(iface: Interface, link: Link): void {
+		const { stack } = iface;
 		link.onFrame = (frame, offload) => stack.input(frame, this.now, offload, iface);
 		link.onWritable = () => iface.unblock();
-		return iface;
+	}
+
+	/** A stack leaves this world; its links' ends stay. */
+	remove(stack: StackCore): void {
+		this.stacks.splice(this.stacks.indexOf(stack), 1);
 	}
 
 	/** Calls `action` at a time. */

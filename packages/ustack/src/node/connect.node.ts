@@ -161,7 +161,7 @@ function start(
 ): TcpConnection {
 	const { localAddress, localPort } = options;
 	const local = localAddress ?? (address.family === 4 ? "0.0.0.0" : "::");
-	if (localPort && host.tcp.listening(localPort)) throw bindError("EADDRINUSE", local, localPort);
+	if (localPort && host.tcp.listeners.has(localPort)) throw bindError("EADDRINUSE", local, localPort);
 	try {
 		return host.tcp.connect(address, options.port, handlers, {
 			...(localAddress ? { localAddress } : {}),

@@ -39,9 +39,9 @@ export class DgramSocket extends EventEmitter {
 	readonly host: Host;
 	readonly type: "udp4" | "udp6";
 	private readonly options: DgramOptions;
-	private socket: UdpSocket | undefined = undefined;
+	private socket: UdpSocket | undefined;
 	private state: "unbound" | "binding" | "bound" | "closed" = "unbound";
-	private connected: Endpoint | undefined = undefined;
+	private connected: Endpoint | undefined;
 	private received: { data: Buffer; info: RemoteInfo }[] = [];
 	private receivedBytes = 0;
 	private receiveBuffer: number;

@@ -32,18 +32,18 @@ interface ListenArguments {
 /** node:net's Server over a {@link Host}. */
 export class NetServer extends EventEmitter {
 	readonly host: Host;
-	maxConnections: number | undefined = undefined;
+	maxConnections: number | undefined;
 	readonly allowHalfOpen: boolean;
 	private readonly options: NetServerOptions;
 	private readonly Socket: new (
 		host: Host,
 		options: Partial<NetServerOptions>,
 	) => NetSocket;
-	private listener: Listener | undefined = undefined;
+	private listener: Listener | undefined;
 	private opening = false;
 	private closing = false;
 	private readonly sockets = new Set<NetSocket>();
-	private bound: Endpoint | undefined = undefined;
+	private bound: Endpoint | undefined;
 
 	constructor(
 		host: Host,

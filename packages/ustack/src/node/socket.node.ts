@@ -50,23 +50,23 @@ type WriteCallback = (error?: Error | null) => void;
 export class NetSocket extends Duplex {
 	readonly host: Host;
 	connecting = false;
-	timeout: number | undefined = undefined;
+	timeout: number | undefined;
 	/** @internal The connection; undefined before connect and after close. */
-	connection: TcpConnection | undefined = undefined;
+	connection: TcpConnection | undefined;
 	server: NetServer | null = null;
-	autoSelectFamilyAttemptedAddresses: string[] | undefined = undefined;
-	private timer: NodeJS.Timeout | undefined = undefined;
+	autoSelectFamilyAttemptedAddresses: string[] | undefined;
+	private timer: NodeJS.Timeout | undefined;
 	private reading = false;
 	private ended = false;
 	private written: (() => void) | undefined = undefined;
 	private waiting: Uint8Array[] = [];
-	private failWrite: WriteCallback | undefined = undefined;
+	private failWrite: WriteCallback | undefined;
 	private noDelay = false;
 	private keepAlive: { on: boolean; delay: number } | undefined = undefined;
 	private readonly counted = { read: 0, written: 0 };
 	private readonly onread: OnRead | undefined;
-	private remote: Endpoint | undefined = undefined;
-	private local: Endpoint | undefined = undefined;
+	private remote: Endpoint | undefined;
+	private local: Endpoint | undefined;
 	/** Taken by a server of IPv6. */
 	private mapped = false;
 	private resetting = false;

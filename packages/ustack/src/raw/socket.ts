@@ -1,5 +1,6 @@
-import { socketError } from "../errors.ts";
-import type { StackCore } from "../ip/core.ts";
+import { type StackError, socketError } from "../errors.ts";
+import type { RawTap, StackCore } from "../ip/core.ts";
+import { errorOf, type IcmpErrorKind } from "../ip/icmp.ts";
 import type { Packet } from "../ip/packet.ts";
 import { TX_L4 } from "../ip/tx.ts";
 import type { Interface } from "../link/interface.ts";
@@ -24,6 +25,13 @@ export interface RawOptions {
 	hopLimit?: number;
 	/** Bytes that may wait for {@link RawSocket.receive}. @default 212_992 */
 	queueBytes?: number;
+	/**
+	 * Nothing goes in fragments (IP_MTU_DISCOVER's DO): what the path is known not to carry is `EMSGSIZE` at the call.
+	 * @default false
+	 */
+	dontFragment?: boolean;
+	/** An ICMP error about what a connected socket sent. */
+	onError?: (error: StackError, socket: RawSocket) => void;
 	/** Something waits. Called while frames come in: what it sends leaves with the next poll. */
 	onReadable?: (socket: RawSocket) => void;
 }
@@ -47,7 +55,7 @@ export class RawSocket {
 	readonly options: RawOptions;
 	readonly headerIncluded: boolean;
 	private readonly queue: ByteBoundQueue<RawMessage>;
-	private remote: IpAddress | undefined = undefined;
+	private remote: IpAddress | undefined;
 	closed = false;
 
 	constructor(layer: RawLayer, options: RawOptions) {
@@ -92,6 +100,16 @@ export class RawSocket {
 		return true;
 	}
 
+	/** @internal Whether a packet an ICMP error quotes was this socket's to hear of. */
+	fail(quoted: Packet, kind: IcmpErrorKind): void {
+		const { options, remote } = this;
+		if (quoted.ops.family !== options.family || quoted.protocol !== options.protocol) return;
+		const destination = quoted.destination();
+		if (remote === undefined || !remote.equals(destination)) return;
+		const code = kind === "too-big" ? "EMSGSIZE" : errorOf(kind);
+		if (code !== undefined) options.onError?.(socketError(code, "recv", destination.toString()), this);
+	}
+
 	/**
 	 * Sends a packet; the bytes are copied before it returns. With the header included its length and checksum are
 	 * filled in, and an identification and a source of zero, as Linux does (raw(7)).
@@ -113,12 +131,23 @@ export class RawSocket {
 		const path = stack.path(to, undefined, options.iface);
 		if (path === undefined) throw socketError("ENETUNREACH", "send", to.toString());
 		const most = 65_535 - (to.family === 4 ? path.ops.headerLength : 0);
-		if (data.length > most) throw socketError("EMSGSIZE", "send", to.toString());
+		const fragmented = data.length + path.ops.headerLength > path.mtu;
+		if (data.length > most || (fragmented && options.dontFragment === true))
+			throw socketError("EMSGSIZE", "send", to.toString());
 		const checksumAt = options.checksumAt ?? (options.family === 6 && options.protocol === PROTO_ICMPV6 ? 2 : -1);
 		if (checksumAt >= 0 && checksumAt + 2 > data.length) throw socketError("EINVAL", "send", to.toString());
 		stack.tx.set(data, TX_L4);
 		if (checksumAt >= 0) put16(stack.tx, TX_L4 + checksumAt, 0);
-		stack.transmit(path, options.protocol, data.length, options.hopLimit ?? 0, 0, false, checksumAt, 0);
+		stack.transmitter.transmit(
+			path,
+			options.protocol,
+			data.length,
+			options.hopLimit ?? 0,
+			0,
+			options.dontFragment ?? false,
+			checksumAt,
+			0,
+		);
 	}
 
 	private sendWhole(data: Uint8Array, address: AddressLike | undefined): void {
@@ -144,7 +173,7 @@ export class RawSocket {
 			put16(tx, start + 10, 0);
 			put16(tx, start + 10, ~foldSum(sumBytes(tx, start, headerLength)) & 0xffff);
 		} else put16(tx, start + 4, data.length - 40);
-		stack.sendIp(path, start, start + data.length, undefined);
+		stack.transmitter.sendIp(path, start, start + data.length, undefined);
 	}
 
 	close(): void {
@@ -175,19 +204,27 @@ export class RawLayer {
 		if (!Number.isInteger(protocol) || protocol < 0 || protocol > 255) throw socketError("EINVAL", "socket");
 		const socket = new RawSocket(this, options);
 		this.sockets.add(socket);
-		this.stack.rawTap = this.tap;
+		this.stack.raw = this.tap;
 		return socket;
 	}
 
 	remove(socket: RawSocket): void {
 		this.sockets.delete(socket);
-		if (this.sockets.size === 0) this.stack.rawTap = undefined;
+		if (this.sockets.size === 0) this.stack.raw = undefined;
 	}
 
-	private readonly tap = (packet: Packet): boolean => {
-		let taken = false;
-		for (const socket of this.sockets) if (socket.take(packet)) taken = true;
-		return taken;
+	private readonly tap: RawTap = {
+		input: (packet) => {
+			let taken = false;
+			for (const socket of this.sockets) if (socket.take(packet)) taken = true;
+			return taken;
+		},
+		error: (quoted, kind, mtu) => {
+			// Protocols with a handler learn by it.
+			if (kind === "too-big" && this.stack.protocols[quoted.protocol] === undefined)
+				this.stack.paths.learnMtu(quoted.destination(), mtu === 0 ? 576 : mtu);
+			for (const socket of [...this.sockets]) socket.fail(quoted, kind);
+		},
 	};
 }
 

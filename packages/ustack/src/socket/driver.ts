@@ -56,7 +56,7 @@ export class Driver {
 	private readonly links: Link[] = [];
 	private closed = false;
 	/** A link failed by itself. */
-	onLinkError: ((iface: Interface, error: Error) => void) | undefined = undefined;
+	onLinkError: ((iface: Interface, error: Error) => void) | undefined;
 
 	constructor(stack: StackCore, tcp: TcpLayer | undefined, clock: Clock = hostClock()) {
 		this.stack = stack;
@@ -74,6 +74,12 @@ export class Driver {
 	attach(link: Link, options: InterfaceOptions = {}): Interface {
 		this.stack.now = Math.max(this.stack.now, this.clock.now());
 		const iface = this.stack.attach(link, options);
+		this.adopt(iface, link);
+		return iface;
+	}
+
+	/** Takes over the link of an interface its stack has already: frames come to the stack from now on. */
+	adopt(iface: Interface, link: Link): void {
 		this.links.push(link);
 		link.onFrame = (frame, offload) => {
 			this.stack.input(frame, this.clock.now(), offload, iface);
@@ -89,7 +95,6 @@ export class Driver {
 			this.onLinkError?.(iface, error);
 		};
 		this.wake();
-		return iface;
 	}
 
 	detach(iface: Interface): void {

@@ -42,12 +42,11 @@ export class Host {
 	/** Resolves names for every API of this host. */
 	lookup: Lookup;
 
-	constructor(options: HostOptions = {}) {
-		const random =
-			options.random ?? ((bytes: Uint8Array) => void crypto.getRandomValues(bytes as Uint8Array<ArrayBuffer>));
-		this.stack = new Stack({ random, forwarding: options.forwarding ?? false });
-		this.tcp = new TcpLayer(this.stack, options.tcp);
-		this.udp = new UdpLayer(this.stack);
+	/** @param parts - layers that are there already, instead of new ones */
+	constructor(options: HostOptions = {}, parts: Pick<Host, "stack" | "tcp" | "udp"> = layersFor(options)) {
+		this.stack = parts.stack;
+		this.tcp = parts.tcp;
+		this.udp = parts.udp;
 		this.driver = new Driver(this.stack, this.tcp, options.clock ?? hostClock());
 		this.lookup = options.lookup ?? literalLookup;
 	}
@@ -71,6 +70,13 @@ export class Host {
 	close(): void {
 		this.driver.close();
 	}
+}
+
+function layersFor(options: HostOptions): Pick<Host, "stack" | "tcp" | "udp"> {
+	const random =
+		options.random ?? ((bytes: Uint8Array) => void crypto.getRandomValues(bytes as Uint8Array<ArrayBuffer>));
+	const stack = new Stack({ random, forwarding: options.forwarding ?? false });
+	return { stack, tcp: new TcpLayer(stack, options.tcp), udp: new UdpLayer(stack) };
 }
 
 /** Resolves address literals and `localhost`. */

@@ -1,11 +1,14 @@
 import { type StackError, type StackErrorCode, socketError } from "../errors.ts";
 import type { Path } from "../ip/path.ts";
-import type { Timer } from "../ip/timers.ts";
+import { NEVER, type Timer } from "../ip/timers.ts";
 import type { IpAddress } from "../wire/address.ts";
+import { abort, close, finState } from "./closing.ts";
 import type { Congestion, CongestionView } from "./congestion.ts";
 import type { TcpCore } from "./core.ts";
+import { wantOutput } from "./events.ts";
 import type { TcpInfo } from "./info.ts";
 import type { Listener } from "./listener.ts";
+import { missing } from "./modules.ts";
 import { ByteRing } from "./ring.ts";
 import type { Segment } from "./segment.ts";
 import {
@@ -18,6 +21,8 @@ import {
 	SYN_SENT,
 	type TcpState,
 } from "./state.ts";
+import { keepAliveChanged } from "./timers.ts";
+import { consumed } from "./window.ts";
 import { enqueue } from "./write.ts";
 
 /** What a connection tells its user; called from the stack's poll. Every member is optional. */
@@ -32,12 +37,6 @@ export interface TcpHandlers {
 	/** The connection is over; `error` when it did not end by both sides' FIN. The last call. */
 	onClose?(connection: TcpConnection, error: StackError | undefined): void;
 }
-
-export const EVENT_CONNECT = 1;
-export const EVENT_READABLE = 2;
-export const EVENT_END = 4;
-export const EVENT_WRITABLE = 8;
-export const EVENT_CLOSE = 16;
 
 /** What the shared retransmission timer is armed for. */
 export type RetransmitTimer = "none" | "rto" | "tlp" | "reorder" | "persist";
@@ -54,12 +53,12 @@ export class TcpConnection implements Timer, CongestionView {
 	readonly localPort: number;
 	readonly remotePort: number;
 	state: number = CLOSED;
-	listener: Listener | undefined = undefined;
+	listener: Listener | undefined;
 	handlers: TcpHandlers | undefined;
 	/** Free for the connection's user. */
 	owner: unknown = undefined;
 	/** Next in the demultiplexer's chain. */
-	chain: TcpConnection | undefined = undefined;
+	chain: TcpConnection | undefined;
 
 	// Sending.
 	iss = 0;
@@ -104,7 +103,7 @@ export class TcpConnection implements Timer, CongestionView {
 	probeSize = 0;
 	probeStart = 0;
 	probeEnd = 0;
-	probeEndedAt: number = Number.POSITIVE_INFINITY;
+	probeEndedAt: number = NEVER;
 	ttl = 0;
 	tos = 0;
 
@@ -152,14 +151,14 @@ export class TcpConnection implements Timer, CongestionView {
 	synEcn = false;
 
 	// Retransmission queue.
-	firstSegment: Segment | undefined = undefined;
-	lastSegment: Segment | undefined = undefined;
+	firstSegment: Segment | undefined;
+	lastSegment: Segment | undefined;
 	packetsOut = 0;
 	sackedOut = 0;
 	lostOut = 0;
 	retransOut = 0;
 	/** Where the search for lost segments to send again goes on. */
-	resendHint: Segment | undefined = undefined;
+	resendHint: Segment | undefined;
 	/** Highest sequence selectively acknowledged. */
 	highestSacked = 0;
 
@@ -217,9 +216,9 @@ export class TcpConnection implements Timer, CongestionView {
 
 	// Timers: deadlines, Infinity for none.
 	retransmitTimer: RetransmitTimer = "none";
-	retransmitAt: number = Number.POSITIVE_INFINITY;
-	delayedAckAt: number = Number.POSITIVE_INFINITY;
-	keepAliveAt: number = Number.POSITIVE_INFINITY;
+	retransmitAt: number = NEVER;
+	delayedAckAt: number = NEVER;
+	keepAliveAt: number = NEVER;
 	backoff = 0;
 	retransmits = 0;
 	/** When the first unanswered retransmission happened. */
@@ -261,8 +260,8 @@ export class TcpConnection implements Timer, CongestionView {
 	orphan = false;
 	needsOutput = false;
 	events = 0;
-	error: StackError | undefined = undefined;
-	softError: StackErrorCode | undefined = undefined;
+	error: StackError | undefined;
+	softError: StackErrorCode | undefined;
 	/** The application has been told of the end. */
 	closeDelivered = false;
 	totalRetrans = 0;
@@ -279,7 +278,7 @@ export class TcpConnection implements Timer, CongestionView {
 	dsackDups = 0;
 	outOfOrderIn = 0;
 	/** Fast Open: the option to put on the SYN or SYN-ACK, once; whether one went out, and bytes the SYN carries. */
-	fastOpenCookie: Uint8Array | undefined = undefined;
+	fastOpenCookie: Uint8Array | undefined;
 	fastOpenExperimental = false;
 	fastOpenAsked = false;
 	synBytes = 0;
@@ -292,7 +291,7 @@ export class TcpConnection implements Timer, CongestionView {
 	/** A SYN without options beyond the MSS, after several went unanswered. */
 	plainSyn = false;
 	/** The timestamp a SYN cookie encodes options in. */
-	cookieStamp: number | undefined = undefined;
+	cookieStamp: number | undefined;
 	synData = false;
 	synRetries: number;
 	/** When data last arrived, an acknowledgement last did, data last left. */
@@ -303,7 +302,7 @@ export class TcpConnection implements Timer, CongestionView {
 	/** What sending waits for: 0 nothing, 1 the network, 2 the peer's window, 3 the user's buffer; totals in milliseconds. */
 	limit = 0;
 	limitSince = 0;
-	readonly limited: number[] = [0, 0, 0, 0];
+	limited: number[] | undefined;
 
 	constructor(layer: TcpCore, path: Path, localPort: number, remotePort: number, handlers: TcpHandlers | undefined) {
 		this.layer = layer;
@@ -376,11 +375,10 @@ export class TcpConnection implements Timer, CongestionView {
 		if (this.error !== undefined) throw this.error;
 		if (this.finQueued || this.state > CLOSE_WAIT) throw socketError("EPIPE", "write");
 		if (this.state === CLOSED) throw socketError("ENOTCONN", "write");
-		const room = Math.max(0, this.sendLimit - this.sendRing.length);
-		const count = Math.min(room, bytes.length);
+		const count = Math.min(this.writable, bytes.length);
 		if (count > 0) {
 			enqueue(this, bytes, count, more, record && count === bytes.length);
-			this.layer.wantOutput(this);
+			wantOutput(this);
 		}
 		if (count < bytes.length) this.wantsWritable = true;
 		return count;
@@ -404,15 +402,15 @@ export class TcpConnection implements Timer, CongestionView {
 	consume(count: number): void {
 		this.recvRing.discard(count, this.ahead.length > 0);
 		this.copiedSeq = (this.copiedSeq + count) | 0;
-		this.layer.consumed(this);
+		consumed(this);
 	}
 
 	/** Finishes sending: what is queued goes out, then a FIN. Reading goes on. */
 	end(): void {
 		if (this.finQueued || this.state === CLOSED) return;
 		this.finQueued = true;
-		this.layer.finState(this);
-		this.layer.wantOutput(this);
+		finState(this);
+		wantOutput(this);
 	}
 
 	/** Stops caring for what arrives: it is acknowledged and thrown away. */
@@ -427,12 +425,12 @@ export class TcpConnection implements Timer, CongestionView {
 	 * 3.6.1's advice). No handler is called afterwards.
 	 */
 	close(): void {
-		this.layer.close(this);
+		close(this);
 	}
 
 	/** Ends the connection at once with a reset. No handler is called afterwards. */
 	abort(): void {
-		this.layer.abort(this);
+		abort(this);
 	}
 
 	setNoDelay(on: boolean): void {
@@ -440,30 +438,30 @@ export class TcpConnection implements Timer, CongestionView {
 		if (!on) return;
 		// What waits goes out now, even under a cork.
 		this.pushNow = true;
-		this.layer.wantOutput(this);
+		wantOutput(this);
 	}
 
 	/** Sends what is queued as far as windows let it, a partial last segment too, and asks the peer to hand it on (PSH). */
 	flush(): void {
 		if (this.unsent === 0) return;
 		const end = (this.dataSeq + this.sendRing.length) | 0;
-		if (this.pushMarks.at(-1) !== end) this.pushMarks.push(end);
-		this.pushedSeq = end;
+		this.layer.push?.mark(this, end);
 		this.more = false;
 		this.pushNow = true;
-		this.layer.wantOutput(this);
+		wantOutput(this);
 	}
 
 	/** Holds partial segments back until it is lifted. */
 	setCork(on: boolean): void {
 		this.cork = on;
-		if (!on) this.layer.wantOutput(this);
+		if (!on) wantOutput(this);
 	}
 
 	setKeepAlive(on: boolean, idleMs: number = this.keepAliveIdleMs): void {
+		if (on && this.layer.keepAlive === undefined) throw missing("keepAlive");
 		this.keepAlive = on;
 		this.keepAliveIdleMs = idleMs;
-		this.layer.keepAliveChanged(this);
+		keepAliveChanged(this);
 	}
 
 	/** Fixes the receive buffer's size, which ends its tuning. */
@@ -491,7 +489,9 @@ export class TcpConnection implements Timer, CongestionView {
 	 * @throws StackError `ENOPROTOOPT` where the layer was made without this part
 	 */
 	info(): TcpInfo {
-		return this.layer.describe(this);
+		const { info } = this.layer.modules;
+		if (info === undefined) throw missing("info");
+		return info(this);
 	}
 
 	fire(now: number): void {

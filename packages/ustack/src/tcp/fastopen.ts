@@ -1,13 +1,16 @@
 import type { Packet } from "../ip/packet.ts";
 import type { Path } from "../ip/path.ts";
 import { put32 } from "../wire/bytes.ts";
-import { putFastOpen, TCP_HEADER } from "../wire/tcp.ts";
+import { PSH, putFastOpen, TCP_HEADER } from "../wire/tcp.ts";
 import type { TcpConfig } from "./config.ts";
 import type { TcpConnection } from "./connection.ts";
-import type { ConnectOptions } from "./core.ts";
 import { openEarly } from "./early.ts";
 import type { SegmentIn } from "./input.ts";
 import type { Listener } from "./listener.ts";
+import { nonCongestionLoss } from "./loss.ts";
+import type { ConnectOptions } from "./opening.ts";
+import { appendSegment, markLost, removeSegment } from "./queue.ts";
+import { after, distance } from "./seq.ts";
 import { siphash64 } from "./siphash.ts";
 import { enqueue } from "./write.ts";
 
@@ -130,6 +133,36 @@ export class FastOpen {
 		this.known.set(remote, known);
 		if (c.synData && c.packetsOut > 0) c.fastOpenFailure = c.totalRetrans > 0 ? 3 : 2;
 		else if (c.synData && now >= this.disabledUntil) this.blackholes = 0;
+		if (c.packetsOut > 0) resendNow(c);
+		else c.synDataAcked = c.synData;
+	}
+
+	/** The data that goes on the SYN is a segment of its own: the SYN alone is sent again. */
+	queueData(c: TcpConnection, now: number): void {
+		const segment = c.layer.segments.take(c.sndNxt, (c.sndNxt + c.synBytes) | 0, PSH);
+		segment.sentAt = now;
+		c.layer.push?.due(c, segment.end);
+		c.sndNxt = segment.end;
+		appendSegment(c, segment);
+		c.synData = true;
+	}
+
+	/** Takes the acknowledged SYN off the queue, and the data that went with it as far as it was taken. */
+	dataAcknowledged(c: TcpConnection, ack: number): void {
+		for (let segment = c.firstSegment; segment !== undefined; ) {
+			const { next } = segment;
+			if (segment.lost) c.lostOut--;
+			if (segment.resent) c.retransOut--;
+			segment.lost = segment.resent = false;
+			if (!after(segment.end, ack)) removeSegment(c, segment);
+			else if (after(ack, segment.seq)) segment.seq = ack;
+			segment = next;
+		}
+		const bytes = distance(ack, c.dataSeq);
+		if (bytes <= 0) return;
+		c.sendRing.discard(Math.min(bytes, c.sendRing.length), false);
+		c.dataSeq = ack;
+		c.bytesAcked += bytes;
 	}
 
 	/** A SYN with data went unanswered again and again: RFC 7413 7.1's middlebox, avoided for a while, longer each time. */
@@ -148,7 +181,7 @@ export class FastOpen {
 
 	/** A SYN that made a half-open connection: with a good cookie it is its user's at once. */
 	syn(listener: Listener, c: TcpConnection, packet: Packet, s: SegmentIn): void {
-		if (this.accepts(listener, c, packet, s)) openEarly(c.layer, listener, c, packet, s);
+		if (this.accepts(listener, c, packet, s)) openEarly(listener, c, packet, s);
 	}
 
 	/**
@@ -177,6 +210,14 @@ export class FastOpen {
 		c.fastOpenCookie = cookies[0];
 		return false;
 	}
+}
+
+/** What was sent and cannot have arrived goes again at once; the window does not answer for it. */
+function resendNow(c: TcpConnection): void {
+	for (let segment = c.firstSegment; segment !== undefined; segment = segment.next) {
+		if (!segment.sacked) markLost(c, segment);
+	}
+	nonCongestionLoss(c);
 }
 
 /** The cookie a client gets: both addresses under a key, so that the server keeps nothing (RFC 7413 4.1.2). */

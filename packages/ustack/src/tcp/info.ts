@@ -1,5 +1,5 @@
 import type { TcpConnection } from "./connection.ts";
-import { limitTime } from "./limits.ts";
+import { limitTimes } from "./limits.ts";
 import { CA_NAMES, type TcpState } from "./state.ts";
 
 /** {@link TcpConnection.info}: Linux's tcp_info by its own field names without the prefix; times in microseconds. */
@@ -64,6 +64,7 @@ export interface TcpInfo {
 export function tcpInfo(c: TcpConnection): TcpInfo {
 	const us = (ms: number) => Math.round(ms * 1000);
 	const { now } = c.layer.stack;
+	const waits = limitTimes(c, now);
 	return {
 		state: c.stateName,
 		caState: CA_NAMES[c.caState]!,
@@ -118,9 +119,9 @@ export function tcpInfo(c: TcpConnection): TcpInfo {
 		lastDataSent: Math.round(now - c.lastDataSentAt),
 		lastDataRecv: Math.round(now - c.lastDataAt),
 		lastAckRecv: Math.round(now - c.lastAckAt),
-		busyTime: us(limitTime(c, 1, now) + limitTime(c, 2, now) + limitTime(c, 3, now)),
-		rwndLimited: us(limitTime(c, 2, now)),
-		sndbufLimited: us(limitTime(c, 3, now)),
+		busyTime: us(waits.busy),
+		rwndLimited: us(waits.window),
+		sndbufLimited: us(waits.buffer),
 		rcvSsthresh: c.receiveSsthresh,
 		rcvRtt: us(c.receiveRtt),
 		fastopenClientFail: c.fastOpenFailure,

@@ -1,18 +1,19 @@
 import type { Packet } from "../ip/packet.ts";
 import { get16 } from "../wire/bytes.ts";
 import { ECN_CE, ECN_MASK } from "../wire/constants.ts";
-import { ACK, CWR, ECE, FIN, RST, SYN, type TcpOptions } from "../wire/tcp.ts";
+import { ACK, CWR, ECE, FIN, parseTcpOptions, RST, SYN, TCP_HEADER, type TcpOptions } from "../wire/tcp.ts";
+import { accepted } from "./accept.ts";
+import { enterFinWait2, enterTimeWait, finished, finState, resetOrphan } from "./closing.ts";
 import type { TcpConnection } from "./connection.ts";
-import { EVENT_CONNECT, EVENT_WRITABLE } from "./connection.ts";
-import { nonCongestionLoss } from "./loss.ts";
+import { EVENT_CONNECT, EVENT_WRITABLE, notify, oweAck, wantOutput } from "./events.ts";
 import { syncMss } from "./mss.ts";
-import { markLost, removeSegment } from "./queue.ts";
+import { clearQueue } from "./queue.ts";
 import { quickAck, receiveData, setDsack } from "./receive.ts";
 import { sendReset } from "./reply.ts";
 import { rttSample, stampOf } from "./rtt.ts";
 import { after, before, distance } from "./seq.ts";
-import { CLOSED, CLOSING, ESTABLISHED, FIN_WAIT_1, LAST_ACK, SYN_RECEIVED, SYN_SENT } from "./state.ts";
-import { setRetransmit } from "./timers.ts";
+import { CLOSED, CLOSING, ESTABLISHED, FIN_WAIT_1, LAST_ACK, SYN_RECEIVED, SYN_SENT, setState } from "./state.ts";
+import { keepAliveChanged, setRetransmit } from "./timers.ts";
 
 /** RFC 7323 5.5: a timestamp this old says nothing any more. */
 const PAWS_IDLE_MS = 24 * 24 * 3600 * 1000;
@@ -62,7 +63,7 @@ export function segmentArrives(c: TcpConnection, packet: Packet, s: SegmentIn): 
 		if ((flags & RST) !== 0) return;
 		if (c.state === SYN_RECEIVED && (flags & SYN) !== 0 && seq === c.irs) {
 			c.ackNow = 1;
-			c.layer.wantOutput(c);
+			wantOutput(c);
 			return;
 		}
 		duplicateSegment(c, s, now);
@@ -77,7 +78,7 @@ export function segmentArrives(c: TcpConnection, packet: Packet, s: SegmentIn): 
 			// Our SYN-ACK was lost; or a simultaneous open's SYN-ACK, whose acknowledgement is taken below.
 			if ((flags & ACK) === 0) {
 				c.ackNow = 1;
-				c.layer.wantOutput(c);
+				wantOutput(c);
 				return;
 			}
 		} else {
@@ -91,7 +92,7 @@ export function segmentArrives(c: TcpConnection, packet: Packet, s: SegmentIn): 
 	if (again) {
 		// A simultaneous open's SYN-ACK brings the SYN again.
 		setDsack(c, seq, (seq + 1) | 0);
-		c.ackNow = Math.max(1, c.ackNow);
+		oweAck(c);
 	}
 	if (c.tsOk && options.hasTimestamp && !after(seq, c.rcvWup) && ((options.tsVal - c.tsRecent) | 0) >= 0) {
 		c.tsRecent = options.tsVal;
@@ -117,21 +118,21 @@ export function segmentArrives(c: TcpConnection, packet: Packet, s: SegmentIn): 
 		const pure = s.length === 0 && !windowUpdate && (flags & (SYN | FIN)) === 0;
 		if (ack === c.sndNxt && c.sndNxt === c.sndUna) c.probesOut = 0;
 		c.layer.recovery.acknowledge(c, ack, options, (flags & ECE) !== 0, pure, now);
-		if (c.wantsWritable && c.sendRing.length <= c.sendLimit >> 1) c.layer.notify(c, EVENT_WRITABLE);
+		if (c.wantsWritable && c.sendRing.length <= c.sendLimit >> 1) notify(c, EVENT_WRITABLE);
 	} else c.probesOut = 0;
 	const finAcked = c.finSent && c.sndUna === c.sndNxt;
 	if (finAcked) {
-		if (c.state === FIN_WAIT_1) c.layer.enterFinWait2(c, now);
+		if (c.state === FIN_WAIT_1) enterFinWait2(c);
 		else if (c.state === CLOSING) {
-			c.layer.enterTimeWait(c, now);
+			enterTimeWait(c, now);
 			return;
 		} else if (c.state === LAST_ACK) {
-			c.layer.finished(c, undefined);
+			finished(c, undefined);
 			return;
 		}
 	}
 	if (s.length > 0 && c.orphan && c.receiveShut && after((seq + s.length) | 0, c.rcvNxt)) {
-		c.layer.resetOrphan(c, packet, s);
+		resetOrphan(c, packet, s);
 		return;
 	}
 	if ((s.length > 0 || (flags & FIN) !== 0) && !c.finReceived) {
@@ -140,9 +141,9 @@ export function segmentArrives(c: TcpConnection, packet: Packet, s: SegmentIn): 
 		if (unit >= c.rcvMss) c.rcvMss = Math.min(unit, c.advertisedMss);
 		receiveData(c, packet.bytes, s.at, seq, s.length, (flags & FIN) !== 0, now);
 	} else if (s.length > 0 || (flags & FIN) !== 0) {
-		c.ackNow = Math.max(1, c.ackNow);
+		oweAck(c);
 	}
-	c.layer.wantOutput(c);
+	wantOutput(c);
 }
 
 /** The ACK field's checks; false when the segment ends here. */
@@ -195,10 +196,10 @@ function reset(c: TcpConnection, s: SegmentIn, now: number): void {
 		return;
 	}
 	if (c.state === SYN_RECEIVED && c.listener !== undefined && !c.earlyOpen) {
-		c.layer.finished(c, "silent");
+		finished(c, "silent");
 		return;
 	}
-	c.layer.finished(
+	finished(
 		c,
 		c.state === SYN_RECEIVED && !c.earlyOpen ? "ECONNREFUSED" : c.finReceived && c.finQueued ? "EPIPE" : "ECONNRESET",
 	);
@@ -207,8 +208,8 @@ function reset(c: TcpConnection, s: SegmentIn, now: number): void {
 function challenge(c: TcpConnection, now: number): void {
 	if (now - c.lastOutOfWindowAckAt < OUT_OF_WINDOW_MS && c.segsIn > 64) return;
 	c.lastOutOfWindowAckAt = now;
-	c.ackNow = Math.max(1, c.ackNow);
-	c.layer.wantOutput(c);
+	oweAck(c);
+	wantOutput(c);
 }
 
 /** Unacceptable: answered with where we are, at a limited rate when it carries no data of its own. */
@@ -219,8 +220,8 @@ function duplicateSegment(c: TcpConnection, s: SegmentIn, now: number): void {
 		setDsack(c, s.seq, after((s.seq + s.length) | 0, c.rcvNxt) ? c.rcvNxt : (s.seq + s.length) | 0);
 		quickAck(c, 16);
 	}
-	c.ackNow = Math.max(1, c.ackNow);
-	c.layer.wantOutput(c);
+	oweAck(c);
+	wantOutput(c);
 }
 
 /** Takes a SYN's options into the connection; `offered` says which of them we had sent or would answer. */
@@ -254,15 +255,14 @@ export function takeSynOptions(c: TcpConnection, s: SegmentIn, packet: Packet): 
 
 /** SYN-RECEIVED becomes ESTABLISHED. */
 export function establish(c: TcpConnection, s: SegmentIn, now: number): void {
-	const { layer } = c;
 	c.sndWnd = s.window << c.sndWscale;
 	c.maxWindow = Math.max(c.maxWindow, c.sndWnd);
 	c.sndWl1 = s.seq;
 	c.lastReceivedAt = now;
 	startTransfer(c, now);
-	layer.setState(c, ESTABLISHED);
-	if (c.finQueued) layer.finState(c);
-	layer.accepted(c);
+	setState(c, ESTABLISHED);
+	if (c.finQueued) finState(c);
+	accepted(c);
 }
 
 function startTransfer(c: TcpConnection, now: number): void {
@@ -281,7 +281,7 @@ function startTransfer(c: TcpConnection, now: number): void {
 	c.highestSacked = c.sndUna;
 	c.rackTime = -1;
 	c.tuneSpace = Math.min(c.rcvWnd, 10 * c.advertisedMss);
-	if (c.keepAlive) c.layer.keepAliveChanged(c);
+	if (c.keepAlive) keepAliveChanged(c);
 }
 
 function synSent(c: TcpConnection, packet: Packet, s: SegmentIn): void {
@@ -300,24 +300,28 @@ function synSent(c: TcpConnection, packet: Packet, s: SegmentIn): void {
 		}
 	}
 	if ((flags & RST) !== 0) {
-		if (acked) c.layer.finished(c, "ECONNREFUSED");
+		if (acked) finished(c, "ECONNREFUSED");
 		return;
 	}
 	if ((flags & SYN) === 0) return;
 	takeSynOptions(c, s, packet);
 	if (!acked) {
 		// Simultaneous open (RFC 9293 figure 7).
-		c.layer.setState(c, SYN_RECEIVED);
+		setState(c, SYN_RECEIVED);
 		c.ecnOk = c.synEcn && (flags & (ECE | CWR)) === (ECE | CWR);
 		c.ackNow = 1;
-		c.layer.wantOutput(c);
+		wantOutput(c);
 		return;
 	}
 	c.ecnOk = c.synEcn && (flags & (ECE | CWR)) === ECE;
 	const head = c.firstSegment;
 	const clean = head !== undefined && head.retransmissions === 0;
 	const sentAt = head?.sentAt ?? now;
-	acknowledgeSyn(c, ack);
+	// The SYN and what rode on it are one delivery.
+	c.delivered++;
+	c.sndUna = ack;
+	if (c.synData) c.layer.fastOpen!.dataAcknowledged(c, ack);
+	else clearQueue(c);
 	c.retransmits = 0;
 	c.troubleSince = -1;
 	setRetransmit(c, "none", 0);
@@ -328,71 +332,34 @@ function synSent(c: TcpConnection, packet: Packet, s: SegmentIn): void {
 	c.backoff = 0;
 	c.hasRetransStamp = false;
 	startTransfer(c, now);
-	c.layer.setState(c, ESTABLISHED);
+	setState(c, ESTABLISHED);
 	c.layer.fastOpen?.answered(c, packet, s, now);
-	if (c.packetsOut > 0) resendNow(c);
-	else c.synDataAcked = c.synData;
 	if (c.unsent > 0) {
 		// The acknowledgement rides on what waits, and those to come may as well.
 		quickAck(c, 16);
 		c.lastDataAt = now;
 	}
-	if (c.finQueued) c.layer.finState(c);
-	c.layer.notify(c, EVENT_CONNECT | EVENT_WRITABLE);
+	if (c.finQueued) finState(c);
+	notify(c, EVENT_CONNECT | EVENT_WRITABLE);
 	if (s.length > 0 || (flags & FIN) !== 0)
 		receiveData(c, packet.bytes, s.at, c.rcvNxt, s.length, (flags & FIN) !== 0, now);
 	if (c.state !== CLOSED) {
-		c.ackNow = Math.max(1, c.ackNow);
-		c.layer.wantOutput(c);
+		oweAck(c);
+		wantOutput(c);
 	}
 }
 
-/** Takes an acknowledged SYN, and the data that went with it as far as it was taken, off the queue. */
-function acknowledgeSyn(c: TcpConnection, ack: number): void {
-	for (let segment = c.firstSegment; segment !== undefined; ) {
-		const { next } = segment;
-		if (segment.lost) c.lostOut--;
-		if (segment.resent) c.retransOut--;
-		segment.lost = segment.resent = false;
-		if (!after(segment.end, ack)) {
-			// The SYN and what rode on it are one delivery.
-			if ((segment.flags & SYN) !== 0) c.delivered++;
-			removeSegment(c, segment);
-		} else if (after(ack, segment.seq)) segment.seq = ack;
-		segment = next;
-	}
-	const bytes = distance(ack, c.dataSeq);
-	if (bytes > 0) {
-		c.sendRing.discard(Math.min(bytes, c.sendRing.length), false);
-		c.dataSeq = ack;
-		c.bytesAcked += bytes;
-	}
-	c.sndUna = ack;
-}
-
-/** What was sent and cannot have arrived goes again at once; the window does not answer for it. */
-export function resendNow(c: TcpConnection): void {
-	for (let segment = c.firstSegment; segment !== undefined; segment = segment.next) {
-		if (!segment.sacked) markLost(c, segment);
-	}
-	nonCongestionLoss(c);
-}
-
-/** Reads a header whose checksum has been verified; false when its data offset is impossible. */
-export function readSegment(
-	packet: Packet,
-	into: SegmentIn,
-	parse: (bytes: Uint8Array, start: number, end: number, into: TcpOptions) => void,
-): boolean {
+/** Reads the header of at least {@link TCP_HEADER} bytes; false when its data offset is impossible. */
+export function readSegment(packet: Packet, into: SegmentIn): boolean {
 	const { bytes, l4, end } = packet;
 	const offset = (bytes[l4 + 12]! >>> 4) << 2;
-	if (offset < 20 || l4 + offset > end) return false;
+	if (offset < TCP_HEADER || l4 + offset > end) return false;
 	into.seq = (bytes[l4 + 4]! << 24) | (bytes[l4 + 5]! << 16) | (bytes[l4 + 6]! << 8) | bytes[l4 + 7]!;
 	into.ack = (bytes[l4 + 8]! << 24) | (bytes[l4 + 9]! << 16) | (bytes[l4 + 10]! << 8) | bytes[l4 + 11]!;
 	into.flags = bytes[l4 + 13]!;
 	into.window = get16(bytes, l4 + 14);
 	into.at = l4 + offset;
 	into.length = end - into.at;
-	parse(bytes, l4 + 20, into.at, into.options);
+	parseTcpOptions(bytes, l4 + TCP_HEADER, into.at, into.options);
 	return true;
 }

@@ -1,3 +1,4 @@
+import { NEVER } from "../ip/timers.ts";
 import type { TcpConnection } from "./connection.ts";
 import { sendProbe } from "./output.ts";
 import { ESTABLISHED, FIN_WAIT_2 } from "./state.ts";
@@ -14,7 +15,7 @@ export interface KeepAlive {
 /** RFC 9293 3.8.4, with Linux's count of probes and its user timeout. */
 export const KEEP_ALIVE: KeepAlive = {
 	deadline(c) {
-		if (!c.keepAlive || c.state < ESTABLISHED || c.state > FIN_WAIT_2) return Number.POSITIVE_INFINITY;
+		if (!c.keepAlive || c.state < ESTABLISHED || c.state > FIN_WAIT_2) return NEVER;
 		return Math.max(c.lastReceivedAt, c.layer.stack.now - c.keepAliveIdleMs) + c.keepAliveIdleMs;
 	},
 	due(c, now) {

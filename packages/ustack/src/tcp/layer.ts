@@ -7,7 +7,9 @@ import { FastOpen } from "./fastopen.ts";
 import { HyStartClassic, HyStartPlusPlus } from "./hystart.ts";
 import { tcpInfo } from "./info.ts";
 import { KEEP_ALIVE } from "./keepalive.ts";
+import { LIMIT_METER } from "./limits.ts";
 import { probeMtu } from "./probe.ts";
+import { LINUX_PUSH } from "./push.ts";
 import { SACK_RECOVERY } from "./recovery.ts";
 import { SynCookies } from "./syncookie.ts";
 import { AUTOTUNING } from "./tune.ts";
@@ -31,7 +33,9 @@ export class TcpLayer extends TcpCore {
 			cookies: (key) => new SynCookies(key),
 			probe: probeMtu,
 			tuning: AUTOTUNING,
+			push: LINUX_PUSH,
 			keepAlive: KEEP_ALIVE,
+			meter: LIMIT_METER,
 			info: tcpInfo,
 		});
 	}

@@ -36,7 +36,7 @@ export class Listener {
 	/** Fast Open connections that may be pending; undefined leaves it to the configuration. */
 	fastOpenQueue: number | undefined;
 	/** Cookies' keys of 16 bytes, the present one first; undefined leaves them to the configuration. */
-	fastOpenKeys: readonly Uint8Array[] | undefined = undefined;
+	fastOpenKeys: readonly Uint8Array[] | undefined;
 	/** Data is taken without a cookie. */
 	fastOpenNoCookie = false;
 	/** When the backlog last overflowed: cookies are believed for a while after. */
@@ -61,7 +61,7 @@ export class Listener {
 
 	/** Stops listening; established connections nobody accepted are reset. */
 	close(): void {
-		this.layer.unlisten(this);
+		this.layer.listeners.close(this);
 	}
 
 	/** How well it fits a destination: -1 not at all, the more exact the higher. */

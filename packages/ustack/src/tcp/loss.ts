@@ -1,6 +1,6 @@
 import type { TcpOptions } from "../wire/tcp.ts";
 import type { TcpConnection } from "./connection.ts";
-import { BUSY, stopLimit } from "./limits.ts";
+import { wantOutput } from "./events.ts";
 import { distance } from "./seq.ts";
 import { CA_CWR, CA_LOSS, CA_RECOVERY } from "./state.ts";
 import { armRto } from "./timers.ts";
@@ -32,7 +32,7 @@ export interface LossRecovery {
 export function advance(c: TcpConnection, ack: number, now: number): void {
 	c.bytesAcked += distance(ack, c.sndUna);
 	c.sndUna = ack;
-	if (c.packetsOut === 0) stopLimit(c, BUSY, now);
+	c.layer.meter?.acknowledged(c, now);
 	const bytes = Math.min(distance(ack, c.dataSeq), c.sendRing.length);
 	if (bytes > 0) {
 		c.sendRing.discard(bytes, false);
@@ -72,5 +72,5 @@ export function nonCongestionLoss(c: TcpConnection): void {
 		c.undoSsthresh = 0;
 		c.caState = CA_LOSS;
 	}
-	c.layer.wantOutput(c);
+	wantOutput(c);
 }

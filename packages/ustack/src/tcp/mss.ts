@@ -17,3 +17,16 @@ export function syncMss(c: TcpConnection): void {
 	if (c.probedMss > 0) mss = Math.min(mss, c.probedMss);
 	c.mss = Math.max(mss - (c.tsOk ? 12 : 0), 36);
 }
+
+/** Looks the connection's path up again; without one it keeps what it has. */
+export function refreshPath(c: TcpConnection): void {
+	const path = c.layer.stack.path(c.path.destination, c.path.source);
+	if (path?.source.equals(c.path.source)) c.path = path;
+}
+
+/** Follows changes of routes and MTUs. */
+export function refreshIfStale(c: TcpConnection): void {
+	if (c.path.generation === c.layer.stack.generation) return;
+	refreshPath(c);
+	syncMss(c);
+}

@@ -1,9 +1,9 @@
+import { NEVER } from "../ip/timers.ts";
 import { TX_L4 } from "../ip/tx.ts";
 import { put16, put32 } from "../wire/bytes.ts";
 import { ECN_ECT0, PROTO_TCP } from "../wire/constants.ts";
 import { ACK, CWR, ECE, FIN, PSH, putTimestamp, RST, SYN, TCP_HEADER } from "../wire/tcp.ts";
 import type { TcpConnection } from "./connection.ts";
-import { BUFFER_LIMITED, startLimit, stopLimit, WINDOW_LIMITED } from "./limits.ts";
 import { effectiveMss } from "./mss.ts";
 import { appendSegment, splitSegment } from "./queue.ts";
 import { currentRto, stampOf } from "./rtt.ts";
@@ -11,30 +11,12 @@ import type { Segment } from "./segment.ts";
 import { after, before, distance } from "./seq.ts";
 import { CA_CWR, CA_LOSS, CA_RECOVERY, CLOSED, ESTABLISHED, SYN_RECEIVED, SYN_SENT, TIME_WAIT } from "./state.ts";
 import { armRto, setRetransmit } from "./timers.ts";
+import { offeredWindow } from "./window.ts";
 
 const MAX_PACKET = 65_535;
-const LEAST_BURST = 2;
 const CHECKSUM_AT = 16;
 /** What one connection sends per poll at most: little enough to stay in the processor's cache on both sides. */
 const BURST_BYTES = 262_144;
-
-/** The window to offer, in bytes (RFC 9293 3.8.6.2.2: never in silly steps, never taken back). */
-export function offeredWindow(c: TcpConnection): number {
-	const offered = Math.max(0, distance((c.rcvWup + c.rcvWnd) | 0, c.rcvNxt));
-	const free = Math.min(Math.max(0, c.receiveLimit - c.recvRing.length), c.receiveSsthresh);
-	const step = Math.min(c.receiveLimit >> 1, c.rcvMss);
-	let window = free - offered >= step ? free : offered;
-	const scale = c.rcvWscale;
-	const most = 0xffff << scale;
-	if (scale > 0) {
-		// Rounded up what was promised, down what is new.
-		const unit = (1 << scale) - 1;
-		const promised = (offered + unit) & ~unit;
-		window = window > offered ? Math.max(window & ~unit, promised) : (window + unit) & ~unit;
-	}
-	if (window > most) window = most;
-	return window;
-}
 
 /** Writes header and options at TX_L4; returns the header's length. */
 function header(c: TcpConnection, seq: number, flags: number, now: number): number {
@@ -81,7 +63,7 @@ function acknowledged(c: TcpConnection): void {
 	c.hasDsack = false;
 	c.ackPending = false;
 	c.ackNow = 0;
-	c.delayedAckAt = Number.POSITIVE_INFINITY;
+	c.delayedAckAt = NEVER;
 	if (c.quickAcks > 0) c.quickAcks--;
 	if (c.quickAcks === 0 && c.ato > c.layer.config.delayedAckMs) c.ato = c.layer.config.delayedAckMs;
 }
@@ -149,7 +131,17 @@ function transmit(
 	}
 	c.lastSentAt = now;
 	if (length > 0) c.lastDataSentAt = now;
-	stack.transmit(c.path, PROTO_TCP, headerLength + length, c.ttl, tos, true, CHECKSUM_AT, gsoSize, headerLength);
+	stack.transmitter.transmit(
+		c.path,
+		PROTO_TCP,
+		headerLength + length,
+		c.ttl,
+		tos,
+		true,
+		CHECKSUM_AT,
+		gsoSize,
+		headerLength,
+	);
 }
 
 function dataLength(segment: Segment): number {
@@ -183,17 +175,8 @@ export function sendSyn(c: TcpConnection, now: number): void {
 	segment.sentAt = now;
 	c.sndNxt = segment.end;
 	appendSegment(c, segment);
-	const length = answer ? 0 : c.synBytes;
-	if (length > 0) {
-		// The data is a segment of its own: the SYN alone is sent again.
-		const data = segments.take(segment.end, (segment.end + length) | 0, PSH);
-		data.sentAt = now;
-		pushDue(c, data.end);
-		c.sndNxt = data.end;
-		appendSegment(c, data);
-		c.synData = true;
-	}
-	transmit(c, c.iss, length, flags, now, false, 0);
+	if (c.synBytes > 0) c.layer.fastOpen!.queueData(c, now);
+	transmit(c, c.iss, c.synBytes, flags, now, false, 0);
 	armRto(c, now);
 }
 
@@ -250,7 +233,6 @@ export function sendSegment(c: TcpConnection, length: number, flags: number, now
 	const push = pushDue(c, end) ? PSH : 0;
 	const segment = c.layer.segments.take(c.sndNxt, end, push);
 	segment.sentAt = now;
-	segment.deliveredBefore = c.delivered;
 	appendSegment(c, segment);
 	c.sndNxt = end;
 	transmit(c, segment.seq, length, flags | push, now, true, 0);
@@ -270,7 +252,7 @@ function sendNew(c: TcpConnection, now: number): boolean {
 	const { features } = c.path.iface.link ?? NO_LINK;
 	const canSegment = c.path.ops.family === 4 ? features.tso4 : features.tso6;
 	let budget = Math.min(c.layer.config.burstSegments, Math.max(2, Math.floor(BURST_BYTES / mss)));
-	const burst = burstSegments(c, mss);
+	const burst = c.layer.push?.burst(c, mss) ?? NEVER;
 	let run = 0;
 	let limited = false;
 	let windowLimited = false;
@@ -290,7 +272,7 @@ function sendNew(c: TcpConnection, now: number): boolean {
 			return true;
 		}
 		if (!sent && c.packetsOut === 0) idleRestart(c, now);
-		if (c.probedMss > 0 && !sent && c.layer.probe(c, now)) {
+		if (c.probedMss > 0 && !sent && c.layer.modules.probe?.(c, now) === true) {
 			sent = true;
 			continue;
 		}
@@ -318,7 +300,9 @@ function sendNew(c: TcpConnection, now: number): boolean {
 		const sendEnd = (c.sndNxt + length) | 0;
 		run += count;
 		let flags = pushDue(c, sendEnd) ? ACK | PSH : ACK;
-		const burstEnds = run > 1 && (run >= burst || endsBurst(c, record - length, room - length, mss));
+		// Nothing can follow in this burst: its time is over, a window ends, or what is left is no whole segment.
+		const burstEnds =
+			run > 1 && (run >= burst || record - length < mss || room - length < mss || c.inFlight() + 1 >= c.cwnd);
 		if (burstEnds || (flags & PSH) !== 0) run = 0;
 		if (c.records[0] === sendEnd) c.records.shift();
 		const withFin = finDue && length === available && (room > length || length === 0);
@@ -329,7 +313,6 @@ function sendNew(c: TcpConnection, now: number): boolean {
 			const end = (last ? c.sndNxt + length + (withFin ? 1 : 0) : at + mss) | 0;
 			const segment = c.layer.segments.take(at, end, last ? flags & (FIN | PSH) : 0);
 			segment.sentAt = now;
-			segment.deliveredBefore = c.delivered;
 			appendSegment(c, segment);
 			at = end;
 		}
@@ -351,37 +334,14 @@ function sendNew(c: TcpConnection, now: number): boolean {
 
 const NO_LINK = { features: { checksum: true, tso4: false, tso6: false, uso: false } };
 
-/**
- * Segments Linux gives its interface at once: what is sent in a millisecond. It puts a PSH on the last of them, so that
- * the peer hands them on.
- */
-function burstSegments(c: TcpConnection, mss: number): number {
-	if (c.srtt === 0) return LEAST_BURST;
-	const perMs = (mss * c.cwnd * (c.cwnd < c.ssthresh / 2 ? 2 : 1.2)) / c.srtt;
-	return Math.max(LEAST_BURST, Math.floor(Math.min(perMs, MAX_PACKET) / mss));
-}
-
-/** Nothing can follow the segment just made in this burst: a window ends, or what is left is no whole segment. */
-function endsBurst(c: TcpConnection, left: number, room: number, mss: number): boolean {
-	return left < mss || room < mss || c.inFlight() + 1 >= c.cwnd;
-}
-
-/** Whether a segment ending at `end` closes what a write wanted pushed; marks before it are done with. */
+/** Whether a segment ending at `end` asks the peer to hand its data on (RFC 9293 3.9.1.2). */
 function pushDue(c: TcpConnection, end: number): boolean {
-	const marks = c.pushMarks;
-	let count = 0;
-	while (count < marks.length && !after(marks[count]!, end)) count++;
-	if (count === 0) return false;
-	const due = marks[count - 1] === end;
-	if (count === marks.length) marks.length = 0;
-	else marks.splice(0, count);
-	return due;
+	const { push } = c.layer;
+	return push === undefined ? end === ((c.dataSeq + c.sendRing.length) | 0) : push.due(c, end);
 }
 
 function afterSending(c: TcpConnection, now: number, sent: boolean, limited: boolean, windowLimited: boolean): void {
-	if (windowLimited) startLimit(c, WINDOW_LIMITED, now);
-	else if (c.limit === WINDOW_LIMITED) stopLimit(c, WINDOW_LIMITED, now);
-	if (c.wantsWritable && c.unsent === 0 && sent && !limited) startLimit(c, BUFFER_LIMITED, now);
+	c.layer.meter?.sent(c, now, windowLimited, sent && !limited);
 	if (sent) {
 		if (c.retransmitTimer === "none" || c.retransmitTimer === "persist") armRto(c, now);
 		if (c.sackOk) c.layer.recovery.armProbe(c, now);
@@ -459,7 +419,7 @@ function decideAck(c: TcpConnection, now: number): void {
 		c.ackNow = 1;
 		return;
 	}
-	if (c.delayedAckAt !== Number.POSITIVE_INFINITY) return;
+	if (c.delayedAckAt !== NEVER) return;
 	let { ato } = c;
 	const least = c.layer.config.delayedAckMs;
 	if (ato > least) {

@@ -2,8 +2,10 @@ import type { Packet } from "../ip/packet.ts";
 import { ACK, FIN, RST, SYN } from "../wire/tcp.ts";
 import { TcpConnection } from "./connection.ts";
 import type { TcpCore } from "./core.ts";
+import { wantOutput } from "./events.ts";
 import { type SegmentIn, takeSynOptions } from "./input.ts";
 import type { Listener } from "./listener.ts";
+import { offerScale, prepare } from "./opening.ts";
 import { sendReset } from "./reply.ts";
 import { SYN_RECEIVED } from "./state.ts";
 
@@ -38,25 +40,16 @@ export function listenIn(
 		layer.stats.synDropped++;
 		return;
 	}
-	const path = layer.stack.pathFor(
-		packet.da,
-		packet.db,
-		packet.dc,
-		packet.dd,
-		packet.sa,
-		packet.sb,
-		packet.sc,
-		packet.sd,
-	);
+	const path = layer.stack.paths.replyTo(packet);
 	if (path === undefined) {
 		layer.stack.drop(packet, "ip-no-route");
 		return;
 	}
 	const c = new TcpConnection(layer, path, localPort, remotePort, undefined);
-	layer.prepare(c);
+	prepare(c);
 	c.listener = listener;
 	listener.options.configure?.(c);
-	layer.offer(c);
+	offerScale(c);
 	takeSynOptions(c, s, packet);
 	c.ecnOk = layer.config.ecn !== "off" && (flags & 0xc0) === 0xc0;
 	c.state = SYN_RECEIVED;
@@ -70,5 +63,5 @@ export function listenIn(
 	layer.stats.passiveOpens++;
 	layer.fastOpen?.syn(listener, c, packet, s);
 	layer.stack.trace("tcp-state", `${c.localPort}<-${c.remotePort} SYN-RECEIVED`);
-	layer.wantOutput(c);
+	wantOutput(c);
 }

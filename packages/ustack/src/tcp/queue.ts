@@ -30,7 +30,6 @@ export function splitSegment(c: TcpConnection, segment: Segment, at: number): vo
 	rest.sacked = segment.sacked;
 	rest.lost = segment.lost;
 	rest.resent = segment.resent;
-	rest.deliveredBefore = segment.deliveredBefore;
 	segment.end = at;
 	// FIN and PSH stay with the end.
 	segment.flags = 0;

@@ -1,7 +1,9 @@
+import { enterTimeWait } from "./closing.ts";
 import type { TcpConnection } from "./connection.ts";
-import { EVENT_END, EVENT_READABLE } from "./connection.ts";
+import { EVENT_END, EVENT_READABLE, notify, oweAck } from "./events.ts";
 import { after, before, distance } from "./seq.ts";
-import { CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, SYN_RECEIVED } from "./state.ts";
+import { CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, SYN_RECEIVED, setState } from "./state.ts";
+import { windowLeft } from "./window.ts";
 
 /** Ranges kept of data ahead of a hole; a peer that makes more of them must send again. */
 const MAX_RANGES = 256;
@@ -53,11 +55,11 @@ export function receiveData(
 			if (!fin || before(end, c.rcvNxt)) {
 				setDsack(c, seq, end);
 				quickAck(c, QUICK_ACKS);
-				c.ackNow = Math.max(c.ackNow, 1);
+				oweAck(c);
 				return;
 			}
 		} else {
-			let limit = (c.rcvNxt + Math.max(windowLeft(c), 0)) | 0;
+			let limit = (c.rcvNxt + windowLeft(c)) | 0;
 			if (c.layer.config.beyondWindow === "whole" && after(end, limit)) {
 				if (c.recvRing.length > 0 || start !== c.rcvNxt) {
 					quickAck(c, QUICK_ACKS);
@@ -80,7 +82,7 @@ export function receiveData(
 				setDsack(c, start, c.rcvNxt);
 				at += distance(c.rcvNxt, start);
 				start = c.rcvNxt;
-				c.ackNow = Math.max(c.ackNow, 1);
+				oweAck(c);
 				quickAck(c, QUICK_ACKS);
 			}
 			if (start === c.rcvNxt) {
@@ -99,10 +101,6 @@ export function receiveData(
 		}
 	}
 	if (c.finAhead && c.finSeq === c.rcvNxt) finInOrder(c, now);
-}
-
-function windowLeft(c: TcpConnection): number {
-	return distance((c.rcvWup + c.rcvWnd) | 0, c.rcvNxt);
 }
 
 function inOrder(c: TcpConnection, bytes: Uint8Array, at: number, start: number, end: number): void {
@@ -127,13 +125,13 @@ function inOrder(c: TcpConnection, bytes: Uint8Array, at: number, start: number,
 			ahead.splice(0, covered);
 			if (c.sackOk) c.layer.recovery.pruneBlocks(c);
 			// A filled hole is news the sender waits for (RFC 5681 4.2).
-			c.ackNow = Math.max(c.ackNow, 1);
+			oweAck(c);
 		}
 	}
 	if (c.receiveShut) c.copiedSeq = c.rcvNxt;
 	else ring.length += total;
 	c.bytesReceived += total;
-	c.layer.notify(c, EVENT_READABLE);
+	notify(c, EVENT_READABLE);
 }
 
 function aheadOfHole(c: TcpConnection, bytes: Uint8Array, at: number, start: number, end: number): void {
@@ -208,27 +206,26 @@ function finInOrder(c: TcpConnection, now: number): void {
 	c.finAhead = false;
 	c.rcvNxt = (c.rcvNxt + 1) | 0;
 	// After data its acknowledgement may wait for ours to be finished too.
-	if (c.state > ESTABLISHED || c.ato === 0 || c.ahead.length > 0 || c.rcvWnd === 0) c.ackNow = Math.max(c.ackNow, 1);
+	if (c.state > ESTABLISHED || c.ato === 0 || c.ahead.length > 0 || c.rcvWnd === 0) oweAck(c);
 	else {
 		c.ackPending = true;
 		c.pingPong = true;
 	}
 	c.ahead.length = 0;
 	c.sackBlocks.length = 0;
-	const { layer } = c;
 	switch (c.state) {
 		case SYN_RECEIVED:
 		case ESTABLISHED:
-			layer.setState(c, CLOSE_WAIT);
+			setState(c, CLOSE_WAIT);
 			break;
 		case FIN_WAIT_1:
-			layer.setState(c, CLOSING);
+			setState(c, CLOSING);
 			break;
 		case FIN_WAIT_2:
-			layer.enterTimeWait(c, now);
+			enterTimeWait(c, now);
 			break;
 		default:
 			break;
 	}
-	layer.notify(c, EVENT_END);
+	notify(c, EVENT_END);
 }

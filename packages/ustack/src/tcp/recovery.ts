@@ -1,5 +1,6 @@
 import { SYN, type TcpOptions } from "../wire/tcp.ts";
 import type { TcpConnection } from "./connection.ts";
+import { wantOutput } from "./events.ts";
 import { advance, afterAdvance, isWindowLimited, type LossRecovery, limitReno, nonCongestionLoss } from "./loss.ts";
 import { probeArrived, probeLost } from "./probe-result.ts";
 import { markLost, removeSegment, unmarkLost } from "./queue.ts";
@@ -346,7 +347,7 @@ function reorderTimeout(c: TcpConnection, now: number): void {
 	}
 	if (wait > 0) setRetransmit(c, "reorder", now + wait);
 	else armRto(c, now);
-	c.layer.wantOutput(c);
+	wantOutput(c);
 }
 
 function lossState(c: TcpConnection, duplicate: boolean): void {

@@ -21,7 +21,7 @@ export function timeWaitIn(layer: TcpCore, entry: TimeWait, packet: Packet, s: S
 	if ((flags & (SYN | ACK)) === SYN && !stale) {
 		const newer =
 			after(s.seq, entry.rcvNxt) || (entry.tsOk && options.hasTimestamp && after(options.tsVal, entry.tsRecent));
-		if (newer && layer.listening(localPort)) return true;
+		if (newer && layer.listeners.has(localPort)) return true;
 	}
 	if ((flags & FIN) !== 0 && !stale) layer.timeWaits.restart(entry, packet.now, layer.config.timeWaitMs);
 	if (packet.now - entry.lastAckAt >= 500 || (flags & FIN) !== 0 || (flags & SYN) !== 0) {
@@ -51,7 +51,7 @@ function sendBare(
 	entry: TimeWait | undefined,
 ): void {
 	const { stack } = layer;
-	const path = stack.pathFor(packet.da, packet.db, packet.dc, packet.dd, packet.sa, packet.sb, packet.sc, packet.sd);
+	const path = stack.paths.replyTo(packet);
 	if (path === undefined) return;
 	const { bytes, l4 } = packet;
 	const { tx } = stack;
@@ -66,5 +66,5 @@ function sendBare(
 	put32(tx, TX_L4 + 16, 0);
 	if (options > 0)
 		putTimestamp(tx, TX_L4 + TCP_HEADER, (Math.floor(packet.now) + entry!.tsOffset) | 0, entry!.tsRecent);
-	stack.transmit(path, PROTO_TCP, TCP_HEADER + options, 0, packet.tos & ~3, true, CHECKSUM_AT, 0);
+	stack.transmitter.transmit(path, PROTO_TCP, TCP_HEADER + options, 0, packet.tos & ~3, true, CHECKSUM_AT, 0);
 }

@@ -44,10 +44,6 @@ export class ByteRing {
 		this.pool = pool;
 	}
 
-	get capacity(): number {
-		return this.data.length;
-	}
-
 	private grow(needed: number): void {
 		const old = this.data;
 		const fresh = this.pool.take(Math.max(old.length === 0 ? this.firstShift : SMALLEST_SHIFT, shiftFor(needed)));

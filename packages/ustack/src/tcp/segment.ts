@@ -12,15 +12,13 @@ export class Segment {
 	lost = false;
 	/** A retransmission of it is thought to be in flight. */
 	resent = false;
-	/** Connection's `delivered` count when it was sent, for rate samples. */
-	deliveredBefore = 0;
-	next: Segment | undefined = undefined;
-	previous: Segment | undefined = undefined;
+	next: Segment | undefined;
+	previous: Segment | undefined;
 }
 
 /** Recycled segments, shared by a stack's connections. */
 export class SegmentPool {
-	private free: Segment | undefined = undefined;
+	private free: Segment | undefined;
 	private count = 0;
 
 	take(seq: number, end: number, flags: number): Segment {
@@ -38,7 +36,6 @@ export class SegmentPool {
 		segment.sacked = false;
 		segment.lost = false;
 		segment.resent = false;
-		segment.deliveredBefore = 0;
 		segment.next = undefined;
 		segment.previous = undefined;
 		return segment;

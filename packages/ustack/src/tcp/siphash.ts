@@ -1,5 +1,44 @@
 import { get32 } from "../wire/bytes.ts";
 
+/** The state's four 64-bit words as low and high halves; one hash at a time. */
+const v = /* @__PURE__ */ new Int32Array(8);
+
+function add(x: number, y: number): void {
+	const low = (v[x]! >>> 0) + (v[y]! >>> 0);
+	v[x] = low;
+	v[x + 1] = v[x + 1]! + v[y + 1]! + (low > 0xffffffff ? 1 : 0);
+}
+
+/** Rotates word `x` to the left, by less than 32 bits, and adds word `y` to it without carries. */
+function mix(x: number, bits: number, y: number): void {
+	const low = v[x]!;
+	const high = v[x + 1]!;
+	v[x] = ((low << bits) | (high >>> (32 - bits))) ^ v[y]!;
+	v[x + 1] = ((high << bits) | (low >>> (32 - bits))) ^ v[y + 1]!;
+}
+
+/** Rotates word `x` by 32 bits. */
+function swap(x: number): void {
+	const low = v[x]!;
+	v[x] = v[x + 1]!;
+	v[x + 1] = low;
+}
+
+function rounds(count: number): void {
+	while (count-- > 0) {
+		add(0, 2);
+		mix(2, 13, 0);
+		swap(0);
+		add(4, 6);
+		mix(6, 16, 4);
+		add(0, 6);
+		mix(6, 21, 0);
+		add(4, 2);
+		mix(2, 17, 4);
+		swap(4);
+	}
+}
+
 /**
  * SipHash-2-4 (Aumasson, Bernstein) over 32-bit words, in halves because JavaScript has no fast 64-bit integers.
  *
@@ -8,76 +47,26 @@ import { get32 } from "../wire/bytes.ts";
  * @returns the low and high 32 bits of the hash, signed
  */
 export function siphash64(key: Uint8Array, words: readonly number[]): [number, number] {
-	const little = (at: number) => {
-		const value = get32(key, at);
-		return (value >>> 24) | ((value >>> 8) & 0xff00) | ((value << 8) & 0xff0000) | (value << 24);
-	};
-	const k0l = little(0);
-	const k0h = little(4);
-	const k1l = little(8);
-	const k1h = little(12);
-	let v0h = k0h ^ 0x736f6d65;
-	let v0l = k0l ^ 0x70736575;
-	let v1h = k1h ^ 0x646f7261;
-	let v1l = k1l ^ 0x6e646f6d;
-	let v2h = k0h ^ 0x6c796765;
-	let v2l = k0l ^ 0x6e657261;
-	let v3h = k1h ^ 0x74656462;
-	let v3l = k1l ^ 0x79746573;
-	const round = () => {
-		let sum = (v0l >>> 0) + (v1l >>> 0);
-		v0h = (v0h + v1h + (sum > 0xffffffff ? 1 : 0)) | 0;
-		v0l = sum | 0;
-		let h = (v1h << 13) | (v1l >>> 19);
-		let l = (v1l << 13) | (v1h >>> 19);
-		v1h = h ^ v0h;
-		v1l = l ^ v0l;
-		h = v0h;
-		v0h = v0l;
-		v0l = h;
-		sum = (v2l >>> 0) + (v3l >>> 0);
-		v2h = (v2h + v3h + (sum > 0xffffffff ? 1 : 0)) | 0;
-		v2l = sum | 0;
-		h = (v3h << 16) | (v3l >>> 16);
-		l = (v3l << 16) | (v3h >>> 16);
-		v3h = h ^ v2h;
-		v3l = l ^ v2l;
-		sum = (v0l >>> 0) + (v3l >>> 0);
-		v0h = (v0h + v3h + (sum > 0xffffffff ? 1 : 0)) | 0;
-		v0l = sum | 0;
-		h = (v3h << 21) | (v3l >>> 11);
-		l = (v3l << 21) | (v3h >>> 11);
-		v3h = h ^ v0h;
-		v3l = l ^ v0l;
-		sum = (v2l >>> 0) + (v1l >>> 0);
-		v2h = (v2h + v1h + (sum > 0xffffffff ? 1 : 0)) | 0;
-		v2l = sum | 0;
-		h = (v1h << 17) | (v1l >>> 15);
-		l = (v1l << 17) | (v1h >>> 15);
-		v1h = h ^ v2h;
-		v1l = l ^ v2l;
-		h = v2h;
-		v2h = v2l;
-		v2l = h;
-	};
-	const absorb = (low: number, high: number) => {
-		v3h ^= high;
-		v3l ^= low;
-		round();
-		round();
-		v0h ^= high;
-		v0l ^= low;
-	};
-	const pairs = words.length >>> 1;
-	for (let i = 0; i < pairs; i++) absorb(words[i * 2]! | 0, words[i * 2 + 1]! | 0);
-	const lengthByte = ((words.length * 4) & 255) << 24;
-	absorb(words.length & 1 ? words[words.length - 1]! | 0 : 0, lengthByte);
-	v2l ^= 0xff;
-	round();
-	round();
-	round();
-	round();
-	return [v0l ^ v1l ^ v2l ^ v3l, v0h ^ v1h ^ v2h ^ v3h];
+	// "somepseudorandomlygeneratedbytes"
+	v.set([0x70736575, 0x736f6d65, 0x6e646f6d, 0x646f7261, 0x6e657261, 0x6c796765, 0x79746573, 0x74656462]);
+	for (let i = 0; i < 8; i++) {
+		const big = get32(key, (i & 3) * 4);
+		v[i] = v[i]! ^ ((big >>> 24) | ((big >>> 8) & 0xff00) | ((big << 8) & 0xff0000) | (big << 24));
+	}
+	const { length } = words;
+	for (let i = 0; i <= length; i += 2) {
+		const low = words[i] ?? 0;
+		// The last word has the message's length in bytes in its highest byte.
+		const high = i + 1 < length ? words[i + 1]! : length << 26;
+		v[6] = v[6]! ^ low;
+		v[7] = v[7]! ^ high;
+		rounds(2);
+		v[0] = v[0]! ^ low;
+		v[1] = v[1]! ^ high;
+	}
+	v[4] = v[4]! ^ 0xff;
+	rounds(4);
+	return [v[0]! ^ v[2]! ^ v[4]! ^ v[6]!, v[1]! ^ v[3]! ^ v[5]! ^ v[7]!];
 }
 
 /** The low 32 bits of {@link siphash64}, signed. */

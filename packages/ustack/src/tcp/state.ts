@@ -1,3 +1,5 @@
+import type { TcpConnection } from "./connection.ts";
+
 /** RFC 9293 section 3.3.2's states, in an order that makes the tests below ranges. */
 export const CLOSED = 0;
 export const LISTEN = 1;
@@ -46,3 +48,10 @@ export const CA_RECOVERY = 3;
 export const CA_LOSS = 4;
 
 export const CA_NAMES: readonly string[] = ["open", "disorder", "cwr", "recovery", "loss"];
+
+export function setState(c: TcpConnection, state: number): void {
+	const { stack } = c.layer;
+	if (c.state === SYN_RECEIVED && c.listener !== undefined) c.listener.halfOpen--;
+	c.state = state;
+	if (stack.onEvent !== undefined) stack.trace("tcp-state", `${c.localPort}->${c.remotePort} ${STATE_NAMES[state]}`);
+}

@@ -3,6 +3,7 @@ import { TcpConnection } from "./connection.ts";
 import type { TcpCore } from "./core.ts";
 import { establish, type SegmentIn, segmentArrives, takeSynOptions } from "./input.ts";
 import type { Listener } from "./listener.ts";
+import { offerScale, prepare } from "./opening.ts";
 import { sendSyn } from "./output.ts";
 import { clearQueue } from "./queue.ts";
 import { siphash } from "./siphash.ts";
@@ -19,7 +20,7 @@ const OPTION_MASK = (1 << OPTION_BITS) - 1;
 
 /** Sequence numbers that remember a SYN so that the listener need not (RFC 4987 section 3.6). */
 export class SynCookies {
-	private readonly key: Uint8Array;
+	readonly key: Uint8Array;
 
 	constructor(key: Uint8Array) {
 		this.key = key;
@@ -106,22 +107,13 @@ export class SynCookies {
 			listener.queue.length >= listener.backlog + 1
 		)
 			return false;
-		const path = layer.stack.pathFor(
-			packet.da,
-			packet.db,
-			packet.dc,
-			packet.dd,
-			packet.sa,
-			packet.sb,
-			packet.sc,
-			packet.sd,
-		);
+		const path = layer.stack.paths.replyTo(packet);
 		if (path === undefined) return false;
 		const c = new TcpConnection(layer, path, localPort, remotePort, undefined);
-		layer.prepare(c);
+		prepare(c);
 		c.listener = listener;
 		listener.options.configure?.(c);
-		layer.offer(c);
+		offerScale(c);
 		const mss = this.check(c, (s.ack - 1) | 0, (s.seq - 1) | 0, packet.now);
 		if (mss === 0) return false;
 		const { options } = s;

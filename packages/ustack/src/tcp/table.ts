@@ -20,6 +20,10 @@ export class ConnectionTable {
 		return (h ^ (h >>> 13)) | 0;
 	}
 
+	private bucket(local: number, remote: number, localPort: number, remotePort: number): TcpConnection | undefined {
+		return this.buckets.get(this.hash(local, remote, localPort, remotePort));
+	}
+
 	private key(c: TcpConnection): number {
 		const { source, destination } = c.path;
 		return this.hash(source.d ^ source.b, destination.d ^ destination.b, c.localPort, c.remotePort);
@@ -51,25 +55,21 @@ export class ConnectionTable {
 		return false;
 	}
 
-	/** The connection an incoming packet belongs to; `quoted` packets are our own, the other way round. */
-	find(packet: Packet, localPort: number, remotePort: number, quoted: boolean): TcpConnection | undefined {
+	/** The connection an incoming packet belongs to. */
+	find(packet: Packet, localPort: number, remotePort: number): TcpConnection | undefined {
 		const { sa, sb, sc, sd, da, db, dc, dd } = packet;
-		const local = quoted ? sd ^ sb : dd ^ db;
-		const remote = quoted ? dd ^ db : sd ^ sb;
-		for (let c = this.buckets.get(this.hash(local, remote, localPort, remotePort)); c !== undefined; c = c.chain) {
+		for (let c = this.bucket(dd ^ db, sd ^ sb, localPort, remotePort); c !== undefined; c = c.chain) {
 			if (c.localPort !== localPort || c.remotePort !== remotePort) continue;
 			const { source, destination } = c.path;
-			const near = quoted ? destination : source;
-			const far = quoted ? source : destination;
 			if (
-				near.d === dd &&
-				far.d === sd &&
-				near.c === dc &&
-				far.c === sc &&
-				near.b === db &&
-				far.b === sb &&
-				near.a === da &&
-				far.a === sa
+				source.d === dd &&
+				destination.d === sd &&
+				source.c === dc &&
+				destination.c === sc &&
+				source.b === db &&
+				destination.b === sb &&
+				source.a === da &&
+				destination.a === sa
 			) {
 				return c;
 			}
@@ -77,21 +77,20 @@ export class ConnectionTable {
 		return undefined;
 	}
 
-	has(local: IpAddress, localPort: number, remote: IpAddress, remotePort: number): boolean {
-		for (
-			let c = this.buckets.get(this.hash(local.d ^ local.b, remote.d ^ remote.b, localPort, remotePort));
-			c !== undefined;
-			c = c.chain
-		) {
-			if (
+	/** The connection between two ends. */
+	get(local: IpAddress, localPort: number, remote: IpAddress, remotePort: number): TcpConnection | undefined {
+		let c = this.bucket(local.d ^ local.b, remote.d ^ remote.b, localPort, remotePort);
+		while (
+			c !== undefined &&
+			!(
 				c.localPort === localPort &&
 				c.remotePort === remotePort &&
 				c.path.source.equals(local) &&
 				c.path.destination.equals(remote)
 			)
-				return true;
-		}
-		return false;
+		)
+			c = c.chain;
+		return c;
 	}
 
 	portInUse(port: number): boolean {

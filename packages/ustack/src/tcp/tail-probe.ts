@@ -2,10 +2,9 @@ import { ACK } from "../wire/tcp.ts";
 import type { TcpConnection } from "./connection.ts";
 import { effectiveMss } from "./mss.ts";
 import { retransmit, sendSegment } from "./output.ts";
-import { currentRto } from "./rtt.ts";
 import { distance } from "./seq.ts";
 import { CA_OPEN } from "./state.ts";
-import { setRetransmit } from "./timers.ts";
+import { armRto, setRetransmit, userDeadline } from "./timers.ts";
 
 /** RFC 8985 section 7.2: a probe instead of the RTO while nothing is amiss. */
 export function armLossProbe(c: TcpConnection, now: number): void {
@@ -17,7 +16,7 @@ export function armLossProbe(c: TcpConnection, now: number): void {
 	const head = c.firstSegment!;
 	const untilRto = head.sentAt + c.rto - now;
 	if (untilRto > 0) timeout = Math.min(timeout, untilRto);
-	setRetransmit(c, "tlp", now + timeout);
+	if (now + timeout < userDeadline(c)) setRetransmit(c, "tlp", now + timeout);
 }
 
 /** Sends new data, or the tail again, as RFC 8985 section 7.3's probe. */
@@ -30,9 +29,11 @@ export function sendTailProbe(c: TcpConnection, now: number): void {
 		c.tlpRetransmitted = false;
 		c.tlpActive = true;
 	} else if (c.lastSegment !== undefined) {
+		// The user's timeout counts from the first transmission (RFC 5482).
+		if (c.troubleSince < 0) c.troubleSince = c.firstSegment!.sentAt;
 		retransmit(c, c.lastSegment, now);
 		c.tlpRetransmitted = true;
 		c.tlpActive = true;
 	}
-	setRetransmit(c, "rto", now + currentRto(c));
+	armRto(c, now);
 }

@@ -1,9 +1,11 @@
+import { NEVER } from "../ip/timers.ts";
+import { finished } from "./closing.ts";
 import type { TcpConnection } from "./connection.ts";
 import { syncMss } from "./mss.ts";
 import { retransmit, sendAck, wakeWindow } from "./output.ts";
 import { currentRto } from "./rtt.ts";
 import { ESTABLISHED, FIN_WAIT_2, SYN_RECEIVED, SYN_SENT } from "./state.ts";
-import { setRetransmit } from "./timers.ts";
+import { armRto, setRetransmit, userDeadline } from "./timers.ts";
 
 /** Retransmissions after which the path is suspected of eating large segments (RFC 1122 4.2.3.5's R1). */
 const R1 = 3;
@@ -14,19 +16,19 @@ export function onTimer(c: TcpConnection, now: number): void {
 	if (c.retransmitAt <= now) {
 		const kind = c.retransmitTimer;
 		c.retransmitTimer = "none";
-		c.retransmitAt = Number.POSITIVE_INFINITY;
+		c.retransmitAt = NEVER;
 		if (kind === "rto") retransmitTimeout(c, now);
 		else if (kind === "tlp" || kind === "reorder") c.layer.recovery.timeout(c, kind, now);
 		else if (kind === "persist") persist(c, now);
 	}
 	if (c.keepAliveAt > now) return;
-	c.keepAliveAt = Number.POSITIVE_INFINITY;
-	if (c.orphan && c.state === FIN_WAIT_2) c.layer.finished(c, "silent");
+	c.keepAliveAt = NEVER;
+	if (c.orphan && c.state === FIN_WAIT_2) finished(c, "silent");
 	else c.layer.keepAlive?.due(c, now);
 }
 
 function delayedAck(c: TcpConnection, now: number): void {
-	c.delayedAckAt = Number.POSITIVE_INFINITY;
+	c.delayedAckAt = NEVER;
 	if (!c.ackPending) return;
 	if (c.pingPong) {
 		c.pingPong = false;
@@ -36,12 +38,12 @@ function delayedAck(c: TcpConnection, now: number): void {
 }
 
 export function giveUp(c: TcpConnection): void {
-	c.layer.finished(c, c.softError ?? "ETIMEDOUT");
+	finished(c, c.softError ?? "ETIMEDOUT");
 }
 
 function timedOut(c: TcpConnection, now: number): boolean {
 	const { config } = c.layer;
-	if (c.userTimeoutMs > 0 && c.troubleSince >= 0 && now - c.troubleSince >= c.userTimeoutMs) return true;
+	if (now >= userDeadline(c)) return true;
 	if (c.state === SYN_SENT) return c.retransmits >= c.synRetries;
 	if (c.state === SYN_RECEIVED) return c.retransmits >= config.synAckRetries;
 	return c.retransmits >= (c.orphan ? config.orphanRetries : config.retries);
@@ -57,7 +59,7 @@ function retransmitTimeout(c: TcpConnection, now: number): void {
 		if (c.retransmits === 2 || (c.retransmits < 2 && over)) c.layer.fastOpen?.suspect(now);
 	}
 	if (over) {
-		if (c.state === SYN_RECEIVED && c.listener !== undefined) c.layer.finished(c, "silent");
+		if (c.state === SYN_RECEIVED && c.listener !== undefined) finished(c, "silent");
 		else giveUp(c);
 		return;
 	}
@@ -74,9 +76,7 @@ function retransmitTimeout(c: TcpConnection, now: number): void {
 	if (c.retransmits === R1) c.path.neighbor?.table.suspect(c.path.neighbor);
 	retransmit(c, c.firstSegment!, now);
 	c.backoff++;
-	let wait = currentRto(c);
-	if (c.userTimeoutMs > 0) wait = Math.min(wait, Math.max(1, c.troubleSince + c.userTimeoutMs - now));
-	setRetransmit(c, "rto", now + wait);
+	armRto(c, now);
 }
 
 /** RFC 9293 3.8.6.1: a closed window is asked after for as long as the peer answers. */

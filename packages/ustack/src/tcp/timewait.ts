@@ -5,10 +5,7 @@ import type { TcpConnection } from "./connection.ts";
 
 /** What is kept of a connection in TIME-WAIT: enough to answer a late FIN and to tell a new SYN from an old one. */
 export interface TimeWait {
-	readonly local: IpAddress;
-	readonly remote: IpAddress;
-	readonly localPort: number;
-	readonly remotePort: number;
+	readonly key: string;
 	sndNxt: number;
 	rcvNxt: number;
 	readonly rcvWnd: number;
@@ -23,7 +20,7 @@ export interface TimeWait {
 
 /** The connections in TIME-WAIT, bounded: the oldest go first. */
 export class TimeWaitTable {
-	private readonly entries = new Map<string, TimeWait>();
+	readonly entries: Map<string, TimeWait> = new Map();
 	private readonly timers: TimerHeap;
 	private readonly most: number;
 	private readonly timer: CallbackTimer;
@@ -34,16 +31,9 @@ export class TimeWaitTable {
 		this.timer = new CallbackTimer((now) => this.expire(now));
 	}
 
-	get size(): number {
-		return this.entries.size;
-	}
-
 	add(c: TcpConnection, now: number, lifetime: number): void {
 		const entry: TimeWait = {
-			local: c.path.source,
-			remote: c.path.destination,
-			localPort: c.localPort,
-			remotePort: c.remotePort,
+			key: keyOf(c.path.source, c.localPort, c.path.destination, c.remotePort),
 			sndNxt: c.sndNxt,
 			rcvNxt: c.rcvNxt,
 			rcvWnd: c.rcvWnd,
@@ -56,8 +46,13 @@ export class TimeWaitTable {
 			lastAckAt: Number.NEGATIVE_INFINITY,
 		};
 		if (this.entries.size >= this.most) this.entries.delete(this.entries.keys().next().value!);
-		this.entries.set(keyOf(entry.local, entry.localPort, entry.remote, entry.remotePort), entry);
-		if (this.timer.timerIndex < 0) this.timers.schedule(this.timer, entry.expires);
+		this.entries.set(entry.key, entry);
+		this.arm(entry.expires);
+	}
+
+	/** Makes sure the table is looked at when its oldest entry is over. */
+	arm(at: number): void {
+		if (this.timer.timerIndex < 0) this.timers.schedule(this.timer, at);
 	}
 
 	find(local: IpAddress, localPort: number, remote: IpAddress, remotePort: number): TimeWait | undefined {
@@ -70,23 +65,23 @@ export class TimeWaitTable {
 	}
 
 	remove(entry: TimeWait): void {
-		this.entries.delete(keyOf(entry.local, entry.localPort, entry.remote, entry.remotePort));
+		this.entries.delete(entry.key);
 	}
 
 	/** A FIN came again: the wait starts over (RFC 9293 3.10.7.4, eighth). */
 	restart(entry: TimeWait, now: number, lifetime: number): void {
 		this.remove(entry);
 		entry.expires = now + lifetime;
-		this.entries.set(keyOf(entry.local, entry.localPort, entry.remote, entry.remotePort), entry);
+		this.entries.set(entry.key, entry);
 	}
 
 	private expire(now: number): void {
-		for (const [key, entry] of this.entries) {
+		for (const entry of this.entries.values()) {
 			if (entry.expires > now) {
 				this.timers.schedule(this.timer, entry.expires);
 				return;
 			}
-			this.entries.delete(key);
+			this.remove(entry);
 		}
 	}
 }

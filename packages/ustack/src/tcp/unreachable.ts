@@ -1,12 +1,13 @@
-import type { StackErrorCode } from "../errors.ts";
-import type { IcmpErrorKind } from "../ip/icmp.ts";
+import { errorOf, type IcmpErrorKind } from "../ip/icmp.ts";
 import type { Packet } from "../ip/packet.ts";
 import { get16, get32 } from "../wire/bytes.ts";
 import { TCP_HEADER } from "../wire/tcp.ts";
+import { finished } from "./closing.ts";
 import type { TcpConnection } from "./connection.ts";
 import type { TcpCore } from "./core.ts";
+import { wantOutput } from "./events.ts";
 import { nonCongestionLoss } from "./loss.ts";
-import { syncMss } from "./mss.ts";
+import { refreshPath, syncMss } from "./mss.ts";
 import { markLost, splitSegment } from "./queue.ts";
 import { after, before, distance } from "./seq.ts";
 import { CA_LOSS, SYN_RECEIVED, SYN_SENT } from "./state.ts";
@@ -16,7 +17,7 @@ export function errorIn(layer: TcpCore, quoted: Packet, kind: IcmpErrorKind, mtu
 	const { bytes, l4 } = quoted;
 	const localPort = get16(bytes, l4);
 	const remotePort = get16(bytes, l4 + 2);
-	const c = layer.table.find(quoted, localPort, remotePort, true);
+	const c = layer.table.get(quoted.source(), localPort, quoted.destination(), remotePort);
 	if (c === undefined) return;
 	const seq = get32(bytes, l4 + 4);
 	if (before(seq, c.sndUna) || after(seq, c.sndNxt)) return;
@@ -29,16 +30,16 @@ export function errorIn(layer: TcpCore, quoted: Packet, kind: IcmpErrorKind, mtu
 	const waits = c.listener !== undefined && !c.earlyOpen;
 	// An early connection its user has is like an established one.
 	const held = c.earlyOpen && c.owner !== c.listener;
-	if (c.state === SYN_SENT || (c.state === SYN_RECEIVED && !held)) layer.finished(c, waits ? "silent" : code);
+	if (c.state === SYN_SENT || (c.state === SYN_RECEIVED && !held)) finished(c, waits ? "silent" : code);
 	else c.softError = code;
 }
 
 /** RFC 1191, RFC 8201: smaller segments from now on, and again what was too large. */
 function pathMtu(layer: TcpCore, c: TcpConnection, mtu: number): void {
 	if (mtu >= c.path.mtu && mtu !== 0) return;
-	const learned = layer.stack.learnMtu(c.path.destination, mtu === 0 ? Math.max(552, c.path.mtu >> 1) : mtu);
+	const learned = layer.stack.paths.learnMtu(c.path.destination, mtu === 0 ? Math.max(552, c.path.mtu >> 1) : mtu);
 	if (learned >= c.path.mtu) return;
-	layer.refresh(c);
+	refreshPath(c);
 	const oldMss = c.mss;
 	syncMss(c);
 	if (c.state === SYN_SENT) {
@@ -48,7 +49,7 @@ function pathMtu(layer: TcpCore, c: TcpConnection, mtu: number): void {
 		// The SYN goes again at once, without the data that was too large.
 		for (let segment = c.firstSegment; segment !== undefined; segment = segment.next) markLost(c, segment);
 		c.ackNow = 1;
-		layer.wantOutput(c);
+		wantOutput(c);
 		return;
 	}
 	if (c.mss >= oldMss || c.packetsOut === 0) return;
@@ -61,22 +62,5 @@ function pathMtu(layer: TcpCore, c: TcpConnection, mtu: number): void {
 	if (c.lostOut > 0 && c.caState !== CA_LOSS) {
 		nonCongestionLoss(c);
 	}
-	layer.wantOutput(c);
-}
-
-function errorOf(kind: IcmpErrorKind): StackErrorCode | undefined {
-	switch (kind) {
-		case "net-unreachable":
-			return "ENETUNREACH";
-		case "host-unreachable":
-		case "prohibited":
-		case "time-exceeded":
-			return "EHOSTUNREACH";
-		case "port-unreachable":
-			return "ECONNREFUSED";
-		case "protocol-unreachable":
-			return "ENOPROTOOPT";
-		default:
-			return undefined;
-	}
+	wantOutput(c);
 }

@@ -1,6 +1,6 @@
-import { type StackError, type StackErrorCode, socketError } from "../errors.ts";
+import { type StackError, socketError } from "../errors.ts";
 import type { ProtocolHandler, StackCore } from "../ip/core.ts";
-import type { IcmpErrorKind } from "../ip/icmp.ts";
+import { errorOf, type IcmpErrorKind } from "../ip/icmp.ts";
 import { joinGroup, leaveGroup } from "../ip/membership.ts";
 import type { Packet } from "../ip/packet.ts";
 import type { Path } from "../ip/path.ts";
@@ -43,21 +43,26 @@ export class UdpSocket {
 	readonly address: IpAddress | undefined;
 	readonly options: UdpOptions;
 	readonly groups: { iface: Interface; group: IpAddress }[] = [];
-	remote: IpAddress | undefined = undefined;
+	remote: IpAddress | undefined;
 	remotePort = 0;
 	/** 0 for the stack's. */
 	hopLimit = 0;
 	multicastHopLimit = 1;
 	/** Datagrams to groups we are in come back to us. @default true */
 	multicastLoop = true;
-	multicastInterface: Interface | undefined = undefined;
+	multicastInterface: Interface | undefined;
 	/** Sending to broadcast addresses is allowed. */
 	broadcast = false;
 	tos = 0;
+	/**
+	 * Nothing goes in fragments (IP_MTU_DISCOVER's DO, IPV6_DONTFRAG): what the path is known not to carry is `EMSGSIZE`
+	 * at the call, what a router has no room for is `EMSGSIZE` for a connected socket.
+	 */
+	dontFragment = false;
 	closed = false;
 	received = 0;
 	sent = 0;
-	private path: Path | undefined = undefined;
+	private path: Path | undefined;
 
 	constructor(layer: UdpLayer, port: number, options: UdpOptions) {
 		this.layer = layer;
@@ -120,6 +125,8 @@ export class UdpSocket {
 			throw socketError("EACCES", "send", to.toString(), port);
 		const { tx } = stack;
 		const length = UDP_HEADER + data.length;
+		if (this.dontFragment && length + path.ops.headerLength > path.mtu)
+			throw socketError("EMSGSIZE", "send", to.toString(), port);
 		put16(tx, TX_L4, this.port);
 		put16(tx, TX_L4 + 2, port);
 		put16(tx, TX_L4 + 4, length);
@@ -129,7 +136,16 @@ export class UdpSocket {
 		const group = to.isMulticast;
 		const looped = group && this.multicastLoop && path.iface !== stack.loopback && path.iface.groups.has(to.toString());
 		const copy = looped ? tx.slice(TX_L4 + UDP_HEADER, TX_L4 + length) : undefined;
-		stack.transmit(path, PROTO_UDP, length, group ? this.multicastHopLimit : this.hopLimit, this.tos, false, 6, 0);
+		stack.transmitter.transmit(
+			path,
+			PROTO_UDP,
+			length,
+			group ? this.multicastHopLimit : this.hopLimit,
+			this.tos,
+			this.dontFragment,
+			6,
+			0,
+		);
 		if (copy !== undefined) this.layer.loopGroup(this, copy, path, port);
 	}
 
@@ -165,11 +181,12 @@ export class UdpSocket {
 /** UDP over a stack (RFC 768, RFC 8200 8.1). */
 export class UdpLayer implements ProtocolHandler {
 	readonly stack: StackCore;
-	private readonly ports = new Map<number, UdpSocket[]>();
-	private nextPort: number;
+	readonly ports: Map<number, UdpSocket[]> = new Map();
+	/** Where the search for an ephemeral port goes on. */
+	nextPort: number;
 	readonly stats = { received: 0, noPort: 0, checksumErrors: 0 };
 	/** Takes a datagram no socket wants; true when it was taken. For gateways. */
-	onOrphan: ((packet: Packet, localPort: number, remotePort: number) => boolean) | undefined = undefined;
+	onOrphan: ((packet: Packet, localPort: number, remotePort: number) => boolean) | undefined;
 	private readonly from: { address: IpAddress; port: number; packet: Packet } = {} as never;
 
 	constructor(stack: StackCore) {
@@ -221,7 +238,7 @@ export class UdpLayer implements ProtocolHandler {
 		put16(tx, TX_L4 + 4, length);
 		put16(tx, TX_L4 + 6, 0);
 		tx.set(data, TX_L4 + UDP_HEADER);
-		this.stack.transmit(path, PROTO_UDP, length, 0, 0, false, 6, 0);
+		this.stack.transmitter.transmit(path, PROTO_UDP, length, 0, 0, false, 6, 0);
 		return true;
 	}
 
@@ -316,10 +333,11 @@ export class UdpLayer implements ProtocolHandler {
 		const { bytes, l4 } = quoted;
 		const sockets = this.ports.get(get16(bytes, l4));
 		const destination = quoted.destination();
-		if (kind === "too-big") this.stack.learnMtu(destination, mtu === 0 ? 576 : mtu);
+		const tooBig = kind === "too-big";
+		if (tooBig) this.stack.paths.learnMtu(destination, mtu === 0 ? 576 : mtu);
 		if (sockets === undefined) return;
 		const remotePort = get16(bytes, l4 + 2);
-		const code = errorOf(kind);
+		const code = tooBig ? "EMSGSIZE" : errorOf(kind);
 		if (code === undefined) return;
 		for (const socket of [...sockets]) {
 			if (socket.remote === undefined || socket.remotePort !== remotePort || !socket.remote.equals(destination))
@@ -381,22 +399,4 @@ function score(socket: UdpSocket, packet: Packet, remotePort: number): number {
 		if (socket.groups.length > 0 && !socket.groups.some((entry) => entry.group.equals(destination))) return -1;
 	}
 	return value;
-}
-
-function errorOf(kind: IcmpErrorKind): StackErrorCode | undefined {
-	switch (kind) {
-		case "port-unreachable":
-			return "ECONNREFUSED";
-		case "net-unreachable":
-			return "ENETUNREACH";
-		case "host-unreachable":
-		case "prohibited":
-			return "EHOSTUNREACH";
-		case "too-big":
-			return "EMSGSIZE";
-		case "protocol-unreachable":
-			return "ENOPROTOOPT";
-		default:
-			return undefined;
-	}
 }

@@ -1,6 +1,6 @@
 import type { Host } from "../socket/host.ts";
 import type { TcpConnection, TcpHandlers } from "../tcp/connection.ts";
-import type { ConnectOptions } from "../tcp/core.ts";
+import type { ConnectOptions } from "../tcp/opening.ts";
 import type { IpAddress } from "../wire/address.ts";
 
 /** A TCP connection as WHATWG streams, shaped like the Direct Sockets draft's TCPSocket. */

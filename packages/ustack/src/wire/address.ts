@@ -64,12 +64,6 @@ export class IpAddress {
 		put32(bytes, at + 12, this.d);
 	}
 
-	toBytes(): Uint8Array {
-		const bytes = new Uint8Array(this.family === 4 ? 4 : 16);
-		this.write(bytes, 0);
-		return bytes;
-	}
-
 	/** Dotted quad, or RFC 5952's canonical IPv6 text. */
 	toString(): string {
 		if (this.family === 4) return quad(this.d);
@@ -102,6 +96,13 @@ function quad(word: number): string {
 /** An IPv4 address from its 32-bit number. */
 export function ipv4FromNumber(word: number): IpAddress {
 	return new IpAddress(0, 0, MAPPED, word);
+}
+
+/** An address as 4 or 16 bytes. */
+export function addressBytes(address: IpAddress): Uint8Array {
+	const bytes = new Uint8Array(address.family === 4 ? 4 : 16);
+	address.write(bytes, 0);
+	return bytes;
 }
 
 /** Reads 4 or 16 bytes. */
@@ -211,18 +212,15 @@ export class Cidr {
 		return this.address.family;
 	}
 
-	containsWords(a: number, b: number, c: number, d: number): boolean {
+	contains(other: IpAddress): boolean {
 		const { address, bits } = this;
 		return (
-			samePrefix(a, address.a, bits) &&
-			samePrefix(b, address.b, bits - 32) &&
-			samePrefix(c, address.c, bits - 64) &&
-			samePrefix(d, address.d, bits - 96)
+			other.family === address.family &&
+			samePrefix(other.a, address.a, bits) &&
+			samePrefix(other.b, address.b, bits - 32) &&
+			samePrefix(other.c, address.c, bits - 64) &&
+			samePrefix(other.d, address.d, bits - 96)
 		);
-	}
-
-	contains(address: IpAddress): boolean {
-		return address.family === this.family && this.containsWords(address.a, address.b, address.c, address.d);
 	}
 
 	/** The first address: host bits cleared. */
@@ -241,17 +239,13 @@ export class Cidr {
 		return ipv4FromNumber(this.address.d | ~maskOf(this.prefix));
 	}
 
-	/** The IPv4 netmask as an address. */
-	get netmask(): IpAddress {
-		return ipv4FromNumber(maskOf(this.prefix));
-	}
-
 	toString(): string {
 		return `${this.address}/${this.prefix}`;
 	}
 }
 
-function maskOf(bits: number): number {
+/** A word with its first `bits` bits set. */
+export function maskOf(bits: number): number {
 	return bits <= 0 ? 0 : bits >= 32 ? -1 : ~(0xffffffff >>> bits);
 }
 

@@ -1,4 +1,4 @@
-import { type IpAddress, readAddress } from "./address.ts";
+import { addressBytes, type IpAddress, readAddress } from "./address.ts";
 import { get16, get32, put16, put32 } from "./bytes.ts";
 
 /** Record types used here, by number (RFC 1035 3.2.2, RFC 3596, RFC 2782, RFC 6891). */
@@ -274,7 +274,7 @@ export function dnsReply(query: DnsMessage, rcode: number): DnsMessage {
 
 /** An address record. */
 export function addressRecord(name: string, address: IpAddress, ttl: number): DnsRecord {
-	return { name, type: address.family === 4 ? DNS_TYPE.A : DNS_TYPE.AAAA, class: 1, ttl, data: address.toBytes() };
+	return { name, type: address.family === 4 ? DNS_TYPE.A : DNS_TYPE.AAAA, class: 1, ttl, data: addressBytes(address) };
 }
 
 /** The address of an A or AAAA record; undefined for others. */

@@ -1,129 +1,50 @@
-import { createLinkPair } from "@x/netchannel";
-import { connectStreams, createHost, type Host, RawLayer, streamsOf, toAddress } from "../../src/index.ts";
-import { feed, pattern, Sink, warm, world } from "../world.ts";
+import { startTests, type Task, type VitestRunner } from "@vitest/runner";
+import { files } from "test-files";
 
-/** What the tests in Node check as well, in a page: each throws where it fails. */
-const cases: Record<string, () => void | Promise<void>> = {
-	"a lossy transfer in virtual time arrives right": () => transfer("10.0.0.2"),
-	"the same over IPv6": () => transfer("fd00::2"),
-	"datagrams, and a closed port's error": datagrams,
-	"streams echo in real time": () => streams("10.0.0.2"),
-	"the same streams over IPv6": () => streams("fd00::2"),
-	"a refused connection rejects": refused,
-	"a raw socket sees a ping": raw,
-};
-
-function check(holds: boolean, what: string): void {
-	if (!holds) throw new Error(what);
+/** What the page tells of one test. */
+export interface Outcome {
+	name: string;
+	state: string;
+	error?: string;
 }
 
-function equal(x: Uint8Array, y: Uint8Array): boolean {
-	return x.length === y.length && x.every((byte, i) => byte === y[i]);
-}
+const runner = {
+	config: {
+		...{ root: "/", setupFiles: [], name: "page", passWithNoTests: false, testNamePattern: undefined, allowOnly: true },
+		...{ maxConcurrency: 1, testTimeout: 120_000, hookTimeout: 120_000, retry: 0, includeTaskLocation: false },
+		...{ sequence: { shuffle: false, concurrent: false, seed: 0, hooks: "stack", setupFiles: "list" }, tags: [] },
+	},
+	importFile: (path: string) => files[path]!(),
+} as unknown as VitestRunner;
 
-function transfer(host: string): void {
-	const wire = { delayMs: 10, loss: 0.02, duplicate: 0.02, reorder: 0.02, corrupt: 0.01 };
-	const w = world(wire, {}, 7);
-	warm(w);
-	const data = pattern(500_000);
-	const sink = new Sink();
-	w.b.tcp.listen({ port: 7, onConnection: () => sink.handlers });
-	const sender = new Sink();
-	w.a.tcp.connect(host, 7, feed(sender, data));
-	check(
-		w.network.run(600_000, () => sink.ended),
-		"the transfer did not end",
-	);
-	check(equal(sink.bytes(), data), "bytes differ");
-}
-
-function realHosts(): { a: Host; b: Host; close(): void } {
-	const [left, right] = createLinkPair();
-	const a = createHost();
-	const b = createHost();
-	a.attach(left, { addresses: ["10.0.0.1/24", "fd00::1/64"] });
-	b.attach(right, { addresses: ["10.0.0.2/24", "fd00::2/64"] });
-	return {
-		a,
-		b,
-		close() {
-			a.close();
-			b.close();
-		},
-	};
-}
-
-async function datagrams(): Promise<void> {
-	const { a, b, close } = realHosts();
-	b.udp.open({ port: 7, onMessage: (data, from, socket) => socket.send(data, from.address, from.port) });
-	const back = await new Promise<Uint8Array>((resolve) => {
-		const socket = a.udp.open({ onMessage: (data) => resolve(data.slice()) });
-		socket.send(pattern(20_000), "10.0.0.2", 7);
-	});
-	check(equal(back, pattern(20_000)), "the datagram came back changed");
-	const code = await new Promise<string>((resolve) => {
-		const socket = a.udp.open({ onError: (error) => resolve(error.code) });
-		socket.connect(toAddress("fd00::2"), 8);
-		socket.send(Uint8Array.of(1));
-	});
-	check(code === "ECONNREFUSED", code);
-	close();
-}
-
-async function streams(host: string): Promise<void> {
-	const { a, b, close } = realHosts();
-	b.tcp.listen({
-		port: 7,
-		onConnection: (c) => {
-			const socket = streamsOf(c);
-			void socket.readable.pipeTo(socket.writable);
-			return c.handlers;
-		},
-	});
-	const socket = await connectStreams(a, host, 7);
-	const back = new Response(socket.readable as ReadableStream<Uint8Array<ArrayBuffer>>).arrayBuffer();
-	const data = pattern(2_000_000);
-	const writer = socket.writable.getWriter();
-	for (let at = 0; at < data.length; at += 70_000) await writer.write(data.subarray(at, at + 70_000));
-	await writer.close();
-	check(equal(new Uint8Array(await back), data), "bytes differ");
-	await socket.closed;
-	close();
-}
-
-async function refused(): Promise<void> {
-	const { a, close } = realHosts();
-	const code = await connectStreams(a, "10.0.0.2", 8).then(
-		() => "connected",
-		(error: { code: string }) => error.code,
-	);
-	check(code === "ECONNREFUSED", code);
-	close();
-}
-
-function raw(): void {
-	const w = world();
-	warm(w);
-	const socket = new RawLayer(w.a.stack).open({ family: 6, protocol: 58 });
-	socket.send(Uint8Array.of(128, 0, 0, 0, 0, 7, 0, 1), "fd00::2");
-	w.network.run(100);
-	let replies = 0;
-	for (let next = socket.receive(); next !== undefined; next = socket.receive()) if (next.data[0] === 129) replies++;
-	check(replies === 1, `${replies} replies`);
-}
-
-/** Results by name: "ok", or why not. */
-async function run(): Promise<Record<string, string>> {
-	const results: Record<string, string> = {};
-	for (const [name, body] of Object.entries(cases)) {
-		try {
-			await body();
-			results[name] = "ok";
-		} catch (error) {
-			results[name] = String((error as Error).stack);
-		}
+function outcomes(task: Task, path: string): Outcome[] {
+	const name = `${path} > ${task.name}`;
+	const failed = task.result?.errors?.map(({ message, stack }) => stack ?? message).join("\n");
+	if ("tasks" in task) {
+		const inner = task.tasks.flatMap((child) => outcomes(child, name));
+		return failed === undefined ? inner : [...inner, { name, state: "fail", error: failed }];
 	}
-	return results;
+	return [
+		{
+			name,
+			state: task.mode === "skip" || task.mode === "todo" ? "skip" : (task.result?.state ?? "lost"),
+			...(failed !== undefined && { error: failed }),
+		},
+	];
 }
 
-void run().then((results) => fetch("/report", { method: "POST", body: JSON.stringify(results) }));
+async function run(): Promise<Outcome[]> {
+	const specifications = Object.keys(files).map((filepath) => ({ filepath, testLocations: undefined }));
+	const ran = await startTests(specifications, runner);
+	return ran.flatMap((file) =>
+		file.tasks
+			.flatMap((task) => outcomes(task, file.name))
+			.concat(
+				file.result?.errors?.map((error) => ({ name: file.name, state: "fail", error: String(error.stack) })) ?? [],
+			),
+	);
+}
+
+void run()
+	.catch((error: Error) => [{ name: "the page", state: "fail", error: String(error.stack) }])
+	.then((results) => fetch("/report", { method: "POST", body: JSON.stringify(results) }));

@@ -6,6 +6,7 @@ import {
 	type Extended,
 	INDEFINITE,
 	infinity,
+	isDenormal,
 	isInfinite,
 	isNegative,
 	isZero,
@@ -30,7 +31,7 @@ import {
 	sinOver,
 	UNIT,
 } from "./fixed-point.ts";
-import { IE, PE, ZE } from "./library.ts";
+import { IE, PE, UE, ZE } from "./library.ts";
 
 /** The x87's elementary functions, rounded correctly: the exact value is known far beyond 64 bits. */
 
@@ -149,7 +150,9 @@ export function logarithmPlusOne(cpu: Cpu, x: Extended, y: Extended): Rounded {
 	const sum = isNegative(x) ? one - x.significand : one + x.significand;
 	if (sum <= 0n) return exactly(x, flags | PE);
 	const { whole, rest } = log2(sum, low);
-	return timesLog(cpu, y, whole, rest, flags | PE);
+	const result = timesLog(cpu, y, whole, rest, flags);
+	// Told to be inexact even where it is not, and so to underflow where it is denormal.
+	return { ...result, flags: result.flags | (isDenormal(result) ? PE | UE : PE) };
 }
 
 /** atan(y / x) in the quadrant of the point (x, y). */

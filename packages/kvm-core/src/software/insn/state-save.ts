@@ -39,17 +39,23 @@ function xmmCount(cpu: Cpu): number {
 }
 
 /**
- * The operand's address, aligned. A misaligned one is #GP, even beyond the segment's limit; but where alignment is checked
- * FXSAVE's and FXRSTOR's is #AC if it is none of 4 bytes either (SDM vol. 3, 6.15, interrupt 17, leaves the choice).
+ * Address of FXSAVE's and FXRSTOR's area. Of its faults the SDM leaves the order open (vol. 3, 6.15, interrupt 17: also
+ * whether a misaligned one is #AC where alignment is checked): the first four bytes lie in the segment, then the area is
+ * aligned, then all of it lies in the segment.
  */
-function operand(cpu: Cpu, insn: DecodedInsn, alignment: number, size: number, write: boolean): bigint {
-	const misplaced = (cpu.get64(L.SEG_BASE + insn.segment * 8) + insn.offset()) & BigInt(alignment - 1);
-	if (misplaced === 0n) return memoryOperand(cpu, insn, size, write);
-	if (alignment === 16 && cpu.memory.checksAlignment) {
-		memoryOperand(cpu, insn, size, write);
-		cpu.memory.checkAlignment(misplaced, 4);
+function legacyOperand(cpu: Cpu, insn: DecodedInsn, write: boolean): bigint {
+	const first = memoryOperand(cpu, insn, 4, false);
+	if ((first & 15n) !== 0n) {
+		cpu.memory.checkAlignment(first, 4);
+		cpu.raise(GP, 0);
 	}
-	return cpu.raise(GP, 0);
+	return memoryOperand(cpu, insn, LEGACY_BYTES, write);
+}
+
+/** Address of an XSAVE area: a misaligned one is #GP, even beyond the segment's limit. */
+function extendedOperand(cpu: Cpu, insn: DecodedInsn, size: number, write: boolean): bigint {
+	const misplaced = (cpu.get64(L.SEG_BASE + insn.segment * 8) + insn.offset()) & 63n;
+	return misplaced === 0n ? memoryOperand(cpu, insn, size, write) : cpu.raise(GP, 0);
 }
 
 function readArea(cpu: Cpu, at: bigint, from: number, to: number): void {
@@ -62,7 +68,7 @@ function writeArea(cpu: Cpu, at: bigint, from: number, to: number): void {
 
 function fxsave(cpu: Cpu, insn: DecodedInsn): void {
 	if ((cpu.cr0 & (CR0_EM | CR0_TS)) !== 0) cpu.raise(NM);
-	const at = operand(cpu, insn, 16, LEGACY_BYTES, true);
+	const at = legacyOperand(cpu, insn, true);
 	cpu.memory.probe(at, LEGACY_BYTES, true);
 	const count = xmmCount(cpu);
 	storeX87(cpu, area, insn.operandSize === 8);
@@ -73,7 +79,7 @@ function fxsave(cpu: Cpu, insn: DecodedInsn): void {
 
 function fxrstor(cpu: Cpu, insn: DecodedInsn): void {
 	if ((cpu.cr0 & (CR0_EM | CR0_TS)) !== 0) cpu.raise(NM);
-	const at = operand(cpu, insn, 16, LEGACY_BYTES, false);
+	const at = legacyOperand(cpu, insn, false);
 	cpu.memory.probe(at, LEGACY_BYTES, false);
 	readArea(cpu, at, 0, XMM_END);
 	const mxcsr = areaMxcsr(area);
@@ -105,7 +111,7 @@ function xsave(kind: "xsave" | "xsaveopt" | "xsavec"): SystemOperation {
 		checkXsave(cpu);
 		const bitmap = requested(cpu);
 		const size = areaBytes(bitmap);
-		const at = operand(cpu, insn, 64, size, true);
+		const at = extendedOperand(cpu, insn, size, true);
 		cpu.memory.probe(at, size, true);
 		let inUse = componentsInUse(cpu);
 		if (kind === "xsavec" && cpu.get32(L.MXCSR) !== MXCSR_INITIAL) inUse |= COMPONENT_SSE;
@@ -147,7 +153,7 @@ function xsave(kind: "xsave" | "xsaveopt" | "xsavec"): SystemOperation {
 function xrstor(cpu: Cpu, insn: DecodedInsn): void {
 	checkXsave(cpu);
 	const size = areaBytes(requested(cpu));
-	const at = operand(cpu, insn, 64, size, false);
+	const at = extendedOperand(cpu, insn, size, false);
 	cpu.memory.probe(at, size, false);
 	readArea(cpu, at, 0, XMM_END);
 	readArea(cpu, at, LEGACY_BYTES, size);

@@ -86,8 +86,12 @@ function place(
 	const wide = insn.operandSize !== 2;
 	const size = wide ? 28 : 14;
 	const total = registers ? size + REGISTERS_BYTES : size;
-	const at = memoryOperand(cpu, insn, total, write);
-	cpu.memory.checkAlignment(at, wide ? 4 : 2);
+	const first = wide ? 4 : 2;
+	// The first field meets its faults before anybody looks at where the last one lies.
+	const at = memoryOperand(cpu, insn, first, write);
+	cpu.memory.checkAlignment(at, first);
+	cpu.memory.probe(at, first, write);
+	memoryOperand(cpu, insn, total, write);
 	if (write) cpu.memory.probe(at, total, true);
 	return { at, wide, size };
 }

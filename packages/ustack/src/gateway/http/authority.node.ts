@@ -10,7 +10,7 @@ import {
 } from "node:crypto";
 import { createSecureContext, type SecureContext } from "node:tls";
 import { StackError } from "../../errors.ts";
-import { parseAddress } from "../../wire/address.ts";
+import { addressBytes, parseAddress } from "../../wire/address.ts";
 import {
 	bitString,
 	boolean,
@@ -132,7 +132,7 @@ export class CertificateAuthority {
 				sequence(
 					address === undefined
 						? contextPrimitive(2, new TextEncoder().encode(host))
-						: contextPrimitive(7, address.toBytes()),
+						: contextPrimitive(7, addressBytes(address)),
 				),
 			),
 			extension(EXTENSION.subjectKeyIdentifier, false, octetString(identifierOf(publicKey))),

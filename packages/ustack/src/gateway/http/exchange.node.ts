@@ -43,8 +43,8 @@ export class Exchange {
 	private url = "";
 	private path = "";
 	private secrets!: HostSecrets;
-	private hooks: HttpHooks | undefined = undefined;
-	private upstream: ClientRequest | undefined = undefined;
+	private hooks: HttpHooks | undefined;
+	private upstream: ClientRequest | undefined;
 
 	constructor(
 		owner: HttpInterceptor,

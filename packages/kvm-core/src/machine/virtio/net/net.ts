@@ -208,7 +208,9 @@ export class VirtioNet implements VirtioDevice {
 	}
 
 	restore(state: VirtioNetState): void {
-		this.#filter.restore(state.filter);
+		// A card that no driver has taken keeps its own address: the driver to come reads it.
+		if (state.running) this.#filter.restore(state.filter);
+		else this.#filter.reset();
 		this.#guestOffloads = state.guestOffloads;
 		this.#announce = state.announce;
 		this.#running = state.running;
