@@ -36,7 +36,11 @@ test.skipIf(chromium === undefined)(
 	`${files.length} files of this suite in Chromium, all that need no Node.js${reason}`,
 	async () => {
 		const bundle = await build({
-			entryPoints: [fileURLToPath(new URL("./browser/page.ts", import.meta.url))],
+			stdin: {
+				contents: `import { runAndReport } from "./browser/page.ts";
+void runAndReport({${files.map((name) => `"${name}": () => import("./${name}")`).join(",")}});`,
+				resolveDir: here,
+			},
 			bundle: true,
 			write: false,
 			format: "iife",
@@ -45,18 +49,6 @@ test.skipIf(chromium === undefined)(
 			conditions: ["@x/source"],
 			alias: { vitest: join(here, "browser/vitest.ts") },
 			define: { "process.env": "{}" },
-			plugins: [
-				{
-					name: "test-files",
-					setup(bundler) {
-						bundler.onResolve({ filter: /^test-files$/ }, ({ path }) => ({ path, namespace: "test-files" }));
-						bundler.onLoad({ filter: /.*/, namespace: "test-files" }, () => ({
-							contents: `export const files = {${files.map((name) => `"${name}": () => import("./${name}")`).join(",")}};`,
-							resolveDir: here,
-						}));
-					},
-				},
-			],
 		});
 		const script = bundle.outputFiles[0]!.text;
 		let report!: (body: string) => void;

@@ -1,5 +1,4 @@
 import { startTests, type Task, type VitestRunner } from "@vitest/runner";
-import { files } from "test-files";
 
 /** What the page tells of one test. */
 export interface Outcome {
@@ -8,14 +7,25 @@ export interface Outcome {
 	error?: string;
 }
 
-const runner = {
-	config: {
-		...{ root: "/", setupFiles: [], name: "page", passWithNoTests: false, testNamePattern: undefined, allowOnly: true },
-		...{ maxConcurrency: 1, testTimeout: 120_000, hookTimeout: 120_000, retry: 0, includeTaskLocation: false },
-		...{ sequence: { shuffle: false, concurrent: false, seed: 0, hooks: "stack", setupFiles: "list" }, tags: [] },
-	},
-	importFile: (path: string) => files[path]!(),
-} as unknown as VitestRunner;
+/** Test files by name, and how each is loaded. */
+export type TestFiles = Readonly<Record<string, () => Promise<unknown>>>;
+
+const runnerOf = (files: TestFiles): VitestRunner =>
+	({
+		config: {
+			...{
+				root: "/",
+				setupFiles: [],
+				name: "page",
+				passWithNoTests: false,
+				testNamePattern: undefined,
+				allowOnly: true,
+			},
+			...{ maxConcurrency: 1, testTimeout: 120_000, hookTimeout: 120_000, retry: 0, includeTaskLocation: false },
+			...{ sequence: { shuffle: false, concurrent: false, seed: 0, hooks: "stack", setupFiles: "list" }, tags: [] },
+		},
+		importFile: (path: string) => files[path]!(),
+	}) as unknown as VitestRunner;
 
 function outcomes(task: Task, path: string): Outcome[] {
 	const name = `${path} > ${task.name}`;
@@ -33,9 +43,9 @@ function outcomes(task: Task, path: string): Outcome[] {
 	];
 }
 
-async function run(): Promise<Outcome[]> {
+async function run(files: TestFiles): Promise<Outcome[]> {
 	const specifications = Object.keys(files).map((filepath) => ({ filepath, testLocations: undefined }));
-	const ran = await startTests(specifications, runner);
+	const ran = await startTests(specifications, runnerOf(files));
 	return ran.flatMap((file) =>
 		file.tasks
 			.flatMap((task) => outcomes(task, file.name))
@@ -45,6 +55,10 @@ async function run(): Promise<Outcome[]> {
 	);
 }
 
-void run()
-	.catch((error: Error) => [{ name: "the page", state: "fail", error: String(error.stack) }])
-	.then((results) => fetch("/report", { method: "POST", body: JSON.stringify(results) }));
+/** Runs the files and reports to whoever served the page. */
+export async function runAndReport(files: TestFiles): Promise<void> {
+	const results = await run(files).catch((error: Error) => [
+		{ name: "the page", state: "fail", error: String(error.stack) },
+	]);
+	await fetch("/report", { method: "POST", body: JSON.stringify(results) });
+}
