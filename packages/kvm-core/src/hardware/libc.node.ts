@@ -65,6 +65,7 @@ const SIGACTION_BYTES = 152;
 const SIGACTION_FLAGS = 136;
 const SA_RESTART = 0x10000000;
 const EINTR = 4;
+const MOST_TRIES = 100;
 const EFD_CLOEXEC = 0o2000000;
 const EFD_NONBLOCK = 0o4000;
 
@@ -107,6 +108,13 @@ function bind(koffi: Koffi): Libc {
 		const errno = koffi.errno();
 		throw new KvmError(byNumber.get(errno) ?? "EIO", name, `${what}, errno ${errno}`);
 	};
+	/** KVM gives up some work, such as making a machine, for any signal: a profiler's will do. */
+	const uninterrupted = (call: () => number): number => {
+		for (let tries = 1; ; tries++) {
+			const result = call();
+			if (result >= 0 || tries === MOST_TRIES || koffi.errno() !== EINTR) return result;
+		}
+	};
 	const map = (length: number, flags: number, fd: number): bigint => {
 		const address = BigInt(mmap(null, length, PROT_READ_WRITE, flags, fd, 0));
 		if (address === MAP_FAILED) throw new KvmError(errnoName(), "mmap", `${length} bytes`);
@@ -138,8 +146,18 @@ function bind(koffi: Koffi): Libc {
 	const { pid } = process;
 	const gettid = (): number => Number(syscall(SYS_GETTID, 0, null, null, null));
 	return {
-		ioctl: (fd, request, argument, name) => check(ioctlInteger(fd, request, argument), name, `argument ${argument}`),
-		ioctlBuffer: (fd, request, argument, name) => check(ioctlPointer(fd, request, argument), name, "refused"),
+		ioctl: (fd, request, argument, name) =>
+			check(
+				uninterrupted(() => ioctlInteger(fd, request, argument)),
+				name,
+				`argument ${argument}`,
+			),
+		ioctlBuffer: (fd, request, argument, name) =>
+			check(
+				uninterrupted(() => ioctlPointer(fd, request, argument)),
+				name,
+				"refused",
+			),
 		run: runByCode === undefined ? runByLibc : (fd) => -runByCode(fd),
 		mmapShared: (fd, length) => map(length, MAP_SHARED, fd),
 		mmapAnonymous: (length) => map(length, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1),

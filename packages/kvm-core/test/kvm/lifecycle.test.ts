@@ -210,3 +210,32 @@ for (const engine of ["software", "hardware"] as const) {
 		});
 	});
 }
+
+test.skipIf("reason" in opened || !existsSync(built))(
+	`machines are made while signals rain on the thread${reason}`,
+	{ timeout: 60_000 },
+	async () => {
+		const kvm = opened as Kvm;
+		const kicks = await openKicks();
+		const library = JSON.stringify(built);
+		const rain = new Worker(
+			`(async () => {
+				const { parentPort, workerData } = require("node:worker_threads");
+				const kicks = await (await import(${library})).openKicks();
+				parentPort.postMessage("raining");
+				const clock = new Int32Array(new SharedArrayBuffer(4));
+				for (;;) {
+					kicks.kick(workerData);
+					Atomics.wait(clock, 0, 0, 2);
+				}
+			})();`,
+			{ eval: true, workerData: kicks.threadId() },
+		);
+		try {
+			await new Promise((resolve, reject) => rain.once("message", resolve).once("error", reject));
+			for (let made = 0; made < 20; made++) kvm.createVm().close();
+		} finally {
+			await rain.terminate();
+		}
+	},
+);
