@@ -57,9 +57,9 @@ function push(segment: number): SystemOperation {
 function loadFar(segment: number): SystemOperation {
 	return (cpu, insn) => {
 		const size = wordSize(insn);
-		const at = memoryOperand(cpu, insn, size + 2, false);
-		const offset = readSized(cpu, at, size);
-		const selector = cpu.memory.read(at + BigInt(size), 2);
+		// The offset is read before anything is asked of the selector behind it.
+		const offset = readSized(cpu, memoryOperand(cpu, insn, size, false), size);
+		const selector = cpu.memory.read(memoryOperand(cpu, insn, size + 2, false) + BigInt(size), 2);
 		loadSegment(cpu, segment, selector);
 		cpu.setGpr(insn.reg, size, offset);
 	};
