@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer, get } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -35,7 +35,6 @@ describe.skipIf(typeof image === "string")(`xkvm run with a kernel and an initrd
 		const server = createServer((_request, response) => response.end("from-host"));
 		await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
 		const { port } = server.address() as AddressInfo;
-		writeFileSync(join(folder, "note"), "shared");
 		const child = spawn(
 			process.execPath,
 			[bin, "run", "--kernel", image.kernel, "--initrd", image.initrd]

@@ -224,6 +224,17 @@ describe("a stack saved, written as JSON, and restored in a new object", () => {
 		expect(w.network.stats.carried - carried).toBe(2);
 	});
 
+	test("a state that reaches for what all objects share is refused, and reaches nothing", () => {
+		const stack = new Stack({ random: seededBytes(1) });
+		const state = saveStack({ stack, tcp: new TcpLayer(stack), udp: new UdpLayer(stack) });
+		const text = JSON.stringify({ ...state, udp: { ...state.udp, stats: { __x__: { reached: true } } } });
+		const hostile = JSON.parse(text.replace("__x__", "__proto__")) as SavedStack;
+		expect(() => restoreStack(hostile, { link: () => createLinkPair()[0] })).toThrowError(
+			expect.objectContaining({ code: "ERR_BAD_STATE" }),
+		);
+		expect(({} as Record<string, unknown>)["reached"]).toBeUndefined();
+	});
+
 	test("a state of another version is refused", () => {
 		const w = new Revivable({}, 1);
 		const state = { ...saveStack(w.sides[0]), version: 99 } as never;

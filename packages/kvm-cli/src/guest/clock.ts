@@ -13,6 +13,19 @@ export const hostClock: GuestClock = {
 	scheduler: createEventLoopScheduler(),
 };
 
+/** The host's time, or one that goes on where another machine was. */
+export class ContinuedClock implements GuestClock {
+	readonly scheduler: MachineScheduler = hostClock.scheduler;
+	#behind = 0;
+
+	readonly now = (): number => hostClock.now() + this.#behind;
+
+	/** From now on it goes on from this moment, in nanoseconds. */
+	continueAt(nanoseconds: number): void {
+		this.#behind += nanoseconds - this.now();
+	}
+}
+
 /** About the speed that the software engine has. */
 const NANOSECONDS_PER_INSTRUCTION = 10;
 

@@ -55,11 +55,9 @@ export interface GuestOptions {
 	onSerialDrained(): void;
 	/** What firmware writes to its debug console, port 402h. */
 	onDebug?(bytes: Uint8Array): void;
-	/** The clock that the engine was opened with. @default the host's monotonic one */
-	readonly now?: () => number;
 	/** Ports of a virtio console. @default no such device */
 	readonly ports?: readonly GuestPort[];
-	/** @default the host's */
+	/** The clock that the engine was opened with. @default the host's */
 	readonly clock?: GuestClock;
 	/** Devices besides console, entropy source and disks. */
 	readonly devices?: readonly VirtioDevice[];
@@ -138,7 +136,7 @@ export function startGuest(options: GuestOptions): Guest {
 		machine = createMachine({
 			kvm,
 			memoryBytes: options.memoryMib * 2 ** 20,
-			now: options.now ?? (() => clock.now()),
+			now: () => clock.now(),
 			epochSeconds: Math.floor(Date.now() / 1000),
 			scheduler: clock.scheduler,
 			onSerial: (bytes) => options.onSerial(bytes),

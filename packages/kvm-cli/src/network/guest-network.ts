@@ -1,5 +1,5 @@
 import { type IpAddress, toAddress } from "@x/ustack";
-import { type GuestKernel, OPEN } from "../sandbox/system-calls.ts";
+import { AT_FDCWD, type GuestKernel, OPEN } from "../sandbox/system-calls.ts";
 import { GUEST } from "./options.ts";
 
 const AF_INET = 2;
@@ -134,7 +134,7 @@ async function interfaceIndex(kernel: GuestKernel): Promise<number> {
 
 /** Tells programs where names are resolved. */
 export async function writeResolver(kernel: GuestKernel): Promise<void> {
-	await kernel.attempt("mkdirat", [-100, "/etc", 0o755]);
+	await kernel.attempt("mkdirat", [AT_FDCWD, "/etc", 0o755]);
 	await kernel.writeFile("/etc/resolv.conf", `nameserver ${GUEST.router}\n`);
 	await kernel.writeFile("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n").catch(() => {});
 }
@@ -161,8 +161,8 @@ export async function leaseAddress(
 	kernel: GuestKernel,
 	run: (argv: readonly string[]) => Promise<unknown>,
 ): Promise<void> {
-	await kernel.attempt("mkdirat", [-100, "/etc", 0o755]);
+	await kernel.attempt("mkdirat", [AT_FDCWD, "/etc", 0o755]);
 	await kernel.writeFile(LEASE_SCRIPT, ON_LEASE);
-	await kernel.attempt("fchmodat", [-100, LEASE_SCRIPT, 0o755]);
+	await kernel.attempt("fchmodat", [AT_FDCWD, LEASE_SCRIPT, 0o755]);
 	await run(["udhcpc", "-i", NAME, "-b", "-t", "4", "-T", "1", "-s", LEASE_SCRIPT]).catch(() => {});
 }

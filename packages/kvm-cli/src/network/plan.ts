@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { parseCidr } from "@x/ustack";
 import { SandboxError } from "../sandbox/errors.ts";
-import type { GuestKernel } from "../sandbox/system-calls.ts";
+import { AT_FDCWD, type GuestKernel } from "../sandbox/system-calls.ts";
 import { type GatewayThread, startGatewayThread } from "./gateway-thread.ts";
 import { configureInterface, leaseAddress, writeResolver } from "./guest-network.ts";
 import { GUEST, type LinkNetwork, type SandboxNetwork, type UserNetwork } from "./options.ts";
@@ -83,7 +83,7 @@ function planUser(network: UserNetwork): NetworkPlan {
 /** Makes the guest's programs trust the gateway's authority besides those they trust already. */
 async function trust(kernel: GuestKernel, certificate: string): Promise<Readonly<Record<string, string>>> {
 	const theirs = await kernel.readFile(CERTIFICATES).catch(() => "");
-	await kernel.attempt("mkdirat", [-100, "/etc/xkvm", 0o755]);
+	await kernel.attempt("mkdirat", [AT_FDCWD, "/etc/xkvm", 0o755]);
 	await kernel.writeFile(OWN_CERTIFICATES, `${theirs}\n${certificate}\n`);
 	return Object.fromEntries(TRUST_VARIABLES.map((name) => [name, OWN_CERTIFICATES]));
 }

@@ -3,7 +3,7 @@ import { createWriteStream, type WriteStream } from "node:fs";
 import type { NetworkRequest } from "../commands/network-options.ts";
 import { CliError, EXIT } from "../exit.ts";
 import { type CliIo, jsonDocument } from "../io.ts";
-import type { SandboxNetwork } from "../network/options.ts";
+import type { SandboxNetwork } from "./options.ts";
 
 /** A network as a command line asked for it, with its log open. */
 export interface RequestedNetwork {

@@ -5,6 +5,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { type Kvm, loadKernel, type Machine, type VirtioDevice, VirtioFs, VirtioNet } from "@x/kvm-core";
 import type { Link } from "@x/netchannel";
 import { openLink } from "@x/netchannel/node";
+import { ContinuedClock } from "../guest/clock.ts";
 import { type FileDisk, openDisk } from "../guest/disk.ts";
 import { openEngine } from "../guest/engines.ts";
 import { bootGuest, type Guest, startGuest } from "../guest/guest.ts";
@@ -14,7 +15,6 @@ import { RingLink } from "../network/ring-link.ts";
 import { NodeFolder } from "../share/node-folder.ts";
 import { addAgent, type InitrdContents, readInitrd } from "./boot-archive.ts";
 import { type KeptStart, keptStartPath, readKeptStart, writeKeptStart } from "./kept-start.ts";
-import { MachineClock } from "./machine-clock.ts";
 import type { FromMachine, KeepSetup, MachineSetup, StartMoment, ToMachine } from "./machine-messages.ts";
 
 const AGENT_PORT = "agent";
@@ -116,7 +116,7 @@ async function run(): Promise<void> {
 	const folders: NodeFolder[] = [];
 	try {
 		for (const spec of setup.disks) disks.push(openDisk(spec));
-		const clock = new MachineClock();
+		const clock = new ContinuedClock();
 		kvm = await openEngine(setup.engine, "none", clock.now);
 		mark("engine");
 		if (setup.network !== undefined) {
@@ -138,7 +138,7 @@ async function run(): Promise<void> {
 		const guest = startGuest({
 			kvm,
 			memoryMib: setup.memoryMiB,
-			now: clock.now,
+			clock,
 			disks,
 			debugExitPort: undefined,
 			testDevice: false,

@@ -65,6 +65,7 @@ const SIGACTION_BYTES = 152;
 const SIGACTION_FLAGS = 136;
 const SA_RESTART = 0x10000000;
 const EINTR = 4;
+/** So often is an interrupted call made again: signals that come faster than it ends must not keep the thread. */
 const MOST_TRIES = 100;
 const EFD_CLOEXEC = 0o2000000;
 const EFD_NONBLOCK = 0o4000;
@@ -109,9 +110,14 @@ function bind(koffi: Koffi): Libc {
 		throw new KvmError(byNumber.get(errno) ?? "EIO", name, `${what}, errno ${errno}`);
 	};
 	/** KVM gives up some work, such as making a machine, for any signal: a profiler's will do. */
-	const uninterrupted = (call: () => number): number => {
+	const uninterrupted = (
+		ioctl: ReturnType<typeof libc.func>,
+		fd: number,
+		request: number,
+		argument: unknown,
+	): number => {
 		for (let tries = 1; ; tries++) {
-			const result = call();
+			const result: number = ioctl(fd, request, argument);
 			if (result >= 0 || tries === MOST_TRIES || koffi.errno() !== EINTR) return result;
 		}
 	};
@@ -147,17 +153,9 @@ function bind(koffi: Koffi): Libc {
 	const gettid = (): number => Number(syscall(SYS_GETTID, 0, null, null, null));
 	return {
 		ioctl: (fd, request, argument, name) =>
-			check(
-				uninterrupted(() => ioctlInteger(fd, request, argument)),
-				name,
-				`argument ${argument}`,
-			),
+			check(uninterrupted(ioctlInteger, fd, request, argument), name, `argument ${argument}`),
 		ioctlBuffer: (fd, request, argument, name) =>
-			check(
-				uninterrupted(() => ioctlPointer(fd, request, argument)),
-				name,
-				"refused",
-			),
+			check(uninterrupted(ioctlPointer, fd, request, argument), name, "refused"),
 		run: runByCode === undefined ? runByLibc : (fd) => -runByCode(fd),
 		mmapShared: (fd, length) => map(length, MAP_SHARED, fd),
 		mmapAnonymous: (length) => map(length, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1),

@@ -120,7 +120,7 @@ export class Machine {
 	readonly #now: () => number;
 	#start: number;
 	readonly #scheduler: MachineScheduler;
-	/** GSIs that devices hold up: they say so again and again. */
+	/** GSIs that devices hold up, since there is a recorder. */
 	readonly #raised = new Set<number>();
 	#running = false;
 	#closed = false;
@@ -187,9 +187,7 @@ export class Machine {
 				epochSeconds: options.epochSeconds,
 				setIrqLine: (gsi, level) => {
 					this.vm.setIrqLine(gsi, level);
-					if (level !== this.#raised.has(gsi)) this.recorder?.changed();
-					if (level) this.#raised.add(gsi);
-					else this.#raised.delete(gsi);
+					if (this.recorder !== undefined) this.#noteLine(this.recorder, gsi, level);
 					if (level) this.wake();
 				},
 				signalMsi: (msi) => {
@@ -324,6 +322,14 @@ export class Machine {
 		this.#start = state.start;
 		this.board.restore(state.board);
 		vm.restoreState(state.vm);
+	}
+
+	/** Devices say again and again what a line's level is: what is no news changes nothing. */
+	#noteLine(recorder: MachineRecorder, gsi: number, level: boolean): void {
+		if (level === this.#raised.has(gsi)) return;
+		recorder.changed();
+		if (level) this.#raised.add(gsi);
+		else this.#raised.delete(gsi);
 	}
 
 	#kept(): KeptVm {

@@ -143,16 +143,18 @@ const recordSize = (length: number): Code => and(add(get(length), constant(15)),
 
 const copy = func(3, move(0, 1, 2, 3));
 
-const put = ((): Code => {
+/** Parameters 0 to 3: where a record goes, its payload, length and meta word. */
+const writeRecord = (free: number): Code => {
 	const [target, source, length, meta] = [0, 1, 2, 3];
-	return func(
-		3,
-		store(get(target), get(length)),
-		store(get(target), get(meta), 4),
-		advance(target, constant(8)),
-		move(target, source, length, 4),
-	);
-})();
+	return [
+		...store(get(target), get(length)),
+		...store(get(target), get(meta), 4),
+		...advance(target, constant(8)),
+		...move(target, source, length, free),
+	];
+};
+
+const put = func(3, writeRecord(4));
 
 const publish = ((): Code => {
 	const [index, value, sleeps] = [0, 1, 2];
@@ -160,16 +162,8 @@ const publish = ((): Code => {
 })();
 
 const send = ((): Code => {
-	const [target, source, length, meta, index, value, sleeps] = [0, 1, 2, 3, 4, 5, 6];
-	return func(
-		3,
-		store(get(target), get(length)),
-		store(get(target), get(meta), 4),
-		advance(target, constant(8)),
-		move(target, source, length, 7),
-		atomicStore(get(index), get(value)),
-		atomicLoad(get(sleeps)),
-	);
+	const [index, value, sleeps] = [4, 5, 6];
+	return func(3, writeRecord(7), atomicStore(get(index), get(value)), atomicLoad(get(sleeps)));
 })();
 
 const awaitIndex = ((): Code => {

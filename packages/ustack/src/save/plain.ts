@@ -1,3 +1,5 @@
+import { StackError } from "../errors.ts";
+
 /** What JSON and structured clones both carry. */
 export type Plain = null | boolean | number | string | Plain[] | PlainFields;
 
@@ -54,11 +56,17 @@ export function fromPlain(value: Plain): unknown {
 	return assignFields({}, value);
 }
 
-/** Puts fields back into an object that {@link fieldsOf} took them from, or one made alike. */
+/**
+ * Puts fields back into an object that {@link fieldsOf} took them from, or one made alike.
+ *
+ * @throws StackError `ERR_BAD_STATE` for a key that would reach what other objects share
+ */
 export function assignFields<T extends object>(target: T, fields: PlainFields): T {
 	const object = target as Record<string, unknown>;
 	for (const [key, value] of Object.entries(fields)) {
-		const known = object[key];
+		if (key === "__proto__")
+			throw new StackError("ERR_BAD_STATE", "the state has a field __proto__: none that was saved has");
+		const known = Object.hasOwn(object, key) ? object[key] : undefined;
 		// An object there has a class; what it is made of is put into it.
 		if (isFields(value) && isFields(known) && !(known instanceof Uint8Array)) assignFields(known, value);
 		else object[key] = fromPlain(value);

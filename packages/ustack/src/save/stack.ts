@@ -54,7 +54,9 @@ export function saveStack({ stack, tcp, udp }: StackParts): SavedStack {
  * Makes a stack that goes on from a saved state. Its clock continues at `state.ip.now`, so that no timer has missed the
  * time between: poll it with such times ({@link restoreHost} does), and hand its links' frames to it.
  *
- * @throws StackError `ERR_BAD_STATE` for a state of another version
+ * A state is trusted as the stack's own memory is, and holds the keys of its sequence numbers and cookies: keep it so.
+ *
+ * @throws StackError `ERR_BAD_STATE` for a state of another version, or one that reaches for objects' prototypes
  */
 export function restoreStack(state: SavedStack, options: RestoreOptions): StackParts {
 	if (state.version !== VERSION) {

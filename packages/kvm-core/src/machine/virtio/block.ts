@@ -1,7 +1,7 @@
 import type { AccessSize } from "../bus.ts";
 import { MachineError } from "../errors.ts";
 import type { GuestRam } from "../guest-ram.ts";
-import type { VirtioDevice, VirtioTransport } from "./device.ts";
+import { readConfigBytes, type VirtioDevice, type VirtioTransport } from "./device.ts";
 import { Chain, MAX_QUEUE_SIZE } from "./queue.ts";
 
 /** Bytes of a sector in requests, whatever the disk's own blocks are. */
@@ -143,9 +143,7 @@ export class VirtioBlock implements VirtioDevice {
 	}
 
 	readConfig(offset: number, size: AccessSize): number {
-		let value = 0;
-		for (let i = size - 1; i >= 0; i--) value = (value << 8) | (this.#config[offset + i] ?? 0);
-		return value >>> 0;
+		return readConfigBytes(this.#config, offset, size);
 	}
 
 	writeConfig(offset: number, size: AccessSize, value: number): void {

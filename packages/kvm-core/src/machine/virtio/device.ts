@@ -14,6 +14,13 @@ export interface VirtioTransport {
 	configChanged(): void;
 }
 
+/** Reads configuration space that lies in bytes; behind its end there are zeros. */
+export function readConfigBytes(config: Uint8Array, offset: number, size: AccessSize): number {
+	let value = 0;
+	for (let i = size - 1; i >= 0; i--) value = (value << 8) | (config[offset + i] ?? 0);
+	return value >>> 0;
+}
+
 /** One virtio device, apart from the way it is attached. */
 export interface VirtioDevice {
 	/** Device type of VIRTIO 1.2, chapter 5. */

@@ -1,6 +1,6 @@
 import type { AccessSize } from "../../bus.ts";
 import { MachineError } from "../../errors.ts";
-import type { VirtioDevice, VirtioTransport } from "../device.ts";
+import { readConfigBytes, type VirtioDevice, type VirtioTransport } from "../device.ts";
 import { Chain, MAX_QUEUE_SIZE } from "../queue.ts";
 
 /** A file server that answers one message at a time. */
@@ -48,9 +48,7 @@ export abstract class ShareDevice<Server extends ShareServer> implements VirtioD
 	}
 
 	readConfig(offset: number, size: AccessSize): number {
-		let value = 0;
-		for (let i = size - 1; i >= 0; i--) value = (value << 8) | (this.#config[offset + i] ?? 0);
-		return value >>> 0;
+		return readConfigBytes(this.#config, offset, size);
 	}
 
 	writeConfig(_offset: number, _size: AccessSize, _value: number): void {}
