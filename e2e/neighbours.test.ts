@@ -138,8 +138,11 @@ describe.skipIf(typeof image === "string")(`two sandboxes on one switch${because
 
 	it("end by themselves when their agent's port says what no agent says", { timeout: GUEST_TEST_MS }, async () => {
 		const { kernel, initrd } = image as Image;
-		const script =
-			"mount -t devtmpfs d /dev; modprobe virtio_pci; modprobe virtio_console; cat /dev/urandom >/dev/vport0p0";
+		// The port comes some time after its driver: a plain file in its place would say nothing.
+		const script = [
+			"mount -t devtmpfs d /dev; modprobe virtio_pci; modprobe virtio_console",
+			"while [ ! -c /dev/vport0p0 ]; do sleep 0.1; done; cat /dev/urandom >/dev/vport0p0",
+		].join("; ");
 		const started = createSandbox({
 			image: { kernel, initrd },
 			memoryMiB: 128,
