@@ -63,7 +63,13 @@ export function addDebugCommand(program: Command, io: CliIo, outcome: Outcome): 
 			// Of the engines only the software one has breakpoints on every kind of host.
 			const engine = flags.engine ?? "software";
 			const request = parseRunOptions(image, words, { ...flags, engine, ...withoutKaslr(flags) }, io.env, true);
-			if (flags.reverse === true) checkReverse(flags);
+			if (flags.reverse === true && flags.engine === "hardware") {
+				throw new CliError(
+					EXIT.usage,
+					"BAD_OPTION",
+					"--reverse with --engine hardware: only the software engine goes back",
+				);
+			}
 			const event = (data: object): void => {
 				if (request.json) io.stdout.write(jsonDocument(data));
 			};
@@ -100,14 +106,6 @@ export function addDebugCommand(program: Command, io: CliIo, outcome: Outcome): 
 			const clock = flags.reverse === true ? new VirtualClock() : undefined;
 			reportEnd(await runGuest(request, io, driver, clock), request.json, io, outcome);
 		});
-}
-
-function checkReverse({ engine, cpus }: DebugFlags): void {
-	const wrong =
-		engine === "hardware" ? "--engine hardware" : cpus !== undefined && cpus !== "1" ? `--cpus ${cpus}` : undefined;
-	if (wrong === undefined) return;
-	const message = `--reverse with ${wrong}: only the software engine can go back, with one processor`;
-	throw new CliError(EXIT.usage, "BAD_OPTION", message);
 }
 
 function parseArch(text: string): 32 | 64 | undefined {

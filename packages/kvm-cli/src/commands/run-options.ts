@@ -152,7 +152,7 @@ function refuseWhatIsNotThere(flags: RunFlags): void {
 /** Without the agent nobody in the guest does these. */
 function refuseWhatTheAgentDoes(flags: RunFlags): void {
 	const why =
-		"in this guest no agent runs that would do it (it has one with an image and no --boot, --device or --trace)";
+		"in this guest no agent runs that would do it (one does under xkvm run with an image and no --boot, --device or --trace)";
 	if (flags.secret.length > 0) throw usage("BAD_OPTION", `--secret puts a placeholder into the environment: ${why}`);
 	for (const flag of ["address", "gateway"] as const) {
 		if (flags[flag] !== undefined) throw usage("BAD_OPTION", `--${flag} ${flags[flag]}: ${why}`);

@@ -1,4 +1,4 @@
-/** Register offsets in the xAPIC page; the MSR is 0x800 + (offset >> 4). */
+/** Register offsets in the xAPIC page; the MSR is 0x800 + (offset >> 4) (Intel SDM vol. 3, 11.4.1). */
 export const REG = {
 	id: 0x020,
 	version: 0x030,
