@@ -9,7 +9,7 @@ import {
 	RingError,
 	type RingOptions,
 } from "../src/index.ts";
-import { HEADER_BYTES, VERSION } from "../src/ring/layout.ts";
+import { HEADER_BYTES, LAP, VERSION, Word, WRAP } from "../src/ring/layout.ts";
 import { viewRing } from "../src/ring/memory.ts";
 
 /** Where records start, in words. */
@@ -147,7 +147,7 @@ describe.each([true, false])("a ring (shared: %s)", (shared) => {
 		const waiting = consumer.waitAsync({ timeoutMs: 5000 });
 		await new Promise((resolve) => setTimeout(resolve, 5));
 		// What a producer does that was interrupted between clearing the flag of an earlier sleep and waking it.
-		viewRing(handle).sleeper.wake(96);
+		viewRing(handle).sleeper.wake(Word.consumerSleeps);
 		await new Promise((resolve) => setTimeout(resolve, 5));
 		producer.send(bytes(1));
 		expect(await waiting).toBe(true);
@@ -196,6 +196,44 @@ test("nobody is woken who is awake", async () => {
 	producer.send(bytes(2));
 	expect(await waiting).toBe(true);
 	expect(producer.stats().wakeups).toBe(1);
+});
+
+describe.each([true, false])("a ring that is full to the last byte (shared: %s)", (shared) => {
+	/** Reads everything, asks once too often, and goes on. */
+	const readAll = ({ producer, consumer }: ReturnType<typeof open>, lengths: readonly number[]): void => {
+		expect(producer.send(bytes(1))).toBe(false);
+		for (const length of lengths) expect(consumer.next() && consumer.length).toBe(length);
+		expect(consumer.next()).toBe(false);
+		consumer.release();
+		expect([consumer.readable, consumer.next()]).toEqual([false, false]);
+		for (let value = 0; value < 100; value++) {
+			expect(producer.send(filled(value, value), value)).toBe(true);
+			expect(consumer.recv()).toEqual(filled(value, value));
+			expect(consumer.recv()).toBeUndefined();
+		}
+	};
+
+	test.each([0, 256, 2 ** 32 - 256])("ends where the oldest record began, from %i on", (position) => {
+		const ends = open({ shared, position, capacity: 256, scratch: 128 });
+		for (let record = 0; record < 4; record++) expect(ends.producer.send(filled(56, record))).toBe(true);
+		readAll(ends, [56, 56, 56, 56]);
+	});
+
+	test.each([0, 256, 2 ** 32 - 256])("ends where the last lap jumped to the start, from %i on", (position) => {
+		const ends = open({ shared, position, capacity: 256, scratch: 128 });
+		for (let record = 0; record < 2; record++) expect(ends.producer.send(filled(96, record))).toBe(true);
+		for (let record = 0; record < 2; record++) expect(ends.consumer.recv()?.length).toBe(96);
+		expect(ends.producer.sendBurst([filled(96, 1), filled(96, 2)])).toBe(2);
+		readAll(ends, [96, 96]);
+	});
+
+	test("is continued by another producer, from its records and not from its counters", () => {
+		const ends = open({ shared, capacity: 256 });
+		for (let record = 0; record < 4; record++) expect(ends.producer.send(filled(56, record))).toBe(true);
+		const { words } = viewRing(ends.handle);
+		words[Word.head] = 64;
+		readAll({ ...ends, producer: openProducer(ends.handle) }, [56, 56, 56, 56]);
+	});
 });
 
 test("reserve and commit write in place, shorter than reserved", () => {
@@ -282,9 +320,15 @@ describe("refuses", () => {
 	test("whatever hostile words another process writes, with a typed error and no other", () => {
 		fc.assert(
 			fc.property(
-				fc.array(fc.tuple(fc.constantFrom(32, 64, ...Array.from({ length: 64 }, (_, i) => DATA + i)), fc.integer()), {
-					maxLength: 20,
-				}),
+				fc.array(
+					fc.tuple(
+						fc.constantFrom(Word.tail, Word.head, ...Array.from({ length: 64 }, (_, i) => DATA + i)),
+						fc.integer(),
+					),
+					{
+						maxLength: 20,
+					},
+				),
 				(writes) => {
 					const { handle, producer, consumer } = open({ shared: false, capacity: 256 });
 					const words = new Int32Array(handle.memory as ArrayBuffer);
@@ -305,31 +349,48 @@ describe("refuses", () => {
 		);
 	});
 
-	test("a jump to the start that goes past what was published", () => {
+	test("records and jumps that go past what there can be", () => {
+		for (const [at, word] of [
+			[0, -(2 ** 31)],
+			[24, 2 ** 30 - 1],
+			[24, 240],
+			[24, WRAP + 8],
+		] as const) {
+			const { handle, producer, consumer } = open({ shared: false, capacity: 256 });
+			const words = new Int32Array(handle.memory as ArrayBuffer);
+			if (at > 0) {
+				producer.send(filled(at - 8, 1));
+				expect(consumer.next()).toBe(true);
+			}
+			words[DATA + at / 4] = word ^ LAP;
+			expect(code(() => consumer.next())).toBe("ERR_RING_CORRUPT");
+			expect(code(() => consumer.next())).toBe("ERR_RING_CORRUPT");
+		}
+	});
+
+	test("records without an end: not more than a ring holds before something is given back", () => {
 		const { handle, producer, consumer } = open({ shared: false, capacity: 256 });
-		producer.send(bytes(1));
-		expect(consumer.recv()).toEqual(bytes(1));
 		const words = new Int32Array(handle.memory as ArrayBuffer);
-		// What lies at the start would read as a record of a length below zero.
-		words[DATA] = -2000;
-		words[DATA + 4] = -1;
-		words[32] = 24;
+		for (let record = 0; record < 8; record++) producer.send(filled(24, record));
+		for (let record = 0; record < 8; record++) expect(consumer.next()).toBe(true);
+		words[DATA] = 24;
 		expect(code(() => consumer.next())).toBe("ERR_RING_CORRUPT");
 	});
 
-	test("an index that goes back behind what was read", () => {
-		const { handle, producer, consumer } = open({ shared: false, capacity: 256 });
+	test("counters that are none, whichever end is opened on them", () => {
+		const { handle, producer } = open({ shared: false, capacity: 256 });
 		producer.send(bytes(1));
-		producer.send(bytes(2));
-		expect([consumer.next(), consumer.next()]).toEqual([true, true]);
 		const words = new Int32Array(handle.memory as ArrayBuffer);
-		words[DATA + 8] = -2000;
-		words[32] = 16;
-		expect(code(() => consumer.next())).toBe("ERR_RING_CORRUPT");
+		words[Word.tail] = 4;
+		expect(code(() => openConsumer(handle))).toBe("ERR_RING_CORRUPT");
+		expect(code(() => openProducer(handle))).toBe("ERR_RING_CORRUPT");
 	});
 
 	test("any words at all in the whole ring, before it is opened and after: typed errors, nothing outside, no end missed", () => {
-		const word = fc.oneof(fc.integer(), fc.constantFrom(-1, 0, 1, 7, 8, 256, 640, 2 ** 30, 2 ** 31 - 1, -(2 ** 31)));
+		const word = fc.oneof(
+			fc.integer(),
+			fc.constantFrom(-1, 0, 1, 7, 8, 256, 640, LAP, LAP + 8, LAP + 60, LAP + 256, 2 ** 31 - 1, WRAP, WRAP + LAP),
+		);
 		const writes = fc.array(fc.tuple(fc.nat(DATA + 256 / 4 - 1), word), { maxLength: 12 });
 		const typed = (run: () => void): void => {
 			try {

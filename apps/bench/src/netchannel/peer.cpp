@@ -1,8 +1,10 @@
 // The C and C++ sides of the netchannel comparisons, one program:
-//   spsc BYTES BATCH CAPACITY WINDOW_MS WANTED BUDGET_MS
-//                                 messages a second through a single-producer ring with memcpy on both sides, the
+//   spsc BYTES BATCH CAPACITY WINDOW_MS
+//                                 for each line on stdin that says how many milliseconds: a slice of messages through
+//                                 a single-producer ring with memcpy on both sides; prints their rate a second, the
 //                                 median of windows in which both threads ran all the time; how many; of how many
-//   pingpong COUNT                median microseconds of a round trip through two atomics
+//   pingpong                      for each line on stdin that says how many: round trips through two atomics, prints
+//                                 the median in microseconds
 //   flood HOST PORT COUNT PPS [FROM]  sends 64-byte UDP datagrams with sendmmsg, PPS 0 for all it can
 //   udp PORT COUNT                receives with recvmmsg, prints CPU microseconds a datagram
 //   tap NAME COUNT                receives with read and poll, prints the same
@@ -25,10 +27,12 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -56,8 +60,30 @@ static double ranFor(pid_t thread) {
 /** Keeps the compiler from leaving out copies nobody looks at. */
 static void used(const void *memory) { asm volatile("" : : "r"(memory) : "memory"); }
 
-static void spsc(uint32_t bytes, int batch, uint32_t capacity, double windowMs, size_t wanted, double budgetMs) {
+/** What lets the second thread run: it sleeps between slices, so that the other sides have the processors. */
+struct Gate {
+  std::mutex lock;
+  std::condition_variable changed;
+  std::atomic<bool> open{false};
+  std::atomic<bool> parked{false};
+  void set(bool value) {
+    std::lock_guard<std::mutex> held(lock);
+    open = value;
+    changed.notify_all();
+  }
+  void pass() {
+    std::unique_lock<std::mutex> held(lock);
+    parked = true;
+    changed.wait(held, [this] { return open.load(); });
+    parked = false;
+  }
+};
+static Gate gate;
+
+static void spsc(uint32_t bytes, int batch, uint32_t capacity, double windowMs) {
   const uint32_t record = (8 + bytes + 7) & ~7u;
+  // Messages between two looks at the clock.
+  const long look = std::max<long>(batch, (60000 / bytes / batch + 1) * batch);
   std::vector<uint8_t> source(bytes, 1), target(bytes);
   std::atomic<pid_t> other{0};
   std::thread producer([&] {
@@ -78,76 +104,92 @@ static void spsc(uint32_t bytes, int batch, uint32_t capacity, double windowMs, 
       used(source.data());
       memcpy(ring.data + at + 8, source.data(), bytes);
       position += record;
-      if (sent % batch == batch - 1) ring.head.store(position, std::memory_order_release);
+      if (sent % batch != batch - 1) continue;
+      ring.head.store(position, std::memory_order_release);
+      if (!gate.open.load(std::memory_order_relaxed)) gate.pass();
     }
   });
   while (other == 0) {}
   const pid_t own = gettid();
-  std::vector<double> clean, all;
-  double ran[2] = {ranFor(own), ranFor(other)};
-  const double warm = ran[0] + 20;
   uint32_t position = 0, seen = 0;
-  long seenCount = 0;
-  auto begun = Clock::now(), started = begun;
-  for (long got = 0;;) {
-    if (position == seen) {
-      seen = ring.head.load(std::memory_order_acquire);
-      if (position == seen) {
-        // The ring may hold less than a batch of long records.
-        ring.tail.store(position, std::memory_order_release);
-        continue;
-      }
-    }
-    uint32_t at = position & (capacity - 1);
-    int32_t length;
-    memcpy(&length, ring.data + at, 4);
-    if (length < 0) { position += capacity - at; continue; }
-    memcpy(target.data(), ring.data + at + 8, length);
-    used(target.data());
-    position += record;
-    if (++got % batch != 0) continue;
-    ring.tail.store(position, std::memory_order_release);
-    if (got % (batch * 8) != 0) continue;
-    const double wall = since(started) * 1e3;
-    if (wall < windowMs) continue;
-    const double now[2] = {ranFor(own), ranFor(other)};
-    all.push_back((got - seenCount) / wall * 1e3);
-    if (now[0] > warm && std::min(now[0] - ran[0], now[1] - ran[1]) >= 0.97 * wall) clean.push_back(all.back());
-    if (clean.size() >= wanted || since(begun) * 1e3 > budgetMs) break;
+  long got = 0, seenCount = 0;
+  for (double budgetMs; scanf("%lf", &budgetMs) == 1;) {
+    std::vector<double> clean, all;
+    bool closing = false;
+    gate.set(true);
+    double ran[2] = {ranFor(own), ranFor(other)};
+    auto begun = Clock::now(), started = begun;
     seenCount = got;
-    ran[0] = now[0];
-    ran[1] = now[1];
-    started = Clock::now();
+    for (;;) {
+      if (position == seen) {
+        seen = ring.head.load(std::memory_order_acquire);
+        if (position == seen) {
+          // The ring may hold less than a batch of long records.
+          ring.tail.store(position, std::memory_order_release);
+          if (closing && gate.parked && ring.head.load() == position) break;
+          continue;
+        }
+      }
+      uint32_t at = position & (capacity - 1);
+      int32_t length;
+      memcpy(&length, ring.data + at, 4);
+      if (length < 0) { position += capacity - at; continue; }
+      memcpy(target.data(), ring.data + at + 8, length);
+      used(target.data());
+      position += record;
+      if (++got % batch != 0) continue;
+      ring.tail.store(position, std::memory_order_release);
+      if (closing || got % look != 0) continue;
+      const double wall = since(started) * 1e3;
+      if (wall < windowMs) continue;
+      const double now[2] = {ranFor(own), ranFor(other)};
+      all.push_back((got - seenCount) / wall * 1e3);
+      if (std::min(now[0] - ran[0], now[1] - ran[1]) >= 0.97 * wall) clean.push_back(all.back());
+      if (since(begun) * 1e3 > budgetMs) {
+        closing = true;
+        gate.set(false);
+      }
+      seenCount = got;
+      ran[0] = now[0];
+      ran[1] = now[1];
+      started = Clock::now();
+    }
+    std::sort(clean.begin(), clean.end());
+    printf("%f %zu %zu\n", clean.empty() ? 0 : clean[clean.size() / 2], clean.size(), all.size());
+    fflush(stdout);
   }
-  std::sort(clean.begin(), clean.end());
-  const double rate = clean.empty() ? *std::max_element(all.begin(), all.end()) : clean[clean.size() / 2];
-  printf("%f %zu %zu\n", rate, clean.size(), all.size());
-  fflush(stdout);
   _exit(0);
 }
 
-static void pingpong(long count) {
+static void pingpong() {
+  // In groups, as on the other sides; a slice is some of them.
+  const long group = 50;
   std::thread other([&] {
-    for (uint32_t turn = 1; turn <= count; turn++) {
+    for (uint32_t turn = 1;; turn++) {
       while (ring.head.load() != turn) {}
       ring.tail.store(turn);
+      if (turn % group == 0 && !gate.open.load(std::memory_order_relaxed)) gate.pass();
     }
   });
-  // In groups, as on the other sides.
-  const long group = 50;
-  std::vector<double> times(count / group);
   uint32_t turn = 0;
-  for (double &time : times) {
-    auto start = Clock::now();
-    for (long index = 0; index < group; index++) {
-      ring.head.store(++turn);
-      while (ring.tail.load() != turn) {}
+  for (long count; scanf("%ld", &count) == 1;) {
+    std::vector<double> times(count / group);
+    gate.set(true);
+    for (double &time : times) {
+      auto start = Clock::now();
+      for (long index = 0; index < group; index++) {
+        ring.head.store(++turn);
+        while (ring.tail.load() != turn) {}
+        // The other thread looks at the gate between groups: it is past the last one before this.
+        if (index == 0 && &time == &times.back()) gate.set(false);
+      }
+      time = since(start) * 1e6 / group;
     }
-    time = since(start) * 1e6 / group;
+    std::sort(times.begin(), times.end());
+    printf("%f\n", times[times.size() / 2]);
+    fflush(stdout);
   }
-  other.join();
-  std::sort(times.begin(), times.end());
-  printf("%f\n", times[times.size() / 2]);
+  _exit(0);
 }
 
 const int SLOTS = 64;
@@ -283,8 +325,8 @@ static void forward(const char *first, const char *second, const char *space) {
 
 int main(int argc, char **argv) {
   std::string role = argc > 1 ? argv[1] : "";
-  if (role == "spsc") spsc(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]), atof(argv[5]), atoi(argv[6]), atof(argv[7]));
-  else if (role == "pingpong") pingpong(atol(argv[2]));
+  if (role == "spsc") spsc(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]), atof(argv[5]));
+  else if (role == "pingpong") pingpong();
   else if (role == "flood") flood(argv[2], atoi(argv[3]), atol(argv[4]), atof(argv[5]), argc > 6 ? atoi(argv[6]) : 0);
   else if (role == "echo") echo(argv[2], argv[3]);
   else if (role == "forward") forward(argv[2], argv[3], argv[4]);

@@ -1,6 +1,6 @@
-import type { Copier } from "./copier.ts";
+import { INLINE_BYTES } from "./copier.ts";
 import { RingError } from "./errors.ts";
-import { ENTRY_BYTES, RECORD_HEADER, requireTable, Stat, Word, WRAP } from "./layout.ts";
+import { ENTRY_BYTES, LAP, lapAt, RECORD_HEADER, recordBytes, requireTable, Stat, Word, WRAP } from "./layout.ts";
 import type { RingView } from "./memory.ts";
 import { type RingStats, readStats } from "./producer.ts";
 import { sleepUntil, sleepUntilAsync, type WaitOptions } from "./sleep.ts";
@@ -37,9 +37,9 @@ export class RingConsumer {
 	private readonly scratchStart: number;
 	private position: number;
 	private released: number;
-	private seenHead: number;
 	private packets: number;
-	private releasedPackets: number;
+	/** Longest payload that a batch copies in one call with others. */
+	private readonly longest: number;
 	private pendingBytes = 0;
 	private closed = false;
 
@@ -52,8 +52,10 @@ export class RingConsumer {
 		this.scratchStart = view.scratchOffset + view.scratch;
 		this.scratch = view.bytes.subarray(this.scratchStart, this.scratchStart + view.scratch);
 		const { words, base } = view;
-		this.position = this.released = this.seenHead = Atomics.load(words, base + Word.tail);
-		this.packets = this.releasedPackets = Atomics.load(words, base + Word.received);
+		this.longest = Math.min(INLINE_BYTES, view.capacity);
+		this.position = this.released = Atomics.load(words, base + Word.tail);
+		if (this.position % RECORD_HEADER !== 0) throw this.corrupt(this.position, 0);
+		this.packets = Atomics.load(words, base + Word.received);
 	}
 
 	/** Whether the producer closed; records published before are still to be read. */
@@ -83,21 +85,15 @@ export class RingConsumer {
 	 * @throws RingError `ERR_RING_CORRUPT` when the memory holds what no producer writes
 	 */
 	next(): boolean {
-		if (this.position === this.seenHead && !this.refresh()) return false;
+		const length = this.look();
+		if ((length & LAP) !== 0) return false;
 		const { words, data, capacity } = this.view;
-		let at = this.position & this.mask;
-		let length = words[(data + at) >> 2]!;
-		if (length === WRAP) {
-			if (capacity - at > (this.seenHead - this.position) >>> 0) throw this.corrupt(at, length);
-			this.position = (this.position + capacity - at) | 0;
-			at = 0;
-			if (this.position === this.seenHead && !this.refresh()) return false;
-			length = words[data >> 2]!;
+		const at = this.position & this.mask;
+		const size = recordBytes(length);
+		// A record must end where the ring does, and before the oldest that was not given back.
+		if (length < 0 || at + size > capacity || this.unreleased + size > capacity) {
+			throw this.corrupt(at, length);
 		}
-		const size = (RECORD_HEADER + length + 7) & ~7;
-		const waiting = (this.seenHead - this.position) >>> 0;
-		// A length below zero or beyond the ring is beyond what waits; a record must end where the ring does, too.
-		if (length >>> 0 > waiting || size > waiting || at + size > capacity) throw this.corrupt(at, length);
 		this.offset = data + at + RECORD_HEADER;
 		this.length = length;
 		this.meta = words[((data + at) >> 2) + 1]!;
@@ -135,25 +131,34 @@ export class RingConsumer {
 	 * @param table - byte offset in `scratch`, a multiple of 4, that gets three 32-bit words for each record: where its
 	 *   payload starts in `scratch`, its length, and its meta word. The payloads follow `limit` such entries, 8-aligned
 	 * @param limit - most records to copy
-	 * @returns how many there were, as far as `scratch` has room: at least one when any waits, perhaps not those that
-	 *   came since the producer's index was last looked at
+	 * @returns how many there were, as far as `scratch` has room: at least one when any waits, perhaps not those behind a
+	 *   long one
 	 * @throws RingError `ERR_RING_MISUSE` when the table is not in `scratch`, or the first record does not fit it;
 	 *   `ERR_RING_CORRUPT` as {@link next}
 	 */
 	copyBatch(table: number, limit: number): number {
 		const { copier, words, data, capacity, scratch } = this.view;
 		requireTable(table, limit, scratch);
-		if (limit === 0 || (this.position === this.seenHead && !this.refresh())) return 0;
+		if (limit === 0 || !this.readable) return 0;
 		const start = this.scratchStart;
 		const entry = start + table;
 		const first = (table + limit * ENTRY_BYTES + 7) & ~7;
 		if (copier !== undefined) {
-			const { position, seenHead } = this;
-			const end = start + scratch;
-			const taken = copier.takeBatch(entry, limit, position, seenHead, data, capacity, start, start + first, end);
-			this.position = copier.position();
+			const { position, longest } = this;
+			const at = position & this.mask;
+			const taken = copier.takeBatch(
+				entry,
+				limit,
+				data + at,
+				capacity - Math.max(this.unreleased, at),
+				lapAt(position, capacity),
+				start,
+				start + Math.min(first, scratch),
+				start + scratch,
+				longest,
+			);
 			if (taken > 0) {
-				this.pendingBytes += copier.total();
+				this.position = (position + copier.bytes()) | 0;
 				this.packets = (this.packets + taken) | 0;
 				return taken;
 			}
@@ -179,18 +184,18 @@ export class RingConsumer {
 	release(): void {
 		if (this.position === this.released) return;
 		const { copier, words, floats, base, producerBell } = this.view;
-		this.released = this.position;
-		const stat = base >> 1;
-		floats[stat + Stat.received]! += (this.packets - this.releasedPackets) | 0;
-		floats[stat + Stat.receivedBytes]! += this.pendingBytes;
-		words[base + Word.received] = this.releasedPackets = this.packets;
-		words[base + Word.consumerBeat]!++;
+		const { position, packets, pendingBytes } = this;
+		this.released = position;
 		this.pendingBytes = 0;
-		const tail = base + Word.tail;
 		let sleeps: number;
-		if (copier !== undefined) sleeps = copier.publish(tail << 2, this.position, producerBell << 2);
+		if (copier !== undefined) sleeps = copier.release(base << 2, position, packets, pendingBytes);
 		else {
-			Atomics.store(words, tail, this.position);
+			const stat = base >> 1;
+			floats[stat + Stat.received]! += (packets - words[base + Word.received]!) >>> 0;
+			floats[stat + Stat.receivedBytes]! += pendingBytes;
+			words[base + Word.received] = packets;
+			words[base + Word.consumerBeat]!++;
+			Atomics.store(words, base + Word.tail, position);
 			sleeps = Atomics.load(words, producerBell);
 		}
 		if (sleeps === 1 && Atomics.compareExchange(words, producerBell, 1, 0) === 1) {
@@ -243,7 +248,7 @@ export class RingConsumer {
 
 	/** Whether a record waits. */
 	get readable(): boolean {
-		return this.position !== this.seenHead || this.refresh();
+		return (this.look() & LAP) === 0;
 	}
 
 	/**
@@ -301,41 +306,34 @@ export class RingConsumer {
 		this.close();
 	}
 
-	/** Looks for a record once. */
-	private refresh(): boolean {
-		const { copier, words, base } = this.view;
-		return this.accept(copier === undefined ? Atomics.load(words, base + Word.head) : this.look(copier, 1));
+	/** Bytes seen and not given back. */
+	private get unreleased(): number {
+		return (this.position - this.released) >>> 0;
+	}
+
+	/** The length of the next record, with {@link LAP} in it while there is none; jumps to the start where the producer did. */
+	private look(): number {
+		const { words, data, capacity } = this.view;
+		const at = this.position & this.mask;
+		const length = Atomics.load(words, (data + at) >> 2) ^ lapAt(this.position, capacity);
+		if (length !== WRAP) return length;
+		const skipped = capacity - at;
+		if (at === 0 || this.unreleased + skipped > capacity) throw this.corrupt(at, length);
+		this.position = (this.position + skipped) | 0;
+		return this.look();
 	}
 
 	/** Looks for a record for as long as the caller wished; true when one waits. */
 	private spinFor(looks: number): boolean {
-		const { copier } = this.view;
-		if (copier !== undefined) {
-			const most = Math.min(looks * LOOKS_PER_LOOK, MOST_LOOKS);
-			return this.accept(this.look(copier, most));
+		const { copier, words, data } = this.view;
+		if (copier === undefined) {
+			for (let look = 0; look < looks; look++) if (this.readable) return true;
+			return false;
 		}
-		for (let look = 0; look < looks; look++) if (this.refresh()) return true;
-		return false;
-	}
-
-	/** The producer's index, as soon as it moves. */
-	private look(copier: Copier, looks: number): number {
-		const { base, data } = this.view;
-		return copier.await((base + Word.head) << 2, this.seenHead, data + (this.position & this.mask), looks);
-	}
-
-	/** Takes note of the producer's index; true when a record waits. */
-	private accept(head: number): boolean {
-		if (head === this.seenHead) return head !== this.position;
-		const ahead = (head - this.released) >>> 0;
-		if (ahead > this.view.capacity || ahead < (this.position - this.released) >>> 0) {
-			throw new RingError(
-				"ERR_RING_CORRUPT",
-				`the producer's index is ${ahead} bytes ahead in a ring of ${this.view.capacity}, or went back`,
-			);
-		}
-		this.seenHead = head;
-		return head !== this.position;
+		const next = data + (this.position & this.mask);
+		const end = Atomics.load(words, next >> 2);
+		if (!this.readable) copier.await(next, end, Math.min(looks * LOOKS_PER_LOOK, MOST_LOOKS));
+		return this.readable;
 	}
 
 	private corrupt(at: number, length: number): RingError {

@@ -1,16 +1,18 @@
-import { ENTRY_BYTES } from "./layout.ts";
+import { ENTRY_BYTES, RECORD_HEADER, Stat, Word } from "./layout.ts";
 import {
 	above,
 	add,
+	addFloat,
 	and,
 	atLeast,
 	atMost,
 	atomicLoad,
 	atomicStore,
+	below,
+	belowFloat,
 	block,
 	type Code,
 	constant,
-	drop,
 	equal,
 	func,
 	get,
@@ -19,19 +21,28 @@ import {
 	leave,
 	leaveIf,
 	load,
+	loadFloat,
 	memoryCopy,
-	moveByte,
-	moveVector,
-	moveWord,
+	move1,
+	move2,
+	move4,
+	move8,
+	move16,
 	notEqual,
+	or,
+	repeatWhile,
 	section,
 	set,
 	setGlobal,
 	store,
+	storeFloat,
 	subtract,
 	tee,
 	text,
+	toFloat,
 	until,
+	when,
+	xor,
 } from "./wasm-code.ts";
 
 /**
@@ -42,61 +53,82 @@ import {
 export interface Copier {
 	/** Copies `length` bytes inside the memory. */
 	copy(target: number, source: number, length: number): void;
-	/** Writes a record's length and meta words at `target` and its payload behind them. */
-	put(target: number, source: number, length: number, meta: number): void;
-	/** Stores an index, then loads the word its reader sleeps on: half the price of one `Atomics` call of JavaScript. */
-	publish(index: number, value: number, sleeps: number): number;
-	/** {@link put}, then {@link publish}. */
+	/** Writes a payload and its meta word behind the word at `record`, which it leaves to the caller. */
+	put(record: number, source: number, length: number, meta: number): void;
+	/**
+	 * Hands what was written to the consumer: counts it, writes the `end` at `next`, unless that is 0, replaces the word
+	 * at `first` by `word` (or by what a batch {@link HELD}), then loads the doorbell.
+	 */
+	publish(
+		ring: number,
+		first: number,
+		word: number,
+		next: number,
+		end: number,
+		head: number,
+		packets: number,
+		bytes: number,
+		depth: number,
+		doorbell: number,
+	): number;
+	/** {@link put}, then {@link publish}, of one record. */
 	send(
-		target: number,
+		ring: number,
+		record: number,
+		word: number,
 		source: number,
 		length: number,
 		meta: number,
-		index: number,
-		value: number,
-		sleeps: number,
+		next: number,
+		end: number,
+		head: number,
+		packets: number,
+		depth: number,
+		doorbell: number,
 	): number;
+	/** Counts what the consumer took, gives it back to the producer, then loads the word that one sleeps on. */
+	release(ring: number, tail: number, packets: number, bytes: number): number;
+	/** Looks at a word until it is no longer `seen`, at most `looks` times. Returns it. */
+	await(address: number, seen: number, looks: number): number;
 	/**
-	 * Looks at an index until it is no longer `seen`, at most `looks` times, and at a word of the `record` that will
-	 * follow: its cache line comes together with the index, not after it. Returns the index.
-	 */
-	await(index: number, seen: number, record: number, looks: number): number;
-	/**
-	 * Writes the records a table describes, until one does not fit into ring or scratch. Returns how many, and leaves
-	 * the producer's next {@link position} and the payloads' {@link total}.
+	 * Writes the records a table describes from `record` on, none longer than `longest`, until one does not fit into
+	 * `room` or is not in scratch. Returns how many, and leaves how many {@link bytes} they took. The very first word,
+	 * which is the publication, is kept back with `hold`, for {@link publish} to write.
 	 */
 	putBatch(
 		table: number,
 		count: number,
-		position: number,
-		seenTail: number,
-		data: number,
-		capacity: number,
+		record: number,
+		room: number,
+		lap: number,
 		scratch: number,
 		scratchBytes: number,
-		maxLength: number,
+		longest: number,
+		hold: number,
 	): number;
 	/**
-	 * Copies waiting records to `target` and describes them in a table, until one does not fit there or is none a
-	 * producer wrote. Returns how many, and leaves the consumer's next {@link position} and the payloads' {@link total}.
+	 * Copies waiting records from `record` on, none longer than `longest`, to `target` and describes them in a table,
+	 * until one does not fit there or is none a producer wrote into `room`. Returns how many, and leaves how many
+	 * {@link bytes} they took.
 	 */
 	takeBatch(
 		table: number,
 		count: number,
-		position: number,
-		seenHead: number,
-		data: number,
-		capacity: number,
+		record: number,
+		room: number,
+		lap: number,
 		scratch: number,
 		target: number,
 		targetEnd: number,
+		longest: number,
 	): number;
-	position(): number;
-	total(): number;
+	bytes(): number;
 }
 
+/** The first word of what is to be published, when a batch kept it. */
+export const HELD = -1;
 /** Longer payloads are cheaper through `memory.copy`, whose call costs as much as some dozen moves. */
-const INLINE_BYTES = 192;
+export const INLINE_BYTES = 2048;
 /**
  * On AMD's Zen 3 the `rep movsb` that memmove of glibc before 2.39 uses for some KiB and more takes sixteen times as long
  * when the target starts up to this many bytes further into its page than the source: there we move by ourselves. A ring
@@ -105,76 +137,158 @@ const INLINE_BYTES = 192;
 const NEAR_BYTES = 32;
 const PAGE_BYTES = 4096;
 
-/** Moves `length` bytes, and both addresses with them; three locals from `free` on are overwritten. */
-const move = (target: number, source: number, length: number, free: number): Code => {
-	const end = (local: number, align: number): Code => set(local, add(get(source), and(get(length), constant(-align))));
-	const moving = (limit: number, step: number, body: Code): Code =>
-		until(
-			atLeast(get(source), get(limit)),
-			body,
-			set(target, add(get(target), constant(step))),
-			set(source, add(get(source), constant(step))),
-		);
-	const vector = (offset: number): Code => moveVector(get(target), get(source), offset);
-	const word = (offset: number): Code => moveWord(get(target), get(source), offset);
-	const [blocks, words, bytes] = [free, free + 1, free + 2];
+const advance = (local: number, ...by: Code[]): Code => set(local, add(get(local), by.flat()));
+const retreat = (local: number, ...by: Code[]): Code => set(local, subtract(get(local), by.flat()));
+
+/**
+ * Moves `length` bytes, and both addresses with them; two locals from `free` on are overwritten. As memcpy does it: the
+ * last bytes are moved again with those before them, not one by one.
+ */
+const moveInline = (target: number, source: number, length: number, free: number): Code => {
+	const [to, from] = [free, free + 1];
+	const last = (bytes: number): Code => [
+		...set(to, subtract(add(get(target), get(length)), constant(bytes))),
+		...set(from, subtract(add(get(source), get(length)), constant(bytes))),
+	];
+	const vectors = (at: number, of: number, ...offsets: number[]): Code =>
+		offsets.flatMap((offset) => move16(get(at), get(of), offset));
 	return block(
-		block(
-			block(
-				leaveIf(atMost(get(length), constant(INLINE_BYTES))),
-				leaveIf(atLeast(and(subtract(get(target), get(source)), constant(PAGE_BYTES - 1)), constant(NEAR_BYTES)), 1),
+		when(
+			above(get(length), constant(64)),
+			last(64),
+			repeatWhile(
+				below(get(source), get(from)),
+				vectors(target, source, 0, 16, 32, 48),
+				advance(target, constant(64)),
+				advance(source, constant(64)),
 			),
-			end(blocks, 64),
-			end(words, 8),
-			end(bytes, 1),
-			moving(blocks, 64, [0, 16, 32, 48].flatMap(vector)),
-			moving(words, 8, word(0)),
-			moving(bytes, 1, moveByte(get(target), get(source))),
+			vectors(to, from, 0, 16, 32, 48),
 			leave(1),
 		),
-		memoryCopy(get(target), get(source), get(length)),
+		when(
+			above(get(length), constant(32)),
+			last(32),
+			vectors(target, source, 0, 16),
+			vectors(to, from, 0, 16),
+			leave(1),
+		),
+		when(atLeast(get(length), constant(16)), last(16), vectors(target, source, 0), vectors(to, from, 0), leave(1)),
+		...(
+			[
+				[8, move8],
+				[4, move4],
+				[2, move2],
+				[1, move1],
+			] as const
+		).map(([bytes, move]) =>
+			when(
+				atLeast(get(length), constant(bytes)),
+				last(bytes),
+				move(get(target), get(source)),
+				move(get(to), get(from)),
+				leave(1),
+			),
+		),
 	);
 };
 
-const [POSITION, TOTAL] = [0, 1];
-const advance = (local: number, ...by: Code[]): Code => set(local, add(get(local), by.flat()));
+/** The same for payloads of any length. */
+const moveAny = (target: number, source: number, length: number, free: number): Code =>
+	block(
+		block(
+			leaveIf(atMost(get(length), constant(INLINE_BYTES))),
+			leaveIf(below(and(subtract(get(target), get(source)), constant(PAGE_BYTES - 1)), constant(NEAR_BYTES))),
+			memoryCopy(get(target), get(source), get(length)),
+			leave(1),
+		),
+		moveInline(target, source, length, free),
+	);
+
+const [BYTES, FIRST, TOTAL] = [0, 1, 2];
 /** What a record of `length` payload bytes takes: its header, and padding to 8. */
 const recordSize = (length: number): Code => and(add(get(length), constant(15)), constant(-8));
 
-const copy = func(3, move(0, 1, 2, 3));
+const copy = func(2, moveAny(0, 1, 2, 3));
 
-/** Parameters 0 to 3: where a record goes, its payload, length and meta word. */
-const writeRecord = (free: number): Code => {
-	const [target, source, length, meta] = [0, 1, 2, 3];
-	return [
-		...store(get(target), get(length)),
-		...store(get(target), get(meta), 4),
-		...advance(target, constant(8)),
-		...move(target, source, length, free),
-	];
-};
+const writeRecord = (record: number, source: number, length: number, meta: number, free: number): Code => [
+	...store(get(record), get(meta), 4),
+	...set(free, add(get(record), constant(RECORD_HEADER))),
+	...moveAny(free, source, length, free + 1),
+];
 
-const put = func(3, writeRecord(4));
+const put = func(3, writeRecord(0, 1, 2, 3, 4));
+
+/** Adds to one of the statistics of the ring at `ring`; it has one writer. */
+const count = (ring: number, stat: number, by: Code): Code =>
+	storeFloat(get(ring), addFloat(loadFloat(get(ring), stat * 8), toFloat(by)), stat * 8);
+
+/** Counts what is about to be published: whoever sees it sees the counts that belong to it. */
+const countSent = (ring: number, head: number, packets: number, bytes: Code, depth: number): Code => [
+	...count(ring, Stat.sent, subtract(get(packets), load(get(ring), Word.sent * 4))),
+	...count(ring, Stat.sentBytes, bytes),
+	...when(
+		belowFloat(loadFloat(get(ring), Stat.maxDepth * 8), toFloat(get(depth))),
+		storeFloat(get(ring), toFloat(get(depth)), Stat.maxDepth * 8),
+	),
+	...store(get(ring), get(packets), Word.sent * 4),
+	...store(get(ring), add(load(get(ring), Word.producerBeat * 4), constant(1)), Word.producerBeat * 4),
+	...store(get(ring), get(head), Word.head * 4),
+];
+
+/** Writes the end behind the last record, if there is room for one. */
+const writeEnd = (next: number, end: number): Code =>
+	when(notEqual(get(next), constant(0)), store(get(next), get(end)));
 
 const publish = ((): Code => {
-	const [index, value, sleeps] = [0, 1, 2];
-	return func(1, atomicStore(get(index), get(value)), atomicLoad(get(sleeps)));
+	const [ring, first, word, next, end, head, packets, bytes, depth, doorbell] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+	return func(
+		1,
+		countSent(ring, head, packets, add(get(bytes), getGlobal(TOTAL)), depth),
+		setGlobal(TOTAL, constant(0)),
+		writeEnd(next, end),
+		when(equal(get(word), constant(HELD)), set(word, getGlobal(FIRST))),
+		atomicStore(get(first), get(word)),
+		atomicLoad(get(doorbell)),
+	);
 })();
 
 const send = ((): Code => {
-	const [index, value, sleeps] = [4, 5, 6];
-	return func(3, writeRecord(7), atomicStore(get(index), get(value)), atomicLoad(get(sleeps)));
+	const [ring, record, word, source, length, meta, next, end, head, packets, depth, doorbell] = [
+		0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11,
+	];
+	const free = 12;
+	return func(
+		3,
+		countSent(ring, head, packets, get(length), depth),
+		writeEnd(next, end),
+		writeRecord(record, source, length, meta, free),
+		atomicStore(get(record), get(word)),
+		atomicLoad(get(doorbell)),
+	);
 })();
 
-const awaitIndex = ((): Code => {
-	const [index, seen, record, looks, now, rest] = [0, 1, 2, 3, 4, 5];
+const release = ((): Code => {
+	const [ring, tail, packets, bytes] = [0, 1, 2, 3];
+	return func(
+		1,
+		count(ring, Stat.received, subtract(get(packets), load(get(ring), Word.received * 4))),
+		count(ring, Stat.receivedBytes, add(get(bytes), getGlobal(TOTAL))),
+		setGlobal(TOTAL, constant(0)),
+		store(get(ring), get(packets), Word.received * 4),
+		store(get(ring), add(load(get(ring), Word.consumerBeat * 4), constant(1)), Word.consumerBeat * 4),
+		atomicStore(add(get(ring), constant(Word.tail * 4)), get(tail)),
+		atomicLoad(add(get(ring), constant(Word.producerSleeps * 4))),
+	);
+})();
+
+const awaitWord = ((): Code => {
+	const [address, seen, looks, now, rest] = [0, 1, 2, 3, 4];
 	return func(
 		2,
 		set(now, get(seen)),
 		until(
 			equal(get(looks), constant(0)),
-			leaveIf(notEqual(tee(now, atomicLoad(get(index))), get(seen)), 1),
-			drop(atomicLoad(get(record))),
+			leaveIf(notEqual(tee(now, atomicLoad(get(address))), get(seen)), 1),
 			// WebAssembly has no pause instruction, and whoever looks without one keeps the writer from the line.
 			set(rest, constant(8)),
 			until(equal(get(rest), constant(0)), set(rest, subtract(get(rest), constant(1)))),
@@ -185,87 +299,70 @@ const awaitIndex = ((): Code => {
 })();
 
 const putBatch = ((): Code => {
-	const [table, count, position, seenTail, data, capacity, scratch, scratchBytes, maxLength] = [
-		0, 1, 2, 3, 4, 5, 6, 7, 8,
-	];
-	const [length, source, at, size, taken, total, free] = [9, 10, 11, 12, 13, 14, 15];
-	const used = subtract(get(position), get(seenTail));
+	const [table, count, record, room, lap, scratch, scratchBytes, longest, hold] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
+	const [length, source, to, size, taken, total, before, free] = [9, 10, 11, 12, 13, 14, 15, 16];
 	return func(
 		9,
+		set(before, get(room)),
 		until(
 			atLeast(get(taken), get(count)),
 			set(length, load(get(table), 4)),
 			set(source, load(get(table))),
-			leaveIf(above(get(length), get(maxLength)), 1),
-			leaveIf(above(get(source), get(scratchBytes)), 1),
-			leaveIf(above(get(length), subtract(get(scratchBytes), get(source))), 1),
-			set(size, recordSize(length)),
-			set(at, and(get(position), subtract(get(capacity), constant(1)))),
+			// No longer than the scratch area, so that the subtraction below is none from less.
+			leaveIf(above(get(length), get(longest)), 1),
+			leaveIf(above(get(source), subtract(get(scratchBytes), get(length))), 1),
+			leaveIf(above(tee(size, recordSize(length)), get(room)), 1),
 			block(
-				leaveIf(atMost(add(get(at), get(size)), get(capacity))),
-				leaveIf(above(add(add(used, subtract(get(capacity), get(at))), get(size)), get(capacity)), 2),
-				store(add(get(data), get(at)), constant(-1)),
-				advance(position, subtract(get(capacity), get(at))),
-				set(at, constant(0)),
+				block(leaveIf(get(hold)), store(get(record), or(get(length), get(lap))), leave(1)),
+				setGlobal(FIRST, or(get(length), get(lap))),
+				set(hold, constant(0)),
 			),
-			leaveIf(above(add(used, get(size)), get(capacity)), 1),
-			advance(at, get(data)),
-			store(get(at), get(length)),
-			store(get(at), load(get(table), 8), 4),
-			advance(at, constant(8)),
+			store(get(record), load(get(table), 8), 4),
+			set(to, add(get(record), constant(RECORD_HEADER))),
 			advance(source, get(scratch)),
-			move(at, source, length, free),
-			advance(position, get(size)),
+			moveInline(to, source, length, free),
 			advance(total, get(length)),
+			advance(record, get(size)),
+			retreat(room, get(size)),
 			advance(table, constant(ENTRY_BYTES)),
 			advance(taken, constant(1)),
 		),
-		setGlobal(POSITION, get(position)),
-		setGlobal(TOTAL, get(total)),
+		setGlobal(BYTES, subtract(get(before), get(room))),
+		setGlobal(TOTAL, add(getGlobal(TOTAL), get(total))),
 		get(taken),
 	);
 })();
 
 const takeBatch = ((): Code => {
-	const [table, count, position, seenHead, data, capacity, scratch, target, targetEnd] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
-	const [length, source, at, size, taken, total, to, free] = [9, 10, 11, 12, 13, 14, 15, 16];
-	const waiting = subtract(get(seenHead), get(position));
+	const [table, count, record, room, lap, scratch, target, targetEnd, longest] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
+	const [length, from, to, size, taken, total, before, free] = [9, 10, 11, 12, 13, 14, 15, 16];
 	return func(
-		10,
+		9,
+		set(before, get(room)),
 		until(
 			atLeast(get(taken), get(count)),
-			leaveIf(equal(get(position), get(seenHead)), 1),
-			set(at, and(get(position), subtract(get(capacity), constant(1)))),
+			// Behind the last record of a ring may be the end of the memory.
+			leaveIf(equal(get(room), constant(0)), 1),
 			// Read once: what was checked must be what is used, whoever else writes there.
-			set(length, load(add(get(data), get(at)))),
-			block(
-				leaveIf(notEqual(get(length), constant(-1))),
-				leaveIf(above(subtract(get(capacity), get(at)), waiting), 2),
-				advance(position, subtract(get(capacity), get(at))),
-				set(at, constant(0)),
-				leaveIf(equal(get(position), get(seenHead)), 2),
-				set(length, load(get(data))),
-			),
-			leaveIf(above(get(length), waiting), 1),
-			set(size, recordSize(length)),
-			leaveIf(above(get(size), waiting), 1),
-			leaveIf(above(add(get(at), get(size)), get(capacity)), 1),
+			set(length, xor(atomicLoad(get(record)), get(lap))),
+			leaveIf(above(get(length), get(longest)), 1),
+			leaveIf(above(tee(size, recordSize(length)), get(room)), 1),
 			leaveIf(above(get(length), subtract(get(targetEnd), get(target))), 1),
-			set(source, add(get(data), get(at))),
 			store(get(table), subtract(get(target), get(scratch))),
 			store(get(table), get(length), 4),
-			store(get(table), load(get(source), 4), 8),
+			store(get(table), load(get(record), 4), 8),
 			set(to, get(target)),
-			advance(source, constant(8)),
-			move(to, source, length, free),
+			set(from, add(get(record), constant(RECORD_HEADER))),
+			moveInline(to, from, length, free),
 			set(target, and(add(add(get(target), get(length)), constant(7)), constant(-8))),
-			advance(position, get(size)),
 			advance(total, get(length)),
+			advance(record, get(size)),
+			retreat(room, get(size)),
 			advance(table, constant(ENTRY_BYTES)),
 			advance(taken, constant(1)),
 		),
-		setGlobal(POSITION, get(position)),
-		setGlobal(TOTAL, get(total)),
+		setGlobal(BYTES, subtract(get(before), get(room))),
+		setGlobal(TOTAL, add(getGlobal(TOTAL), get(total))),
 		get(taken),
 	);
 })();
@@ -277,28 +374,35 @@ function moduleBytes(): Uint8Array<ArrayBuffer> {
 		...[results.length, ...results],
 	];
 	const counter: Code = [I32, 1, ...constant(0), 0x0b];
-	const names = ["copy", "put", "publish", "send", "await", "putBatch", "takeBatch", "position", "total"];
+	const types = [
+		type(3),
+		type(4),
+		type(9, I32),
+		type(10, I32),
+		type(12, I32),
+		type(4, I32),
+		type(3, I32),
+		type(0, I32),
+	];
+	const functions: [name: string, type: number, code: Code][] = [
+		["copy", 0, copy],
+		["put", 1, put],
+		["putBatch", 2, putBatch],
+		["takeBatch", 2, takeBatch],
+		["publish", 3, publish],
+		["send", 4, send],
+		["release", 5, release],
+		["await", 6, awaitWord],
+		["bytes", 7, [4, 0, ...getGlobal(BYTES), 0x0b]],
+	];
 	return new Uint8Array([
 		...[0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00],
-		...section(1, [
-			7,
-			...type(3),
-			...type(4),
-			...type(9, I32),
-			...type(0, I32),
-			...type(3, I32),
-			...type(7, I32),
-			...type(4, I32),
-		]),
+		...section(1, [types.length, ...types.flat()]),
 		...section(2, [1, ...text("e"), ...text("m"), 0x02, ...[0x03, 0x00, 0x80, 0x80, 0x04]]),
-		...section(3, [names.length, ...[0, 1, 4, 5, 6, 2, 2, 3, 3]]),
-		...section(6, [2, ...counter, ...counter]),
-		...section(7, [names.length, ...names.flatMap((name, index) => [...text(name), 0x00, index])]),
-		...section(10, [
-			names.length,
-			...[...copy, ...put, ...publish, ...send, ...awaitIndex, ...putBatch, ...takeBatch],
-			...[...[4, 0, ...getGlobal(POSITION), 0x0b], ...[4, 0, ...getGlobal(TOTAL), 0x0b]],
-		]),
+		...section(3, [functions.length, ...functions.map(([, index]) => index)]),
+		...section(6, [3, ...counter, ...counter, ...counter]),
+		...section(7, [functions.length, ...functions.flatMap(([name], index) => [...text(name), 0x00, index])]),
+		...section(10, [functions.length, ...functions.flatMap(([, , code]) => code)]),
 	]);
 }
 

@@ -5,31 +5,40 @@ import { RingError } from "./errors.ts";
  * lines, because processors prefetch lines in pairs.
  *
  *   0    magic, version, capacity, data offset, packet limit, doorbell offset, scratch bytes   (written once)
- *   128  head, which a waiting consumer looks at again and again: nothing else is on its line, or every write there
- *        would wait for the line to come back
- *   256  tail, the same for a producer
- *   384  consumer sleeps (the doorbell)
- *   512  producer sleeps
- *   640  the producer's own: packets, closed, heartbeat; float64 statistics
- *   768  the consumer's own
- *   896  records
+ *   128  tail: what the consumer gave back; a producer without room looks at it
+ *   256  consumer sleeps (the doorbell)
+ *   384  producer sleeps
+ *   512  the producer's own: head, packets, closed, heartbeat; float64 statistics
+ *   640  the consumer's own
+ *   768  records
  *
- * head and tail count bytes modulo 2^32. A record is i32 length, i32 meta, payload, padding to 8; length -1 sends the
- * reader back to the start. A record never wraps.
+ * head and tail count bytes modulo 2^32. A record is i32 word, i32 meta, payload, padding to 8; a record never wraps.
+ * Its word is the payload's length, or WRAP, which sends the reader back to the start, and has LAP or has it not by
+ * turns, lap for lap. A word of the other kind says that nothing follows yet.
+ *
+ * Such a word is always behind the last record, where a waiting consumer looks: no index goes between the two sides, and
+ * the cache line that says there is a record brings it along. The producer writes it there; when the ring is full to the
+ * last byte, the oldest record's word is there, of the lap before. A producer writes everything it publishes together
+ * behind that word (records, the next end, its counters) with plain stores, and replaces the word itself last, with an
+ * atomic store: whoever loads that from it, atomically, sees all the rest. It is sequentially consistent, and so is the
+ * load of the doorbell after it: either the producer sees a consumer that is about to sleep, or that one sees the record.
+ * tail and the producer's sleep do the same in the other direction.
  */
 
 /** "NCHR" read as a little-endian word. */
 export const MAGIC = 0x5248434e;
 /** Layout version this package writes and reads. */
-export const VERSION = 2;
+export const VERSION = 3;
 /** Bytes before the records. */
-export const HEADER_BYTES = 896;
+export const HEADER_BYTES = 768;
 /** Bytes of a record's own header. */
 export const RECORD_HEADER = 8;
 /** Bytes of an entry in a batch's table: where the payload starts in the scratch area, its length, the meta word. */
 export const ENTRY_BYTES = 12;
-/** Length word that sends the reader back to the start. */
-export const WRAP = -1;
+/** Word that sends the reader back to the start. */
+export const WRAP: number = -(2 ** 31);
+/** What tells the words of one lap from those of the lap before. */
+export const LAP: number = 2 ** 30;
 /** Smallest and largest capacity; a power of two in between. */
 export const MIN_CAPACITY = 256;
 export const MAX_CAPACITY: number = 2 ** 30;
@@ -43,28 +52,34 @@ export const Word = {
 	packetLimit: 4,
 	doorbell: 5,
 	scratch: 6,
-	head: 32,
-	sent: 160,
-	producerClosed: 161,
-	producerBeat: 162,
-	tail: 64,
-	received: 192,
-	consumerClosed: 193,
-	consumerBeat: 194,
-	consumerSleeps: 96,
-	producerSleeps: 128,
+	tail: 32,
+	consumerSleeps: 64,
+	producerSleeps: 96,
+	head: 128,
+	sent: 129,
+	producerClosed: 130,
+	producerBeat: 131,
+	received: 160,
+	consumerClosed: 161,
+	consumerBeat: 162,
 } as const;
 
 /** Float64 indices from the ring's start. */
 export const Stat = {
-	sent: 82,
-	sentBytes: 83,
-	dropped: 84,
-	wakeups: 85,
-	maxDepth: 86,
-	received: 98,
-	receivedBytes: 99,
+	sent: 66,
+	sentBytes: 67,
+	dropped: 68,
+	wakeups: 69,
+	maxDepth: 70,
+	received: 82,
+	receivedBytes: 83,
 } as const;
+
+/** What a word at `position` is combined with by exclusive or: {@link LAP}, if the lap has it. Fresh memory is an end. */
+export const lapAt = (position: number, capacity: number): number => ((position & capacity) === 0 ? LAP : 0);
+
+/** Bytes a record of `length` payload bytes takes. */
+export const recordBytes = (length: number): number => (RECORD_HEADER + length + 7) & ~7;
 
 /** What identifies a ring between threads: structured-cloneable, so it goes through `postMessage` and `workerData`. */
 export interface RingHandle {

@@ -1,5 +1,6 @@
+import { HELD, INLINE_BYTES } from "./copier.ts";
 import { RingError } from "./errors.ts";
-import { ENTRY_BYTES, RECORD_HEADER, requireTable, Stat, Word, WRAP } from "./layout.ts";
+import { ENTRY_BYTES, LAP, lapAt, RECORD_HEADER, recordBytes, requireTable, Stat, Word, WRAP } from "./layout.ts";
 import type { RingView } from "./memory.ts";
 import { sleepUntil, sleepUntilAsync, type WaitOptions } from "./sleep.ts";
 
@@ -39,6 +40,9 @@ export interface RingStats {
 export function readStats(view: RingView): RingStats {
 	const { words, floats, base } = view;
 	const at = base >> 1;
+	// In this order: what is in use is never less than nothing.
+	const tail = Atomics.load(words, base + Word.tail);
+	const head = Atomics.load(words, base + Word.head);
 	return {
 		sent: floats[at + Stat.sent]!,
 		sentBytes: floats[at + Stat.sentBytes]!,
@@ -47,8 +51,28 @@ export function readStats(view: RingView): RingStats {
 		dropped: floats[at + Stat.dropped]!,
 		wakeups: floats[at + Stat.wakeups]!,
 		maxDepth: floats[at + Stat.maxDepth]!,
-		depth: (Atomics.load(words, base + Word.head) - Atomics.load(words, base + Word.tail)) >>> 0,
+		depth: (head - tail) >>> 0,
 	};
+}
+
+/**
+ * The position behind the last record: whoever wrote the ring before may have been stopped between two words, but not
+ * within the one that says so.
+ */
+function findEnd(view: RingView, tail: number): number {
+	const { words, data, capacity } = view;
+	for (let position = tail; ; ) {
+		const at = position & (capacity - 1);
+		const aligned = position % RECORD_HEADER === 0;
+		const word = aligned ? Atomics.load(words, (data + at) >> 2) ^ lapAt(position, capacity) : -LAP - 1;
+		if ((word & LAP) !== 0) return position;
+		const size = word === WRAP ? capacity - at : recordBytes(word);
+		const used = ((position - tail) >>> 0) + size;
+		if ((word < 0 && word !== WRAP) || at + size > capacity || used > capacity) {
+			throw new RingError("ERR_RING_CORRUPT", `no end of the records behind ${tail >>> 0}: open a new ring`);
+		}
+		position = (position + size) | 0;
+	}
 }
 
 /**
@@ -69,13 +93,16 @@ export class RingProducer {
 	private readonly scratchStart: number;
 	private readonly buffer: ArrayBufferLike;
 	private readonly limit: number;
+	/** Longest payload that a batch copies in one call with others. */
+	private readonly longest: number;
 	/** Next byte to write, modulo 2^32. */
 	private position: number;
 	private published: number;
+	/** What replaces the word at {@link published}, which publishes all that is behind it. */
+	private first = 0;
 	/** What the consumer had released when it was last asked. */
 	private seenTail: number;
 	private packets: number;
-	private publishedPackets: number;
 	private seenReceived: number;
 	private pendingBytes = 0;
 	private closed = false;
@@ -94,9 +121,10 @@ export class RingProducer {
 		this.scratchStart = view.scratchOffset;
 		this.scratch = view.bytes.subarray(view.scratchOffset, view.scratchOffset + view.scratch);
 		const { words, base } = view;
-		this.position = this.published = Atomics.load(words, base + Word.head);
+		this.longest = Math.min(INLINE_BYTES, this.maxLength, view.scratch);
 		this.seenTail = Atomics.load(words, base + Word.tail);
-		this.packets = this.publishedPackets = Atomics.load(words, base + Word.sent);
+		this.position = this.published = findEnd(view, this.seenTail);
+		this.packets = Atomics.load(words, base + Word.sent);
 		this.seenReceived = Atomics.load(words, base + Word.received);
 	}
 
@@ -127,7 +155,7 @@ export class RingProducer {
 	 */
 	reserve(length: number): number {
 		if (length > this.maxLength || length < 0) throw this.tooLong(length);
-		const need = (RECORD_HEADER + length + 7) & ~7;
+		const need = recordBytes(length);
 		const at = this.position & this.mask;
 		const toEnd = this.view.capacity - at;
 		const take = need <= toEnd ? need : toEnd + need;
@@ -135,7 +163,7 @@ export class RingProducer {
 		if (this.limit !== 0 && (this.packets - this.seenReceived) >>> 0 >= this.limit && !this.refreshPackets()) return -1;
 		let start = this.view.data + at;
 		if (need > toEnd) {
-			this.view.words[start >> 2] = WRAP;
+			this.begin(start, WRAP);
 			this.position = (this.position + toEnd) | 0;
 			start = this.view.data;
 		}
@@ -155,9 +183,8 @@ export class RingProducer {
 		if (start < 0 || length > this.reservedLength || length < 0) {
 			throw new RingError("ERR_RING_MISUSE", `commit(${length}) needs a reserve of at least as many bytes before it`);
 		}
-		const { words } = this.view;
-		words[start >> 2] = length;
-		words[(start >> 2) + 1] = meta;
+		this.begin(start, length);
+		this.view.words[(start >> 2) + 1] = meta;
 		this.advance(length);
 	}
 
@@ -169,15 +196,25 @@ export class RingProducer {
 	/** Hands everything committed so far to the consumer and wakes it if, and only if, it sleeps. */
 	publish(): void {
 		if (this.position === this.published) return;
-		const { copier, words, base, doorbell } = this.view;
-		this.count();
-		const head = base + Word.head;
+		const { copier, words, base, data, capacity, doorbell } = this.view;
+		const { position } = this;
+		const first = data + (this.published & this.mask);
+		const depth = (position - this.seenTail) >>> 0;
+		const next = depth === capacity ? 0 : data + (position & this.mask);
+		const end = LAP - lapAt(position, capacity);
 		let sleeps: number;
-		if (copier !== undefined) sleeps = copier.publish(head << 2, this.position, doorbell << 2);
-		else {
-			Atomics.store(words, head, this.position);
+		if (copier !== undefined) {
+			const { first: word, packets, pendingBytes } = this;
+			const bell = doorbell << 2;
+			sleeps = copier.publish(base << 2, first, word, next, end, position, packets, pendingBytes, depth, bell);
+		} else {
+			this.count(depth);
+			if (next !== 0) words[next >> 2] = end;
+			Atomics.store(words, first >> 2, this.first);
 			sleeps = Atomics.load(words, doorbell);
 		}
+		this.published = this.position;
+		this.pendingBytes = 0;
 		if (sleeps === 1) this.wake();
 	}
 
@@ -217,7 +254,7 @@ export class RingProducer {
 		}
 		const from = this.scratchStart + offset;
 		const { copier, words, data, capacity } = this.view;
-		const need = (RECORD_HEADER + length + 7) & ~7;
+		const need = recordBytes(length);
 		const inRing = this.position & this.mask;
 		// What nearly every record is: one that fits where the last ended, by what is known already.
 		if (
@@ -227,6 +264,7 @@ export class RingProducer {
 			inRing + need <= capacity &&
 			((this.position - this.seenTail) >>> 0) + need <= capacity
 		) {
+			this.begin(data + inRing, length);
 			copier.put(data + inRing, from, length, meta);
 			this.position = (this.position + need) | 0;
 			this.packets = (this.packets + 1) | 0;
@@ -236,9 +274,9 @@ export class RingProducer {
 		const at = this.make(length);
 		if (at < 0) return this.overflow === "drop-newest";
 		const start = at - RECORD_HEADER;
+		this.begin(start, length);
 		if (copier !== undefined) copier.put(start, from, length, meta);
 		else {
-			words[start >> 2] = length;
 			words[(start >> 2) + 1] = meta;
 			this.bytes.copyWithin(at, from, from + length);
 		}
@@ -249,8 +287,9 @@ export class RingProducer {
 	/** {@link pushScratch} and {@link publish} in one call: the quickest answer there is. Returns as {@link send}. */
 	sendScratch(offset: number, length: number, meta = 0): boolean {
 		const { copier, base, data, capacity, scratch, doorbell } = this.view;
-		const need = (RECORD_HEADER + length + 7) & ~7;
+		const need = recordBytes(length);
 		const inRing = this.position & this.mask;
+		const depth = ((this.position - this.seenTail) >>> 0) + need;
 		if (
 			copier === undefined ||
 			this.limit !== 0 ||
@@ -258,19 +297,22 @@ export class RingProducer {
 			offset + length > scratch ||
 			length > this.maxLength ||
 			inRing + need > capacity ||
-			((this.position - this.seenTail) >>> 0) + need > capacity
+			depth > capacity ||
+			this.position !== this.published
 		) {
 			const taken = this.pushScratch(offset, length, meta);
 			this.publish();
 			return taken;
 		}
 		const from = this.scratchStart + offset;
-		this.position = (this.position + need) | 0;
-		this.packets = (this.packets + 1) | 0;
-		this.pendingBytes += length;
-		this.count();
-		const head = (base + Word.head) << 2;
-		const sleeps = copier.send(data + inRing, from, length, meta, head, this.position, doorbell << 2);
+		const record = data + inRing;
+		const word = length | lapAt(this.position, capacity);
+		const packets = (this.packets = (this.packets + 1) | 0);
+		const head = (this.position = this.published = (this.position + need) | 0);
+		const next = depth === capacity ? 0 : data + (head & this.mask);
+		const end = LAP - lapAt(head, capacity);
+		const bell = doorbell << 2;
+		const sleeps = copier.send(base << 2, record, word, from, length, meta, next, end, head, packets, depth, bell);
 		if (sleeps === 1) this.wake();
 		return true;
 	}
@@ -290,22 +332,25 @@ export class RingProducer {
 		let taken = 0;
 		while (taken < count) {
 			const entry = this.scratchStart + table + taken * ENTRY_BYTES;
-			if (copier !== undefined && this.limit === 0 && (this.position - this.seenTail) >>> 0 <= capacity) {
-				const { position, seenTail, maxLength, scratchStart } = this;
+			const { position, scratchStart, longest } = this;
+			const at = position & this.mask;
+			const free = capacity - ((position - this.seenTail) >>> 0);
+			if (copier !== undefined && this.limit === 0 && free > 0) {
+				const hold = position === this.published;
 				const put = copier.putBatch(
 					entry,
 					count - taken,
-					position,
-					seenTail,
-					data,
-					capacity,
+					data + at,
+					Math.min(free, capacity - at),
+					lapAt(position, capacity),
 					scratchStart,
 					scratch,
-					maxLength,
+					longest,
+					hold ? 1 : 0,
 				);
 				if (put > 0) {
-					this.position = copier.position();
-					this.pendingBytes += copier.total();
+					if (hold) this.first = HELD;
+					this.position = (position + copier.bytes()) | 0;
 					this.packets = (this.packets + put) | 0;
 					taken += put;
 					continue;
@@ -420,28 +465,33 @@ export class RingProducer {
 		const { copier, words } = this.view;
 		const { length } = payload;
 		const start = at - RECORD_HEADER;
+		this.begin(start, length);
 		if (copier !== undefined && payload.buffer === this.buffer) {
 			copier.put(start, payload.byteOffset, length, meta);
 		} else {
-			words[start >> 2] = length;
 			words[(start >> 2) + 1] = meta;
 			this.bytes.set(payload, at);
 		}
 		this.advance(length);
 	}
 
-	/** Counts what is about to be published. The index comes last: whoever sees it sees the counts that belong to it. */
-	private count(): void {
+	/** Writes a record's first word, or keeps it: the word behind the last record is the publication. */
+	private begin(start: number, word: number): void {
+		const inLap = word | lapAt(this.position, this.view.capacity);
+		if (this.position === this.published) this.first = inLap;
+		else this.view.words[start >> 2] = inLap;
+	}
+
+	/** Counts what is about to be published: whoever sees it sees the counts that belong to it. */
+	private count(depth: number): void {
 		const { words, floats, base } = this.view;
 		const stat = base >> 1;
-		floats[stat + Stat.sent]! += (this.packets - this.publishedPackets) | 0;
+		floats[stat + Stat.sent]! += (this.packets - words[base + Word.sent]!) >>> 0;
 		floats[stat + Stat.sentBytes]! += this.pendingBytes;
-		words[base + Word.sent] = this.publishedPackets = this.packets;
-		words[base + Word.producerBeat]!++;
-		const depth = (this.position - this.seenTail) >>> 0;
 		if (depth > floats[stat + Stat.maxDepth]!) floats[stat + Stat.maxDepth] = depth;
-		this.pendingBytes = 0;
-		this.published = this.position;
+		words[base + Word.sent] = this.packets;
+		words[base + Word.producerBeat]!++;
+		words[base + Word.head] = this.position;
 	}
 
 	/** Wakes the consumer, unless somebody did. */
@@ -453,7 +503,7 @@ export class RingProducer {
 	}
 
 	private advance(length: number): void {
-		this.position = (this.position + ((RECORD_HEADER + length + 7) & ~7)) | 0;
+		this.position = (this.position + recordBytes(length)) | 0;
 		this.packets = (this.packets + 1) | 0;
 		this.pendingBytes += length;
 		this.reservedAt = -1;
@@ -462,8 +512,7 @@ export class RingProducer {
 	private refresh(take: number): boolean {
 		const { copier, words, base } = this.view;
 		const tail = base + Word.tail;
-		this.seenTail =
-			copier === undefined ? Atomics.load(words, tail) : copier.await(tail << 2, this.seenTail, tail << 2, 1);
+		this.seenTail = copier === undefined ? Atomics.load(words, tail) : copier.await(tail << 2, this.seenTail, 1);
 		const used = (this.position - this.seenTail) >>> 0;
 		if (used > this.view.capacity) {
 			throw new RingError("ERR_RING_CORRUPT", `the consumer's index says ${used} bytes are in use: open a new ring`);
@@ -480,7 +529,7 @@ export class RingProducer {
 	}
 
 	private hasRoom(length: number): boolean {
-		const need = (RECORD_HEADER + length + 7) & ~7;
+		const need = recordBytes(length);
 		const toEnd = this.view.capacity - (this.position & this.mask);
 		if (!this.refresh(need <= toEnd ? need : toEnd + need)) return false;
 		return this.limit === 0 || this.refreshPackets();

@@ -1,6 +1,16 @@
 import { type ConsumerOptions, RingConsumer } from "./consumer.ts";
 import { RingError } from "./errors.ts";
-import { HEADER_BYTES, MAGIC, type RingHandle, requireCapacity, ringBytes, VERSION, Word } from "./layout.ts";
+import {
+	HEADER_BYTES,
+	LAP,
+	lapAt,
+	MAGIC,
+	type RingHandle,
+	requireCapacity,
+	ringBytes,
+	VERSION,
+	Word,
+} from "./layout.ts";
 import { viewRing } from "./memory.ts";
 import { type ProducerOptions, RingProducer } from "./producer.ts";
 
@@ -35,6 +45,7 @@ export function formatRing(words: Int32Array, offset: number, options: RingOptio
 	words[base + Word.scratch] = scratch;
 	words[base + Word.head] = position | 0;
 	words[base + Word.tail] = position | 0;
+	words[base + ((HEADER_BYTES + (position & (capacity - 1))) >> 2)] = LAP - lapAt(position, capacity);
 	Atomics.store(words, base + Word.magic, MAGIC);
 }
 
