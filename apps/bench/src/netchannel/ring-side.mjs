@@ -44,6 +44,8 @@ const sides = {
 				consumer.release();
 				taken = 0;
 			}
+			// Looks a thousand times before it sleeps, and sleeps only between slices.
+			if (count === 0) consumer.wait(1);
 			return count;
 		};
 		await measureRates(

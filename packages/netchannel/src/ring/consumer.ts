@@ -1,4 +1,4 @@
-import { INLINE_BYTES } from "./copier.ts";
+import type { Copier } from "./copier.ts";
 import { RingError } from "./errors.ts";
 import { ENTRY_BYTES, LAP, lapAt, RECORD_HEADER, recordBytes, requireTable, Stat, Word, WRAP } from "./layout.ts";
 import type { RingView } from "./memory.ts";
@@ -14,6 +14,14 @@ export interface ConsumerOptions {
 /** Looks in WebAssembly that take as long as one from JavaScript. */
 const LOOKS_PER_LOOK = 4;
 const MOST_LOOKS = 2 ** 30;
+const MOST_AHEAD = 64;
+/**
+ * A consumer that keeps up with a busy producer reads every record while its cache line is still the producer's, and
+ * costs both more than the records do. So it rests before it looks again, for longer the more came since the last time:
+ * not at all in a dialogue, for some microsecond at most.
+ */
+const RESTS_PER_PACKET = 16;
+const MOST_RESTS = 2048;
 
 /**
  * The reading end of a ring: one per ring, in one thread. `recv` copies a record out; `next` and `release` read in
@@ -37,9 +45,12 @@ export class RingConsumer {
 	private readonly scratchStart: number;
 	private position: number;
 	private released: number;
+	/** Up to where records are known to be. */
+	private seenHead: number;
+	/** Records to look for at once: one to begin with, behind which the producer may still be at work. */
+	private most = 1;
 	private packets: number;
-	/** Longest payload that a batch copies in one call with others. */
-	private readonly longest: number;
+	private waitedPackets: number;
 	private pendingBytes = 0;
 	private closed = false;
 
@@ -52,10 +63,9 @@ export class RingConsumer {
 		this.scratchStart = view.scratchOffset + view.scratch;
 		this.scratch = view.bytes.subarray(this.scratchStart, this.scratchStart + view.scratch);
 		const { words, base } = view;
-		this.longest = Math.min(INLINE_BYTES, view.capacity);
-		this.position = this.released = Atomics.load(words, base + Word.tail);
+		this.position = this.released = this.seenHead = Atomics.load(words, base + Word.tail);
 		if (this.position % RECORD_HEADER !== 0) throw this.corrupt(this.position, 0);
-		this.packets = Atomics.load(words, base + Word.received);
+		this.packets = this.waitedPackets = Atomics.load(words, base + Word.received);
 	}
 
 	/** Whether the producer closed; records published before are still to be read. */
@@ -85,10 +95,11 @@ export class RingConsumer {
 	 * @throws RingError `ERR_RING_CORRUPT` when the memory holds what no producer writes
 	 */
 	next(): boolean {
-		const length = this.look();
-		if ((length & LAP) !== 0) return false;
+		if (this.position === this.seenHead && !this.refresh()) return false;
 		const { words, data, capacity } = this.view;
 		const at = this.position & this.mask;
+		// Loaded atomically when the head was seen.
+		const length = words[(data + at) >> 2]! ^ lapAt(this.position, capacity);
 		const size = recordBytes(length);
 		// A record must end where the ring does, and before the oldest that was not given back.
 		if (length < 0 || at + size > capacity || this.unreleased + size > capacity) {
@@ -129,22 +140,23 @@ export class RingConsumer {
 	 * {@link copyToScratch}. The room they took is given back by {@link release}.
 	 *
 	 * @param table - byte offset in `scratch`, a multiple of 4, that gets three 32-bit words for each record: where its
-	 *   payload starts in `scratch`, its length, and its meta word. The payloads follow `limit` such entries, 8-aligned
+	 *   payload starts in `scratch`, its length, and its meta word. The payloads follow `limit` such entries, 8-aligned and
+	 *   with up to 15 bytes of no meaning between them
 	 * @param limit - most records to copy
-	 * @returns how many there were, as far as `scratch` has room: at least one when any waits, perhaps not those behind a
-	 *   long one
+	 * @returns how many there were, as far as `scratch` has room: at least one when any waits, perhaps not those that
+	 *   begin at the start of the ring again
 	 * @throws RingError `ERR_RING_MISUSE` when the table is not in `scratch`, or the first record does not fit it;
 	 *   `ERR_RING_CORRUPT` as {@link next}
 	 */
 	copyBatch(table: number, limit: number): number {
 		const { copier, words, data, capacity, scratch } = this.view;
 		requireTable(table, limit, scratch);
-		if (limit === 0 || !this.readable) return 0;
+		if (limit === 0) return 0;
 		const start = this.scratchStart;
 		const entry = start + table;
 		const first = (table + limit * ENTRY_BYTES + 7) & ~7;
 		if (copier !== undefined) {
-			const { position, longest } = this;
+			const { position } = this;
 			const at = position & this.mask;
 			const taken = copier.takeBatch(
 				entry,
@@ -155,14 +167,15 @@ export class RingConsumer {
 				start,
 				start + Math.min(first, scratch),
 				start + scratch,
-				longest,
 			);
 			if (taken > 0) {
 				this.position = (position + copier.bytes()) | 0;
+				this.seenHead = this.position;
 				this.packets = (this.packets + taken) | 0;
 				return taken;
 			}
 		}
+		if (!this.readable) return 0;
 		// Without a copier, and for the record that is refused.
 		let count = 0;
 		for (let at = first; count < limit; at = (at + this.length + 7) & ~7) {
@@ -248,7 +261,7 @@ export class RingConsumer {
 
 	/** Whether a record waits. */
 	get readable(): boolean {
-		return (this.look() & LAP) === 0;
+		return this.position !== this.seenHead || this.refresh();
 	}
 
 	/**
@@ -260,7 +273,7 @@ export class RingConsumer {
 	wait(timeoutMs: number = Number.POSITIVE_INFINITY): boolean {
 		const { words, doorbell, sleeper } = this.view;
 		this.release();
-		if (this.readable || this.spinFor(this.spin)) return true;
+		if (this.position !== this.seenHead || this.spinFor(this.spin)) return true;
 		if (!sleeper.canBlock) {
 			throw new RingError(
 				"ERR_RING_CANNOT_BLOCK",
@@ -311,29 +324,52 @@ export class RingConsumer {
 		return (this.position - this.released) >>> 0;
 	}
 
-	/** The length of the next record, with {@link LAP} in it while there is none; jumps to the start where the producer did. */
-	private look(): number {
+	/** Looks for records once; jumps to the start where the producer did. True when one waits. */
+	private refresh(): boolean {
+		const { copier } = this.view;
+		return copier === undefined ? this.accept() : this.ahead(copier, 1, 0);
+	}
+
+	/** Looks for records for as long as the caller wished; true when one waits. */
+	private spinFor(looks: number): boolean {
+		const { copier } = this.view;
+		if (copier !== undefined) {
+			const rest = Math.min(((this.packets - this.waitedPackets) >>> 0) * RESTS_PER_PACKET, MOST_RESTS);
+			this.waitedPackets = this.packets;
+			this.most = 1;
+			return this.ahead(copier, Math.min(looks * LOOKS_PER_LOOK + 1, MOST_LOOKS), rest);
+		}
+		for (let look = 0; look <= looks; look++) if (this.accept()) return true;
+		return false;
+	}
+
+	/** Takes note of the records that follow each other where the next one is to be. */
+	private ahead(copier: Copier, looks: number, rest: number): boolean {
+		const { data, capacity } = this.view;
+		const { position } = this;
+		const at = position & this.mask;
+		const room = capacity - Math.max(this.unreleased, at);
+		const bytes = copier.look(data + at, lapAt(position, capacity), room, this.most, looks, rest);
+		this.most = bytes < 0 ? 1 : Math.min(2 * this.most, MOST_AHEAD);
+		if (bytes < 0) return false;
+		if (bytes === 0) return this.accept();
+		this.seenHead = (position + bytes) | 0;
+		return true;
+	}
+
+	/** Takes note of one record, or jumps, or finds that there is neither. */
+	private accept(): boolean {
 		const { words, data, capacity } = this.view;
 		const at = this.position & this.mask;
 		const length = Atomics.load(words, (data + at) >> 2) ^ lapAt(this.position, capacity);
-		if (length !== WRAP) return length;
-		const skipped = capacity - at;
-		if (at === 0 || this.unreleased + skipped > capacity) throw this.corrupt(at, length);
-		this.position = (this.position + skipped) | 0;
-		return this.look();
-	}
-
-	/** Looks for a record for as long as the caller wished; true when one waits. */
-	private spinFor(looks: number): boolean {
-		const { copier, words, data } = this.view;
-		if (copier === undefined) {
-			for (let look = 0; look < looks; look++) if (this.readable) return true;
-			return false;
-		}
-		const next = data + (this.position & this.mask);
-		const end = Atomics.load(words, next >> 2);
-		if (!this.readable) copier.await(next, end, Math.min(looks * LOOKS_PER_LOOK, MOST_LOOKS));
-		return this.readable;
+		if ((length & LAP) !== 0) return false;
+		const size = length === WRAP ? capacity - at : recordBytes(length);
+		const fits = at + size <= capacity && this.unreleased + size <= capacity;
+		if (!fits || (length < 0 && (length !== WRAP || at === 0))) throw this.corrupt(at, length);
+		this.seenHead = (this.position + size) | 0;
+		if (length !== WRAP) return true;
+		this.position = this.seenHead;
+		return this.refresh();
 	}
 
 	private corrupt(at: number, length: number): RingError {

@@ -1,4 +1,4 @@
-import { ENTRY_BYTES, RECORD_HEADER, Stat, Word } from "./layout.ts";
+import { ENTRY_BYTES, LAP, RECORD_HEADER, Stat, Word } from "./layout.ts";
 import {
 	above,
 	add,
@@ -71,7 +71,10 @@ export interface Copier {
 		depth: number,
 		doorbell: number,
 	): number;
-	/** {@link put}, then {@link publish}, of one record. */
+	/**
+	 * {@link put}, then {@link publish}, of one record; then writes a word at `ahead`, unless that is 0, where the next
+	 * one will be: its cache line is ours by then.
+	 */
 	send(
 		ring: number,
 		record: number,
@@ -85,11 +88,18 @@ export interface Copier {
 		packets: number,
 		depth: number,
 		doorbell: number,
+		ahead: number,
 	): number;
 	/** Counts what the consumer took, gives it back to the producer, then loads the word that one sleeps on. */
 	release(ring: number, tail: number, packets: number, bytes: number): number;
-	/** Looks at a word until it is no longer `seen`, at most `looks` times. Returns it. */
-	await(address: number, seen: number, looks: number): number;
+	/** A word, loaded atomically: half the price of an `Atomics.load` of JavaScript. */
+	load(address: number): number;
+	/**
+	 * Rests for `rest` turns of an empty loop, then looks at most `looks` times for a word at `record` that is no end.
+	 * Returns how many bytes the records have that follow each other there, `most` of them and no more than `room`: 0 when
+	 * there is something else than a record, less when there is nothing.
+	 */
+	look(record: number, lap: number, room: number, most: number, looks: number, rest: number): number;
 	/**
 	 * Writes the records a table describes from `record` on, none longer than `longest`, until one does not fit into
 	 * `room` or is not in scratch. Returns how many, and leaves how many {@link bytes} they took. The very first word,
@@ -107,9 +117,9 @@ export interface Copier {
 		hold: number,
 	): number;
 	/**
-	 * Copies waiting records from `record` on, none longer than `longest`, to `target` and describes them in a table,
-	 * until one does not fit there or is none a producer wrote into `room`. Returns how many, and leaves how many
-	 * {@link bytes} they took.
+	 * Describes waiting records from `record` on in a table, until one does not fit between `target` and its end or is
+	 * none a producer wrote into `room`, and copies them there as they lie, all at once. Returns how many, and leaves how
+	 * many {@link bytes} they took.
 	 */
 	takeBatch(
 		table: number,
@@ -120,7 +130,6 @@ export interface Copier {
 		scratch: number,
 		target: number,
 		targetEnd: number,
-		longest: number,
 	): number;
 	bytes(): number;
 }
@@ -128,7 +137,7 @@ export interface Copier {
 /** The first word of what is to be published, when a batch kept it. */
 export const HELD = -1;
 /** Longer payloads are cheaper through `memory.copy`, whose call costs as much as some dozen moves. */
-export const INLINE_BYTES = 2048;
+const INLINE_BYTES = 1024;
 /**
  * On AMD's Zen 3 the `rep movsb` that memmove of glibc before 2.39 uses for some KiB and more takes sixteen times as long
  * when the target starts up to this many bytes further into its page than the source: there we move by ourselves. A ring
@@ -253,10 +262,10 @@ const publish = ((): Code => {
 })();
 
 const send = ((): Code => {
-	const [ring, record, word, source, length, meta, next, end, head, packets, depth, doorbell] = [
-		0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11,
+	const [ring, record, word, source, length, meta, next, end, head, packets, depth, doorbell, ahead] = [
+		0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,
 	];
-	const free = 12;
+	const free = 13;
 	return func(
 		3,
 		countSent(ring, head, packets, get(length), depth),
@@ -264,6 +273,7 @@ const send = ((): Code => {
 		writeRecord(record, source, length, meta, free),
 		atomicStore(get(record), get(word)),
 		atomicLoad(get(doorbell)),
+		when(notEqual(get(ahead), constant(0)), store(get(ahead), constant(0))),
 	);
 })();
 
@@ -281,22 +291,41 @@ const release = ((): Code => {
 	);
 })();
 
-const awaitWord = ((): Code => {
-	const [address, seen, looks, now, rest] = [0, 1, 2, 3, 4];
+const lookAhead = ((): Code => {
+	const [record, lap, room, most, looks, rest, length, size, before] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
+	const word = tee(length, xor(atomicLoad(get(record)), get(lap)));
 	return func(
-		2,
-		set(now, get(seen)),
-		until(
-			equal(get(looks), constant(0)),
-			leaveIf(notEqual(tee(now, atomicLoad(get(address))), get(seen)), 1),
-			// WebAssembly has no pause instruction, and whoever looks without one keeps the writer from the line.
-			set(rest, constant(8)),
-			until(equal(get(rest), constant(0)), set(rest, subtract(get(rest), constant(1)))),
-			set(looks, subtract(get(looks), constant(1))),
+		3,
+		set(before, get(room)),
+		block(
+			until(
+				equal(get(looks), constant(0)),
+				until(equal(get(rest), constant(0)), retreat(rest, constant(1))),
+				leaveIf(equal(and(word, constant(LAP)), constant(0)), 2),
+				// WebAssembly has no pause instruction, and whoever looks without one keeps the writer from the line.
+				set(rest, constant(8)),
+				retreat(looks, constant(1)),
+			),
+			set(room, add(get(before), constant(1))),
+			set(length, constant(LAP)),
 		),
-		get(now),
+		until(
+			// An end, a jump, or a length that is none.
+			atLeast(get(length), constant(LAP)),
+			leaveIf(above(tee(size, recordSize(length)), get(room)), 1),
+			advance(record, get(size)),
+			retreat(room, get(size)),
+			retreat(most, constant(1)),
+			// Behind the last record of a ring may be the end of the memory.
+			leaveIf(equal(get(room), constant(0)), 1),
+			leaveIf(equal(get(most), constant(0)), 1),
+			set(length, xor(atomicLoad(get(record)), get(lap))),
+		),
+		subtract(get(before), get(room)),
 	);
 })();
+
+const loadWord = func(0, atomicLoad(get(0)));
 
 const putBatch = ((): Code => {
 	const [table, count, record, room, lap, scratch, scratchBytes, longest, hold] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
@@ -320,7 +349,7 @@ const putBatch = ((): Code => {
 			store(get(record), load(get(table), 8), 4),
 			set(to, add(get(record), constant(RECORD_HEADER))),
 			advance(source, get(scratch)),
-			moveInline(to, source, length, free),
+			moveAny(to, source, length, free),
 			advance(total, get(length)),
 			advance(record, get(size)),
 			retreat(room, get(size)),
@@ -334,32 +363,45 @@ const putBatch = ((): Code => {
 })();
 
 const takeBatch = ((): Code => {
-	const [table, count, record, room, lap, scratch, target, targetEnd, longest] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
-	const [length, from, to, size, taken, total, before, free] = [9, 10, 11, 12, 13, 14, 15, 16];
+	const [table, count, record, room, lap, scratch, target, targetEnd] = [0, 1, 2, 3, 4, 5, 6, 7];
+	const [word, length, size, taken, total, before, first, shift, limit, last, free] = [
+		8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18,
+	];
 	return func(
-		9,
+		12,
 		set(before, get(room)),
+		set(size, constant(RECORD_HEADER)),
+		set(first, add(get(record), constant(RECORD_HEADER))),
+		set(shift, subtract(subtract(get(target), get(record)), get(scratch))),
+		set(limit, add(get(record), subtract(get(targetEnd), get(target)))),
 		until(
 			atLeast(get(taken), get(count)),
 			// Behind the last record of a ring may be the end of the memory.
 			leaveIf(equal(get(room), constant(0)), 1),
-			// Read once: what was checked must be what is used, whoever else writes there.
-			set(length, xor(atomicLoad(get(record)), get(lap))),
-			leaveIf(above(get(length), get(longest)), 1),
-			leaveIf(above(tee(size, recordSize(length)), get(room)), 1),
-			leaveIf(above(get(length), subtract(get(targetEnd), get(target))), 1),
-			store(get(table), subtract(get(target), get(scratch))),
+			// Read once: what was checked must be what is used, whoever else writes there. Mostly it is what it was before,
+			// and a processor that guesses so need not wait for this line to ask for the next.
+			set(word, xor(atomicLoad(get(record)), get(lap))),
+			when(
+				notEqual(get(word), get(length)),
+				leaveIf(atLeast(tee(length, get(word)), constant(LAP)), 2),
+				set(size, recordSize(length)),
+			),
+			leaveIf(above(get(size), get(room)), 1),
+			leaveIf(above(add(get(record), get(length)), get(limit)), 1),
+			store(get(table), add(get(record), get(shift))),
 			store(get(table), get(length), 4),
 			store(get(table), load(get(record), 4), 8),
-			set(to, get(target)),
-			set(from, add(get(record), constant(RECORD_HEADER))),
-			moveInline(to, from, length, free),
-			set(target, and(add(add(get(target), get(length)), constant(7)), constant(-8))),
+			set(last, add(get(record), get(length))),
 			advance(total, get(length)),
 			advance(record, get(size)),
 			retreat(room, get(size)),
 			advance(table, constant(ENTRY_BYTES)),
 			advance(taken, constant(1)),
+		),
+		when(
+			notEqual(get(taken), constant(0)),
+			set(length, subtract(get(last), subtract(get(first), constant(RECORD_HEADER)))),
+			moveAny(target, first, length, free),
 		),
 		setGlobal(BYTES, subtract(get(before), get(room))),
 		setGlobal(TOTAL, add(getGlobal(TOTAL), get(total))),
@@ -379,21 +421,24 @@ function moduleBytes(): Uint8Array<ArrayBuffer> {
 		type(4),
 		type(9, I32),
 		type(10, I32),
-		type(12, I32),
+		type(13, I32),
 		type(4, I32),
-		type(3, I32),
 		type(0, I32),
+		type(1, I32),
+		type(6, I32),
+		type(8, I32),
 	];
 	const functions: [name: string, type: number, code: Code][] = [
 		["copy", 0, copy],
 		["put", 1, put],
 		["putBatch", 2, putBatch],
-		["takeBatch", 2, takeBatch],
+		["takeBatch", 9, takeBatch],
 		["publish", 3, publish],
 		["send", 4, send],
 		["release", 5, release],
-		["await", 6, awaitWord],
-		["bytes", 7, [4, 0, ...getGlobal(BYTES), 0x0b]],
+		["load", 7, loadWord],
+		["look", 8, lookAhead],
+		["bytes", 6, [4, 0, ...getGlobal(BYTES), 0x0b]],
 	];
 	return new Uint8Array([
 		...[0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00],

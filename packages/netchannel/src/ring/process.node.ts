@@ -51,6 +51,7 @@ function createFutexSleeper(libc: Libc, address: bigint, words: Int32Array): Sle
 	};
 	return {
 		canBlock: true,
+		holdsLoop: false,
 		wait(word, timeoutMs) {
 			for (const slice of slices(word, timeoutMs)) libc.futex(at(word), FUTEX_WAIT, 1, slice);
 		},

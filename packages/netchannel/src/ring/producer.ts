@@ -1,4 +1,4 @@
-import { HELD, INLINE_BYTES } from "./copier.ts";
+import { HELD } from "./copier.ts";
 import { RingError } from "./errors.ts";
 import { ENTRY_BYTES, LAP, lapAt, RECORD_HEADER, recordBytes, requireTable, Stat, Word, WRAP } from "./layout.ts";
 import type { RingView } from "./memory.ts";
@@ -121,7 +121,7 @@ export class RingProducer {
 		this.scratchStart = view.scratchOffset;
 		this.scratch = view.bytes.subarray(view.scratchOffset, view.scratchOffset + view.scratch);
 		const { words, base } = view;
-		this.longest = Math.min(INLINE_BYTES, this.maxLength, view.scratch);
+		this.longest = Math.min(this.maxLength, view.scratch);
 		this.seenTail = Atomics.load(words, base + Word.tail);
 		this.position = this.published = findEnd(view, this.seenTail);
 		this.packets = Atomics.load(words, base + Word.sent);
@@ -312,7 +312,23 @@ export class RingProducer {
 		const next = depth === capacity ? 0 : data + (head & this.mask);
 		const end = LAP - lapAt(head, capacity);
 		const bell = doorbell << 2;
-		const sleeps = copier.send(base << 2, record, word, from, length, meta, next, end, head, packets, depth, bell);
+		// Where the end will be behind another record like this: a reader of the last lap still has a copy of that line.
+		const ahead = depth + need < capacity && inRing + 2 * need < capacity ? next + need : 0;
+		const sleeps = copier.send(
+			base << 2,
+			record,
+			word,
+			from,
+			length,
+			meta,
+			next,
+			end,
+			head,
+			packets,
+			depth,
+			bell,
+			ahead,
+		);
 		if (sleeps === 1) this.wake();
 		return true;
 	}
@@ -512,7 +528,7 @@ export class RingProducer {
 	private refresh(take: number): boolean {
 		const { copier, words, base } = this.view;
 		const tail = base + Word.tail;
-		this.seenTail = copier === undefined ? Atomics.load(words, tail) : copier.await(tail << 2, this.seenTail, 1);
+		this.seenTail = copier === undefined ? Atomics.load(words, tail) : copier.load(tail << 2);
 		const used = (this.position - this.seenTail) >>> 0;
 		if (used > this.view.capacity) {
 			throw new RingError("ERR_RING_CORRUPT", `the consumer's index says ${used} bytes are in use: open a new ring`);

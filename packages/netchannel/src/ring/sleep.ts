@@ -4,8 +4,10 @@ export interface Sleeper {
 	readonly canBlock: boolean;
 	/** Sleeps while the word is 1, at most `timeoutMs`. */
 	wait(word: number, timeoutMs: number): void;
-	/** The same without stopping the thread; settles when woken, never rejects. */
-	waitAsync(word: number, timeoutMs: number): Promise<void>;
+	/** The same without stopping the thread; settles when woken, never rejects. Undefined when the word is not 1. */
+	waitAsync(word: number, timeoutMs: number): Promise<unknown> | undefined;
+	/** Whether the event loop would end under a sleep of {@link waitAsync} that nothing else keeps going. */
+	readonly holdsLoop: boolean;
 	/** Wakes whoever sleeps on the word, in any thread. */
 	wake(word: number): void;
 }
@@ -51,23 +53,18 @@ export function createSharedSleeper(words: Int32Array): Sleeper {
 			}
 			return canBlock;
 		},
+		holdsLoop: true,
 		wait(word, timeoutMs) {
 			Atomics.wait(words, word, 1, timeoutMs);
 		},
-		async waitAsync(word, timeoutMs) {
-			holdLoop();
+		waitAsync(word, timeoutMs) {
+			if (waitAsync === undefined) return pollWord(words, word, timeoutMs);
+			const outcome = waitAsync(words, word, 1);
+			if (!outcome.async) return undefined;
+			if (timeoutMs >= LONGEST_MS) return outcome.value;
 			// A timeout of the engine's is a task for the event loop, which wakes it once more; a timer is not.
-			const timer =
-				waitAsync === undefined || timeoutMs >= LONGEST_MS
-					? undefined
-					: setTimeout(() => Atomics.notify(words, word), Math.ceil(timeoutMs));
-			if (waitAsync === undefined) await pollWord(words, word, timeoutMs);
-			else {
-				const outcome = waitAsync(words, word, 1);
-				if (outcome.async) await outcome.value;
-			}
-			if (timer !== undefined) clearTimeout(timer);
-			releaseLoop();
+			const timer = setTimeout(() => Atomics.notify(words, word), Math.ceil(timeoutMs));
+			return outcome.value.then(() => clearTimeout(timer));
 		},
 		wake(word) {
 			Atomics.notify(words, word);
@@ -96,10 +93,11 @@ export function createLocalSleeper(words: Int32Array): Sleeper {
 	const waiters = byWord;
 	return {
 		canBlock: false,
+		holdsLoop: false,
 		wait() {},
 		waitAsync(word, timeoutMs) {
-			if (words[word] !== 1) return Promise.resolve();
-			return new Promise((resolve) => {
+			if (words[word] !== 1) return undefined;
+			return new Promise<void>((resolve) => {
 				let timer: ReturnType<typeof setTimeout> | undefined;
 				const wake = (): void => {
 					clearTimeout(timer);
@@ -155,19 +153,26 @@ export async function sleepUntilAsync(
 	ready: () => boolean,
 ): Promise<void> {
 	const { timeoutMs = Number.POSITIVE_INFINITY, signal } = options;
-	const end = performance.now() + timeoutMs;
+	const end = timeoutMs < LONGEST_MS ? performance.now() + timeoutMs : Number.POSITIVE_INFINITY;
 	const stop = (): void => {
 		Atomics.store(words, word, 0);
 		sleeper.wake(word);
 	};
 	signal?.addEventListener("abort", stop, { once: true });
-	for (;;) {
-		Atomics.store(words, word, 1);
-		const left = end - performance.now();
-		if (ready() || left <= 0 || signal?.aborted === true) break;
-		await sleeper.waitAsync(word, left);
+	if (sleeper.holdsLoop) holdLoop();
+	try {
+		for (;;) {
+			Atomics.store(words, word, 1);
+			const left = end === Number.POSITIVE_INFINITY ? end : end - performance.now();
+			if (ready() || left <= 0 || signal?.aborted === true) break;
+			await sleeper.waitAsync(word, left);
+			// Mostly it was a wake, and whoever woke has cleared the word.
+			if (ready()) break;
+		}
+	} finally {
+		Atomics.store(words, word, 0);
+		if (sleeper.holdsLoop) releaseLoop();
+		signal?.removeEventListener("abort", stop);
 	}
-	Atomics.store(words, word, 0);
-	signal?.removeEventListener("abort", stop);
 	signal?.throwIfAborted();
 }

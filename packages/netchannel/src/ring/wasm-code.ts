@@ -11,16 +11,19 @@ export const I32 = 0x7f;
 /** LEB128 of a size below 2^14. */
 const size = (value: number): Code => (value < 0x80 ? [value] : [(value & 0x7f) | 0x80, value >> 7]);
 
-/** Signed LEB128 of a number from -2^13 to 2^13. */
-const signed = (value: number): Code =>
-	value >= -64 && value < 64 ? [value & 0x7f] : [(value & 0x7f) | 0x80, (value >> 7) & 0x7f];
+/** Signed LEB128 of a word. */
+const signed = (value: number): Code => {
+	const low = value & 0x7f;
+	const rest = value >> 7;
+	return rest === ((low & 0x40) === 0 ? 0 : -1) ? [low] : [low | 0x80, ...signed(rest)];
+};
 
 export const section = (id: number, body: Code): Code => [id, ...size(body.length), ...body];
 export const text = (value: string): Code => [value.length, ...[...value].map((letter) => letter.charCodeAt(0))];
 
 /** A function body with `locals` words beside its parameters. */
 export const func = (locals: number, ...code: Code[]): Code => {
-	const body = [1, locals, I32, ...code.flat(), 0x0b];
+	const body = [...(locals === 0 ? [0] : [1, locals, I32]), ...code.flat(), 0x0b];
 	return [...size(body.length), ...body];
 };
 
