@@ -35,7 +35,7 @@ const sides = {
 		}
 	},
 	async consume() {
-		const consumer = openConsumer(ring);
+		const consumer = openConsumer(ring, { spin: 100_000 });
 		let taken = 0;
 		// The ring may hold less than a batch of long records: what was read makes room.
 		const done = (count) => {
@@ -44,7 +44,7 @@ const sides = {
 				consumer.release();
 				taken = 0;
 			}
-			// Looks a thousand times before it sleeps, and sleeps only between slices.
+			// Spins, and sleeps only between slices.
 			if (count === 0) consumer.wait(1);
 			return count;
 		};

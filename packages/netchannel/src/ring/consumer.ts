@@ -16,12 +16,13 @@ const LOOKS_PER_LOOK = 4;
 const MOST_LOOKS = 2 ** 30;
 const MOST_AHEAD = 64;
 /**
- * A consumer that keeps up with a busy producer reads every record while its cache line is still the producer's, and
- * costs both more than the records do. So it rests before it looks again, for longer the more came since the last time:
- * not at all in a dialogue, for some microsecond at most.
+ * A consumer that keeps up with a busy producer reads every record while its cache lines are still the producer's, and
+ * costs both more than the records do. So it rests before it looks again, about as long as the producer took for what
+ * came since the last time: next to nothing in a dialogue, five microseconds at most.
  */
-const RESTS_PER_PACKET = 16;
-const MOST_RESTS = 2048;
+const RESTS_PER_PACKET = 2;
+const BYTES_PER_REST = 128;
+const MOST_RESTS = 1024;
 
 /**
  * The reading end of a ring: one per ring, in one thread. `recv` copies a record out; `next` and `release` read in
@@ -50,7 +51,9 @@ export class RingConsumer {
 	/** Records to look for at once: one to begin with, behind which the producer may still be at work. */
 	private most = 1;
 	private packets: number;
+	/** Where it was when it last waited. */
 	private waitedPackets: number;
+	private waitedPosition: number;
 	private pendingBytes = 0;
 	private closed = false;
 
@@ -63,7 +66,7 @@ export class RingConsumer {
 		this.scratchStart = view.scratchOffset + view.scratch;
 		this.scratch = view.bytes.subarray(this.scratchStart, this.scratchStart + view.scratch);
 		const { words, base } = view;
-		this.position = this.released = this.seenHead = Atomics.load(words, base + Word.tail);
+		this.position = this.released = this.seenHead = this.waitedPosition = Atomics.load(words, base + Word.tail);
 		if (this.position % RECORD_HEADER !== 0) throw this.corrupt(this.position, 0);
 		this.packets = this.waitedPackets = Atomics.load(words, base + Word.received);
 	}
@@ -75,7 +78,8 @@ export class RingConsumer {
 
 	/** Changes whenever the producer publishes or beats; one that stands still for long is gone or stuck. */
 	get peerBeat(): number {
-		return Atomics.load(this.view.words, this.view.base + Word.producerBeat) >>> 0;
+		const { words, base } = this.view;
+		return (Atomics.load(words, base + Word.head) + Atomics.load(words, base + Word.producerBeat)) >>> 0;
 	}
 
 	/** Says "alive" without receiving. */
@@ -140,8 +144,7 @@ export class RingConsumer {
 	 * {@link copyToScratch}. The room they took is given back by {@link release}.
 	 *
 	 * @param table - byte offset in `scratch`, a multiple of 4, that gets three 32-bit words for each record: where its
-	 *   payload starts in `scratch`, its length, and its meta word. The payloads follow `limit` such entries, 8-aligned and
-	 *   with up to 15 bytes of no meaning between them
+	 *   payload starts in `scratch`, its length, and its meta word. The payloads follow `limit` such entries, 8-aligned
 	 * @param limit - most records to copy
 	 * @returns how many there were, as far as `scratch` has room: at least one when any waits, perhaps not those that
 	 *   begin at the start of the ring again
@@ -207,7 +210,6 @@ export class RingConsumer {
 			floats[stat + Stat.received]! += (packets - words[base + Word.received]!) >>> 0;
 			floats[stat + Stat.receivedBytes]! += pendingBytes;
 			words[base + Word.received] = packets;
-			words[base + Word.consumerBeat]!++;
 			Atomics.store(words, base + Word.tail, position);
 			sleeps = Atomics.load(words, producerBell);
 		}
@@ -334,8 +336,11 @@ export class RingConsumer {
 	private spinFor(looks: number): boolean {
 		const { copier } = this.view;
 		if (copier !== undefined) {
-			const rest = Math.min(((this.packets - this.waitedPackets) >>> 0) * RESTS_PER_PACKET, MOST_RESTS);
+			const packets = (this.packets - this.waitedPackets) >>> 0;
+			const bytes = (this.position - this.waitedPosition) >>> 0;
+			const rest = Math.min(packets * RESTS_PER_PACKET + Math.floor(bytes / BYTES_PER_REST), MOST_RESTS);
 			this.waitedPackets = this.packets;
+			this.waitedPosition = this.position;
 			this.most = 1;
 			return this.ahead(copier, Math.min(looks * LOOKS_PER_LOOK + 1, MOST_LOOKS), rest);
 		}
@@ -349,7 +354,7 @@ export class RingConsumer {
 		const { position } = this;
 		const at = position & this.mask;
 		const room = capacity - Math.max(this.unreleased, at);
-		const bytes = copier.look(data + at, lapAt(position, capacity), room, this.most, looks, rest);
+		const bytes = copier.look(data + at, lapAt(position, capacity), room, this.most, looks, rest, 1);
 		this.most = bytes < 0 ? 1 : Math.min(2 * this.most, MOST_AHEAD);
 		if (bytes < 0) return false;
 		if (bytes === 0) return this.accept();

@@ -13,6 +13,7 @@ import {
 	block,
 	type Code,
 	constant,
+	divide,
 	equal,
 	func,
 	get,
@@ -72,8 +73,8 @@ export interface Copier {
 		doorbell: number,
 	): number;
 	/**
-	 * {@link put}, then {@link publish}, of one record; then writes a word at `ahead`, unless that is 0, where the next
-	 * one will be: its cache line is ours by then.
+	 * {@link put}, then {@link publish}, of one record in a ring that is not full; then writes a word at `ahead`, unless
+	 * that is 0, where the next one will end: its cache line is ours by then.
 	 */
 	send(
 		ring: number,
@@ -85,21 +86,20 @@ export interface Copier {
 		next: number,
 		end: number,
 		head: number,
-		packets: number,
 		depth: number,
 		doorbell: number,
 		ahead: number,
 	): number;
 	/** Counts what the consumer took, gives it back to the producer, then loads the word that one sleeps on. */
 	release(ring: number, tail: number, packets: number, bytes: number): number;
-	/** A word, loaded atomically: half the price of an `Atomics.load` of JavaScript. */
-	load(address: number): number;
+	/** A word, loaded atomically after some {@link RESTS}: half the price of an `Atomics.load` of JavaScript. */
+	load(address: number, rests: number, one: 1): number;
 	/**
-	 * Rests for `rest` turns of an empty loop, then looks at most `looks` times for a word at `record` that is no end.
+	 * Takes some {@link RESTS}, then looks at most `looks` times for a word at `record` that is no end.
 	 * Returns how many bytes the records have that follow each other there, `most` of them and no more than `room`: 0 when
 	 * there is something else than a record, less when there is nothing.
 	 */
-	look(record: number, lap: number, room: number, most: number, looks: number, rest: number): number;
+	look(record: number, lap: number, room: number, most: number, looks: number, rests: number, one: 1): number;
 	/**
 	 * Writes the records a table describes from `record` on, none longer than `longest`, until one does not fit into
 	 * `room` or is not in scratch. Returns how many, and leaves how many {@link bytes} they took. The very first word,
@@ -117,9 +117,8 @@ export interface Copier {
 		hold: number,
 	): number;
 	/**
-	 * Describes waiting records from `record` on in a table, until one does not fit between `target` and its end or is
-	 * none a producer wrote into `room`, and copies them there as they lie, all at once. Returns how many, and leaves how
-	 * many {@link bytes} they took.
+	 * Copies waiting records from `record` on to `target` and describes them in a table, until one does not fit there or is
+	 * none a producer wrote into `room`. Returns how many, and leaves how many {@link bytes} they took.
 	 */
 	takeBatch(
 		table: number,
@@ -134,17 +133,16 @@ export interface Copier {
 	bytes(): number;
 }
 
+/** Rests between two looks; one takes some dozen cycles. */
+export const RESTS = 2;
 /** The first word of what is to be published, when a batch kept it. */
 export const HELD = -1;
-/** Longer payloads are cheaper through `memory.copy`, whose call costs as much as some dozen moves. */
-const INLINE_BYTES = 1024;
 /**
- * On AMD's Zen 3 the `rep movsb` that memmove of glibc before 2.39 uses for some KiB and more takes sixteen times as long
- * when the target starts up to this many bytes further into its page than the source: there we move by ourselves. A ring
- * of 64 KiB records beside its scratch area lost half its speed to the three records of a lap that lie so.
+ * Longer payloads go through `memory.copy`, whose call costs as much as some dozen moves, and in pieces of as many bytes:
+ * from 2112 on, memmove of glibc turns to `rep movsb`, which on AMD's Zen 3 takes many times as long at times, when the
+ * lines are still in the other processor's cache or the target starts some bytes further into its page than the source.
  */
-const NEAR_BYTES = 32;
-const PAGE_BYTES = 4096;
+const PIECE_BYTES = 2048;
 
 const advance = (local: number, ...by: Code[]): Code => set(local, add(get(local), by.flat()));
 const retreat = (local: number, ...by: Code[]): Code => set(local, subtract(get(local), by.flat()));
@@ -201,23 +199,32 @@ const moveInline = (target: number, source: number, length: number, free: number
 	);
 };
 
-/** The same for payloads of any length. */
-const moveAny = (target: number, source: number, length: number, free: number): Code =>
-	block(
-		block(
-			leaveIf(atMost(get(length), constant(INLINE_BYTES))),
-			leaveIf(below(and(subtract(get(target), get(source)), constant(PAGE_BYTES - 1)), constant(NEAR_BYTES))),
-			memoryCopy(get(target), get(source), get(length)),
+/** The same for payloads of any length; three locals are overwritten. */
+const moveAny = (target: number, source: number, length: number, free: number): Code => {
+	const left = free + 2;
+	return block(
+		when(
+			above(get(length), constant(PIECE_BYTES)),
+			set(left, get(length)),
+			until(
+				atMost(get(left), constant(PIECE_BYTES)),
+				memoryCopy(get(target), get(source), constant(PIECE_BYTES)),
+				advance(target, constant(PIECE_BYTES)),
+				advance(source, constant(PIECE_BYTES)),
+				retreat(left, constant(PIECE_BYTES)),
+			),
+			memoryCopy(get(target), get(source), get(left)),
 			leave(1),
 		),
 		moveInline(target, source, length, free),
 	);
+};
 
 const [BYTES, FIRST, TOTAL] = [0, 1, 2];
 /** What a record of `length` payload bytes takes: its header, and padding to 8. */
 const recordSize = (length: number): Code => and(add(get(length), constant(15)), constant(-8));
 
-const copy = func(2, moveAny(0, 1, 2, 3));
+const copy = func(3, moveAny(0, 1, 2, 3));
 
 const writeRecord = (record: number, source: number, length: number, meta: number, free: number): Code => [
 	...store(get(record), get(meta), 4),
@@ -225,22 +232,20 @@ const writeRecord = (record: number, source: number, length: number, meta: numbe
 	...moveAny(free, source, length, free + 1),
 ];
 
-const put = func(3, writeRecord(0, 1, 2, 3, 4));
+const put = func(4, writeRecord(0, 1, 2, 3, 4));
 
 /** Adds to one of the statistics of the ring at `ring`; it has one writer. */
 const count = (ring: number, stat: number, by: Code): Code =>
 	storeFloat(get(ring), addFloat(loadFloat(get(ring), stat * 8), toFloat(by)), stat * 8);
 
 /** Counts what is about to be published: whoever sees it sees the counts that belong to it. */
-const countSent = (ring: number, head: number, packets: number, bytes: Code, depth: number): Code => [
-	...count(ring, Stat.sent, subtract(get(packets), load(get(ring), Word.sent * 4))),
+const countSent = (ring: number, head: number, packets: Code, bytes: Code, depth: number): Code => [
+	...count(ring, Stat.sent, packets),
 	...count(ring, Stat.sentBytes, bytes),
 	...when(
 		belowFloat(loadFloat(get(ring), Stat.maxDepth * 8), toFloat(get(depth))),
 		storeFloat(get(ring), toFloat(get(depth)), Stat.maxDepth * 8),
 	),
-	...store(get(ring), get(packets), Word.sent * 4),
-	...store(get(ring), add(load(get(ring), Word.producerBeat * 4), constant(1)), Word.producerBeat * 4),
 	...store(get(ring), get(head), Word.head * 4),
 ];
 
@@ -252,7 +257,7 @@ const publish = ((): Code => {
 	const [ring, first, word, next, end, head, packets, bytes, depth, doorbell] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
 	return func(
 		1,
-		countSent(ring, head, packets, add(get(bytes), getGlobal(TOTAL)), depth),
+		countSent(ring, head, get(packets), add(get(bytes), getGlobal(TOTAL)), depth),
 		setGlobal(TOTAL, constant(0)),
 		writeEnd(next, end),
 		when(equal(get(word), constant(HELD)), set(word, getGlobal(FIRST))),
@@ -262,14 +267,14 @@ const publish = ((): Code => {
 })();
 
 const send = ((): Code => {
-	const [ring, record, word, source, length, meta, next, end, head, packets, depth, doorbell, ahead] = [
-		0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,
+	const [ring, record, word, source, length, meta, next, end, head, depth, doorbell, ahead] = [
+		0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11,
 	];
-	const free = 13;
+	const free = 12;
 	return func(
-		3,
-		countSent(ring, head, packets, get(length), depth),
-		writeEnd(next, end),
+		4,
+		countSent(ring, head, constant(1), get(length), depth),
+		store(get(next), get(end)),
 		writeRecord(record, source, length, meta, free),
 		atomicStore(get(record), get(word)),
 		atomicLoad(get(doorbell)),
@@ -285,14 +290,21 @@ const release = ((): Code => {
 		count(ring, Stat.receivedBytes, add(get(bytes), getGlobal(TOTAL))),
 		setGlobal(TOTAL, constant(0)),
 		store(get(ring), get(packets), Word.received * 4),
-		store(get(ring), add(load(get(ring), Word.consumerBeat * 4), constant(1)), Word.consumerBeat * 4),
 		atomicStore(add(get(ring), constant(Word.tail * 4)), get(tail)),
 		atomicLoad(add(get(ring), constant(Word.producerSleeps * 4))),
 	);
 })();
 
+/**
+ * WebAssembly has no pause instruction, and whoever looks without one keeps the writer from the line, and from half of the
+ * core when both threads share one. A division waits for the one before, and leaves the core to the other meanwhile; the
+ * divisor comes from outside, or the compiler would see that it is one.
+ */
+const rest = (rests: number, one: number): Code =>
+	until(equal(get(rests), constant(0)), set(rests, subtract(divide(get(rests), get(one)), constant(1))));
+
 const lookAhead = ((): Code => {
-	const [record, lap, room, most, looks, rest, length, size, before] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
+	const [record, lap, room, most, looks, rests, one, length, size, before] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
 	const word = tee(length, xor(atomicLoad(get(record)), get(lap)));
 	return func(
 		3,
@@ -300,10 +312,9 @@ const lookAhead = ((): Code => {
 		block(
 			until(
 				equal(get(looks), constant(0)),
-				until(equal(get(rest), constant(0)), retreat(rest, constant(1))),
+				rest(rests, one),
 				leaveIf(equal(and(word, constant(LAP)), constant(0)), 2),
-				// WebAssembly has no pause instruction, and whoever looks without one keeps the writer from the line.
-				set(rest, constant(8)),
+				set(rests, constant(RESTS)),
 				retreat(looks, constant(1)),
 			),
 			set(room, add(get(before), constant(1))),
@@ -325,13 +336,13 @@ const lookAhead = ((): Code => {
 	);
 })();
 
-const loadWord = func(0, atomicLoad(get(0)));
+const loadWord = func(0, rest(1, 2), atomicLoad(get(0)));
 
 const putBatch = ((): Code => {
 	const [table, count, record, room, lap, scratch, scratchBytes, longest, hold] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
 	const [length, source, to, size, taken, total, before, free] = [9, 10, 11, 12, 13, 14, 15, 16];
 	return func(
-		9,
+		10,
 		set(before, get(room)),
 		until(
 			atLeast(get(taken), get(count)),
@@ -364,16 +375,11 @@ const putBatch = ((): Code => {
 
 const takeBatch = ((): Code => {
 	const [table, count, record, room, lap, scratch, target, targetEnd] = [0, 1, 2, 3, 4, 5, 6, 7];
-	const [word, length, size, taken, total, before, first, shift, limit, last, free] = [
-		8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18,
-	];
+	const [word, length, size, taken, total, before, to, from, free] = [8, 9, 10, 11, 12, 13, 14, 15, 16];
 	return func(
-		12,
+		11,
 		set(before, get(room)),
 		set(size, constant(RECORD_HEADER)),
-		set(first, add(get(record), constant(RECORD_HEADER))),
-		set(shift, subtract(subtract(get(target), get(record)), get(scratch))),
-		set(limit, add(get(record), subtract(get(targetEnd), get(target)))),
 		until(
 			atLeast(get(taken), get(count)),
 			// Behind the last record of a ring may be the end of the memory.
@@ -387,21 +393,19 @@ const takeBatch = ((): Code => {
 				set(size, recordSize(length)),
 			),
 			leaveIf(above(get(size), get(room)), 1),
-			leaveIf(above(add(get(record), get(length)), get(limit)), 1),
-			store(get(table), add(get(record), get(shift))),
+			leaveIf(above(get(length), subtract(get(targetEnd), get(target))), 1),
+			store(get(table), subtract(get(target), get(scratch))),
 			store(get(table), get(length), 4),
 			store(get(table), load(get(record), 4), 8),
-			set(last, add(get(record), get(length))),
+			set(to, get(target)),
+			set(from, add(get(record), constant(RECORD_HEADER))),
+			moveAny(to, from, length, free),
+			set(target, and(add(add(get(target), get(length)), constant(7)), constant(-8))),
 			advance(total, get(length)),
 			advance(record, get(size)),
 			retreat(room, get(size)),
 			advance(table, constant(ENTRY_BYTES)),
 			advance(taken, constant(1)),
-		),
-		when(
-			notEqual(get(taken), constant(0)),
-			set(length, subtract(get(last), subtract(get(first), constant(RECORD_HEADER)))),
-			moveAny(target, first, length, free),
 		),
 		setGlobal(BYTES, subtract(get(before), get(room))),
 		setGlobal(TOTAL, add(getGlobal(TOTAL), get(total))),
@@ -421,11 +425,11 @@ function moduleBytes(): Uint8Array<ArrayBuffer> {
 		type(4),
 		type(9, I32),
 		type(10, I32),
-		type(13, I32),
+		type(12, I32),
 		type(4, I32),
 		type(0, I32),
-		type(1, I32),
-		type(6, I32),
+		type(3, I32),
+		type(7, I32),
 		type(8, I32),
 	];
 	const functions: [name: string, type: number, code: Code][] = [

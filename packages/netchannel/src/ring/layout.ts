@@ -8,8 +8,8 @@ import { RingError } from "./errors.ts";
  *   128  tail: what the consumer gave back; a producer without room looks at it
  *   256  consumer sleeps (the doorbell)
  *   384  producer sleeps
- *   512  the producer's own: head, packets, closed, heartbeat; float64 statistics
- *   640  the consumer's own
+ *   512  the producer's own: head, closed, heartbeat; float64 statistics
+ *   640  the consumer's own: packets, closed, heartbeat; float64 statistics
  *   768  records
  *
  * head and tail count bytes modulo 2^32. A record is i32 word, i32 meta, payload, padding to 8; a record never wraps.
@@ -56,9 +56,8 @@ export const Word = {
 	consumerSleeps: 64,
 	producerSleeps: 96,
 	head: 128,
-	sent: 129,
-	producerClosed: 130,
-	producerBeat: 131,
+	producerClosed: 129,
+	producerBeat: 130,
 	received: 160,
 	consumerClosed: 161,
 	consumerBeat: 162,

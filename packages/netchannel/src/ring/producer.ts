@@ -36,6 +36,9 @@ export interface RingStats {
 	readonly depth: number;
 }
 
+/** Rests between two looks of a producer without room: it is the consumer that must get on. */
+const WAIT_RESTS = 16;
+
 /** Reads a ring's counters. */
 export function readStats(view: RingView): RingStats {
 	const { words, floats, base } = view;
@@ -102,10 +105,20 @@ export class RingProducer {
 	private first = 0;
 	/** What the consumer had released when it was last asked. */
 	private seenTail: number;
+	/** Records so far, modulo 2^32. */
 	private packets: number;
+	private publishedPackets: number;
 	private seenReceived: number;
 	private pendingBytes = 0;
 	private closed = false;
+	private readonly much: number;
+	private readonly ringStart: number;
+	private readonly bell: number;
+	/** Bytes that a record of {@link sendScratch} is shorter than to be written without a further look; where, and as what. */
+	private quick = 0;
+	private quickRecord = 0;
+	private quickLap = 0;
+	private quickDepth = 0;
 	private reservedAt = -1;
 	private reservedLength = 0;
 
@@ -116,6 +129,9 @@ export class RingProducer {
 		this.overflow = options.overflow ?? "fail";
 		this.spin = options.spin ?? 1000;
 		this.mask = view.capacity - 1;
+		this.much = view.capacity >> 2;
+		this.ringStart = view.base << 2;
+		this.bell = view.doorbell << 2;
 		this.maxLength = (view.capacity >> 1) - RECORD_HEADER;
 		this.limit = view.packetLimit;
 		this.scratchStart = view.scratchOffset;
@@ -124,7 +140,7 @@ export class RingProducer {
 		this.longest = Math.min(this.maxLength, view.scratch);
 		this.seenTail = Atomics.load(words, base + Word.tail);
 		this.position = this.published = findEnd(view, this.seenTail);
-		this.packets = Atomics.load(words, base + Word.sent);
+		this.packets = this.publishedPackets = view.floats[(base >> 1) + Stat.sent]! | 0;
 		this.seenReceived = Atomics.load(words, base + Word.received);
 	}
 
@@ -135,7 +151,8 @@ export class RingProducer {
 
 	/** Changes whenever the consumer releases or beats; one that stands still for long is gone or stuck. */
 	get peerBeat(): number {
-		return Atomics.load(this.view.words, this.view.base + Word.consumerBeat) >>> 0;
+		const { words, base } = this.view;
+		return (Atomics.load(words, base + Word.tail) + Atomics.load(words, base + Word.consumerBeat)) >>> 0;
 	}
 
 	/** Says "alive" without sending. */
@@ -204,7 +221,8 @@ export class RingProducer {
 		const end = LAP - lapAt(position, capacity);
 		let sleeps: number;
 		if (copier !== undefined) {
-			const { first: word, packets, pendingBytes } = this;
+			const { first: word, pendingBytes } = this;
+			const packets = (this.packets - this.publishedPackets) | 0;
 			const bell = doorbell << 2;
 			sleeps = copier.publish(base << 2, first, word, next, end, position, packets, pendingBytes, depth, bell);
 		} else {
@@ -213,8 +231,10 @@ export class RingProducer {
 			Atomics.store(words, first >> 2, this.first);
 			sleeps = Atomics.load(words, doorbell);
 		}
-		this.published = this.position;
+		this.published = position;
+		this.publishedPackets = this.packets;
 		this.pendingBytes = 0;
+		this.prepare();
 		if (sleeps === 1) this.wake();
 	}
 
@@ -231,17 +251,21 @@ export class RingProducer {
 		return taken;
 	}
 
-	/** Copies one record in without publishing it: for batches that end in {@link publish}. Returns as {@link send}. */
+	/**
+	 * Copies one record in without publishing it, unless a quarter of the ring waits for that: for batches that end in
+	 * {@link publish}. Returns as {@link send}.
+	 */
 	push(payload: Uint8Array, meta = 0): boolean {
 		const length = payload.length;
 		const at = this.make(length);
 		if (at < 0) return this.overflow === "drop-newest";
 		this.place(payload, at, meta);
+		this.publishMuch();
 		return true;
 	}
 
 	/**
-	 * Copies a record in from {@link scratch}: the fastest way, with no view made per record.
+	 * {@link push} of a record in {@link scratch}: the fastest way, with no view made per record.
 	 *
 	 * @param offset - where it starts in `scratch`
 	 */
@@ -269,6 +293,7 @@ export class RingProducer {
 			this.position = (this.position + need) | 0;
 			this.packets = (this.packets + 1) | 0;
 			this.pendingBytes += length;
+			this.publishMuch();
 			return true;
 		}
 		const at = this.make(length);
@@ -281,52 +306,42 @@ export class RingProducer {
 			this.bytes.copyWithin(at, from, from + length);
 		}
 		this.advance(length);
+		this.publishMuch();
 		return true;
 	}
 
 	/** {@link pushScratch} and {@link publish} in one call: the quickest answer there is. Returns as {@link send}. */
 	sendScratch(offset: number, length: number, meta = 0): boolean {
-		const { copier, base, data, capacity, scratch, doorbell } = this.view;
 		const need = recordBytes(length);
-		const inRing = this.position & this.mask;
-		const depth = ((this.position - this.seenTail) >>> 0) + need;
-		if (
-			copier === undefined ||
-			this.limit !== 0 ||
-			(offset | length) < 0 ||
-			offset + length > scratch ||
-			length > this.maxLength ||
-			inRing + need > capacity ||
-			depth > capacity ||
-			this.position !== this.published
-		) {
+		const { quick } = this;
+		if (need >= quick || length < 0 || offset < 0 || offset + length > this.view.scratch) {
 			const taken = this.pushScratch(offset, length, meta);
 			this.publish();
 			return taken;
 		}
-		const from = this.scratchStart + offset;
-		const record = data + inRing;
-		const word = length | lapAt(this.position, capacity);
-		const packets = (this.packets = (this.packets + 1) | 0);
-		const head = (this.position = this.published = (this.position + need) | 0);
-		const next = depth === capacity ? 0 : data + (head & this.mask);
-		const end = LAP - lapAt(head, capacity);
-		const bell = doorbell << 2;
+		const record = this.quickRecord;
+		const next = record + need;
 		// Where the end will be behind another record like this: a reader of the last lap still has a copy of that line.
-		const ahead = depth + need < capacity && inRing + 2 * need < capacity ? next + need : 0;
-		const sleeps = copier.send(
-			base << 2,
+		const ahead = 2 * need < quick ? next + need : 0;
+		const head = (this.position + need) | 0;
+		const depth = this.quickDepth + need;
+		this.position = this.published = head;
+		this.publishedPackets = this.packets = (this.packets + 1) | 0;
+		this.quick = quick - need;
+		this.quickRecord = next;
+		this.quickDepth = depth;
+		const sleeps = this.view.copier!.send(
+			this.ringStart,
 			record,
-			word,
-			from,
+			length | this.quickLap,
+			this.scratchStart + offset,
 			length,
 			meta,
 			next,
-			end,
+			LAP - this.quickLap,
 			head,
-			packets,
 			depth,
-			bell,
+			this.bell,
 			ahead,
 		);
 		if (sleeps === 1) this.wake();
@@ -335,7 +350,7 @@ export class RingProducer {
 
 	/**
 	 * Copies many records in from {@link scratch} with one call: a small record costs a fraction of {@link pushScratch}.
-	 * Publishes nothing unless it has to wait for room.
+	 * Publishes nothing unless it has to wait for room or a quarter of the ring waits for that.
 	 *
 	 * @param table - byte offset in `scratch`, a multiple of 4, of `count` entries of three 32-bit words: where the
 	 *   payload starts in `scratch`, its length, and the meta word
@@ -366,9 +381,11 @@ export class RingProducer {
 				);
 				if (put > 0) {
 					if (hold) this.first = HELD;
+					this.quick = 0;
 					this.position = (position + copier.bytes()) | 0;
 					this.packets = (this.packets + put) | 0;
 					taken += put;
+					this.publishMuch();
 					continue;
 				}
 			}
@@ -417,7 +434,7 @@ export class RingProducer {
 	waitWritable(length: number, timeoutMs: number = Number.POSITIVE_INFINITY): boolean {
 		const { words, producerBell, sleeper } = this.view;
 		this.publish();
-		for (let look = 0; look < this.spin; look++) if (this.hasRoom(length)) return true;
+		for (let look = 0; look < this.spin; look++) if (this.hasRoom(length, WAIT_RESTS)) return true;
 		if (!sleeper.canBlock) {
 			throw new RingError("ERR_RING_CANNOT_BLOCK", "this thread cannot stop to wait: use waitWritableAsync");
 		}
@@ -491,8 +508,26 @@ export class RingProducer {
 		this.advance(length);
 	}
 
+	/** Publishes what takes a quarter of the ring: the consumer need not wait until the ring is full, nor we for it then. */
+	private publishMuch(): void {
+		if ((this.position - this.published) >>> 0 > this.much) this.publish();
+	}
+
+	/** Makes ready for {@link sendScratch} to put a record behind the last one published, if one can go there. */
+	private prepare(): void {
+		const { copier, data, capacity } = this.view;
+		const at = this.position & this.mask;
+		this.quickDepth = (this.position - this.seenTail) >>> 0;
+		this.quickRecord = data + at;
+		this.quickLap = lapAt(this.position, capacity);
+		// A record may be as long as half a ring: what is left of it is less than that, or it does not matter.
+		const most = Math.min(capacity - at, capacity - this.quickDepth, this.maxLength + RECORD_HEADER);
+		this.quick = copier === undefined || this.limit !== 0 ? 0 : most;
+	}
+
 	/** Writes a record's first word, or keeps it: the word behind the last record is the publication. */
 	private begin(start: number, word: number): void {
+		this.quick = 0;
 		const inLap = word | lapAt(this.position, this.view.capacity);
 		if (this.position === this.published) this.first = inLap;
 		else this.view.words[start >> 2] = inLap;
@@ -502,11 +537,9 @@ export class RingProducer {
 	private count(depth: number): void {
 		const { words, floats, base } = this.view;
 		const stat = base >> 1;
-		floats[stat + Stat.sent]! += (this.packets - words[base + Word.sent]!) >>> 0;
+		floats[stat + Stat.sent]! += (this.packets - this.publishedPackets) | 0;
 		floats[stat + Stat.sentBytes]! += this.pendingBytes;
 		if (depth > floats[stat + Stat.maxDepth]!) floats[stat + Stat.maxDepth] = depth;
-		words[base + Word.sent] = this.packets;
-		words[base + Word.producerBeat]!++;
 		words[base + Word.head] = this.position;
 	}
 
@@ -525,10 +558,10 @@ export class RingProducer {
 		this.reservedAt = -1;
 	}
 
-	private refresh(take: number): boolean {
+	private refresh(take: number, rests = 0): boolean {
 		const { copier, words, base } = this.view;
 		const tail = base + Word.tail;
-		this.seenTail = copier === undefined ? Atomics.load(words, tail) : copier.load(tail << 2);
+		this.seenTail = copier === undefined ? Atomics.load(words, tail) : copier.load(tail << 2, rests, 1);
 		const used = (this.position - this.seenTail) >>> 0;
 		if (used > this.view.capacity) {
 			throw new RingError("ERR_RING_CORRUPT", `the consumer's index says ${used} bytes are in use: open a new ring`);
@@ -544,10 +577,10 @@ export class RingProducer {
 		return (this.packets - this.seenReceived) >>> 0 < this.limit;
 	}
 
-	private hasRoom(length: number): boolean {
+	private hasRoom(length: number, rests = 0): boolean {
 		const need = recordBytes(length);
 		const toEnd = this.view.capacity - (this.position & this.mask);
-		if (!this.refresh(need <= toEnd ? need : toEnd + need)) return false;
+		if (!this.refresh(need <= toEnd ? need : toEnd + need, rests)) return false;
 		return this.limit === 0 || this.refreshPackets();
 	}
 

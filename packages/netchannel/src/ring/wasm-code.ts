@@ -46,6 +46,7 @@ export const atLeast: (a: Code, b: Code) => Code = binary(0x4f);
 export const notEqual: (a: Code, b: Code) => Code = binary(0x47);
 export const add: (a: Code, b: Code) => Code = binary(0x6a);
 export const subtract: (a: Code, b: Code) => Code = binary(0x6b);
+export const divide: (a: Code, b: Code) => Code = binary(0x6e);
 export const and: (a: Code, b: Code) => Code = binary(0x71);
 export const or: (a: Code, b: Code) => Code = binary(0x72);
 export const xor: (a: Code, b: Code) => Code = binary(0x73);
