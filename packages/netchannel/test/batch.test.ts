@@ -45,7 +45,7 @@ describe.each([true, false])("one record through the scratch areas (shared: %s)"
 	test("is copied whole wherever it lies in its page, and nothing beside it", () => {
 		const scratch = 16_384;
 		const { producer, consumer } = open({ shared, scratch, capacity: 2 ** 16 });
-		const lengths = [150, 192, 193, 256, 2000, 4095, 4096, 5001, 9000];
+		const lengths = [0, 1, 2, 3, 5, 9, 16, 31, 33, 64, 65, 128, 193, 2000, 2048, 2049, 4095, 4096, 5001, 9000];
 		for (let behind = -24; behind <= 48; behind += 8) {
 			for (const [index, length] of lengths.entries()) {
 				// Where the record's payload will start, and the place in the scratch area that many bytes before it, pages aside.
@@ -90,9 +90,12 @@ describe.each([true, false])("batches through the scratch areas (shared: %s)", (
 		const step = fc.oneof(
 			fc.record({
 				do: fc.constant("push" as const),
-				lengths: fc.array(fc.oneof(fc.integer({ min: 0, max: 40 }), fc.constantFrom(64, 191, 192, 193, 256, 500)), {
-					maxLength: 7,
-				}),
+				lengths: fc.array(
+					fc.oneof(fc.integer({ min: 0, max: 40 }), fc.constantFrom(15, 16, 32, 33, 64, 65, 128, 129, 500)),
+					{
+						maxLength: 7,
+					},
+				),
 			}),
 			fc.record({ do: fc.constant("copy" as const), limit: fc.integer({ min: 0, max: 9 }) }),
 			fc.record({ do: fc.constant("recv" as const) }),

@@ -236,6 +236,37 @@ describe.each([true, false])("a ring that is full to the last byte (shared: %s)"
 	});
 });
 
+test.each([true, false])("what takes a quarter of the ring is published on the way (shared: %s)", (shared) => {
+	const { producer, consumer } = open({ shared, scratch: 1024 });
+	for (let record = 0; record < 4; record++) expect(producer.push(filled(56, record))).toBe(true);
+	expect(consumer.next()).toBe(false);
+	expect(producer.push(filled(56, 4))).toBe(true);
+	for (let record = 0; record < 5; record++) expect(consumer.recv()).toEqual(filled(56, record));
+	const table = new Int32Array(producer.scratch.buffer, producer.scratch.byteOffset, 18);
+	for (let record = 0; record < 6; record++) table.set([128, 56, record], record * 3);
+	expect(producer.pushBatch(0, 4)).toBe(4);
+	expect(consumer.readable).toBe(false);
+	expect(producer.pushBatch(0, 6)).toBe(6);
+	expect(consumer.readable).toBe(true);
+	for (let record = 0; record < 10; record++) expect(consumer.recv()?.length).toBe(56);
+});
+
+test("each end sees that the other goes on, or says it is alive", () => {
+	const { producer, consumer } = open({ scratch: 128 });
+	const seen = new Set([consumer.peerBeat]);
+	producer.send(bytes(1));
+	seen.add(consumer.peerBeat);
+	producer.sendScratch(0, 8);
+	seen.add(consumer.peerBeat);
+	producer.beat();
+	expect(seen.add(consumer.peerBeat).size).toBe(4);
+	const heard = new Set([producer.peerBeat]);
+	consumer.recv();
+	heard.add(producer.peerBeat);
+	consumer.beat();
+	expect(heard.add(producer.peerBeat).size).toBe(3);
+});
+
 test("reserve and commit write in place, shorter than reserved", () => {
 	const { producer, consumer } = open();
 	const at = producer.reserve(100);
@@ -365,6 +396,25 @@ describe("refuses", () => {
 			words[DATA + at / 4] = word ^ LAP;
 			expect(code(() => consumer.next())).toBe("ERR_RING_CORRUPT");
 			expect(code(() => consumer.next())).toBe("ERR_RING_CORRUPT");
+		}
+	});
+
+	test.each([true, false])("records that were changed after they were seen (shared: %s)", (shared) => {
+		for (const word of [WRAP, WRAP + 8, 240, 1017, LAP, LAP - 1]) {
+			const { handle, producer, consumer } = open({ shared });
+			producer.sendBurst(Array.from({ length: 8 }, (_, record) => filled(24, record)));
+			expect([consumer.next(), consumer.next()]).toEqual([true, true]);
+			const { words } = viewRing(handle);
+			words.fill(word ^ LAP, DATA + 16, DATA + 64);
+			const found = code(() => {
+				for (let record = 0; record < 6; record++) {
+					if (!consumer.next()) break;
+					expect(consumer.offset + consumer.length).toBeLessThanOrEqual(HEADER_BYTES + 1024);
+				}
+			});
+			// What is an end, or leads to one, is no damage that shows.
+			if ([WRAP, LAP, 240].includes(word)) expect(["none", "ERR_RING_CORRUPT"]).toContain(found);
+			else expect(found).toBe("ERR_RING_CORRUPT");
 		}
 	});
 

@@ -134,7 +134,7 @@ export interface Copier {
 }
 
 /** Rests between two looks; one takes some dozen cycles. */
-export const RESTS = 2;
+const RESTS = 2;
 /** The first word of what is to be published, when a batch kept it. */
 export const HELD = -1;
 /**

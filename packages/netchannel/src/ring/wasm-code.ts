@@ -30,7 +30,6 @@ export const func = (locals: number, ...code: Code[]): Code => {
 export const get = (local: number): Code => [0x20, local];
 export const set = (local: number, ...value: Code[]): Code => [...value.flat(), 0x21, local];
 export const tee = (local: number, ...value: Code[]): Code => [...value.flat(), 0x22, local];
-export const drop = (value: Code): Code => [...value, 0x1a];
 export const setGlobal = (index: number, ...value: Code[]): Code => [...value.flat(), 0x24, index];
 export const getGlobal = (index: number): Code => [0x23, index];
 export const constant = (value: number): Code => [0x41, ...signed(value)];
