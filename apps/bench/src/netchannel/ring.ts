@@ -187,6 +187,11 @@ export async function ringThroughput(report: Report, peer: string | undefined): 
 				"rival, million/s": millions(rival),
 			});
 		}
+		const [cpp, rival] = ["C++", "ringbuf.js"].map((name) => outcomes.get(name)?.figures ?? []);
+		if (cpp!.length > 0 && rival!.length > 0) {
+			const times = round(median(cpp!) / median(rival!), 1);
+			report.note(`ring, ${bytes} bytes: C++ itself was ${times} times as fast as ringbuf.js`);
+		}
 		const doubt = tally.poor === 0 ? "" : `; ${tally.poor} slices had fewer than ${ENOUGH} and were left out`;
 		report.note(`ring, ${bytes} bytes: ${tally.clean} of ${tally.windows} windows had both processors${doubt}`);
 	}
