@@ -176,6 +176,18 @@ describe("packets", () => {
 		expect(classifier.countersOf(mine)).toEqual({ packets: 2, bytes: 60 + 46 });
 	});
 
+	test("bytes where ports would be are none in a protocol without", () => {
+		const classifier = createClassifier();
+		const mine = classifier.add({ family: 4, localPort: 53 });
+		const frame = makePacket();
+		expect(classifier.classify(frame, "ethernet")).toBe(mine);
+		frame[23] = 1;
+		expect(classifier.classify(frame, "ethernet")).toBe(-1);
+		expect([classifier.key.hasPorts, classifier.key.ports]).toEqual([false, 0]);
+		const everything = classifier.add({ local: "10.0.0.1" });
+		expect(classifier.classify(frame, "ethernet")).toBe(everything);
+	});
+
 	test("a VLAN is looked through, or matched where the rule says so", () => {
 		const classifier = createClassifier();
 		const any = classifier.add({ localPort: 53 });
@@ -250,6 +262,9 @@ describe("packets", () => {
 					if (key.family !== 0) expect(key.transport).toBeLessThanOrEqual(frame.length);
 					if (key.hasPorts) expect(Number.isInteger(key.ports)).toBe(true);
 					expect(classifier.classify(frame, medium)).toBe(-1);
+					// A later fragment's ports are those of its first, which parsing alone does not know.
+					if (!key.laterFragment) expect(classifier.key).toEqual(key);
+					else Object.assign(classifier.key, { ports: key.ports, hasPorts: key.hasPorts });
 				},
 			),
 			{ seed: 11, numRuns: 5000 },
