@@ -233,7 +233,11 @@ static void slices(int rounds, long count, double rate, int words, char **word) 
       send(turn.fd, count, rate);
       long seen = before;
       // Until it has read what there was.
-      for (long now; (now = readFrom(turn.interface)) != seen || now == before; usleep(5000)) seen = now;
+      int looks = 0;
+      for (long now; (now = readFrom(turn.interface)) != seen || now == before; usleep(5000)) {
+        if (++looks > 1000) { fprintf(stderr, "%s: nobody reads\n", turn.interface.c_str()); exit(1); }
+        seen = now;
+      }
       printf("%f ", (cpuOf(turn.process) - used) / (seen - before));
     }
     puts("");
