@@ -511,7 +511,7 @@ export async function createSandbox(options: SandboxOptions = {}): Promise<Sandb
 	timings.mark("image");
 	// To start a thread takes some milliseconds of the caller's: there is a turn for others between the two.
 	await nextTurn();
-	const network = planNetwork(options.network ?? "none");
+	const network = await planNetwork(options.network ?? "none");
 	await nextTurn();
 	const sandbox = new Sandbox(options, files, network, timings);
 	try {
