@@ -83,9 +83,10 @@ export { type ConsumerOptions, RingConsumer } from "./ring/consumer.ts";
 export { RingError, type RingErrorCode } from "./ring/errors.ts";
 export { FanIn, openFanIn } from "./ring/fan-in.ts";
 export type { RingHandle } from "./ring/layout.ts";
-export { type OverflowPolicy, type ProducerOptions, RingProducer, type RingStats } from "./ring/producer.ts";
+export { type OverflowPolicy, type ProducerOptions, RingProducer } from "./ring/producer.ts";
 export { createFanIn, createRing, openConsumer, openProducer, type RingOptions } from "./ring/ring.ts";
 export type { WaitOptions } from "./ring/sleep.ts";
+export type { RingStats } from "./ring/stats.ts";
 export type { PortStats } from "./switch/forward.ts";
 export { segmentFrame } from "./switch/segment.ts";
 export {

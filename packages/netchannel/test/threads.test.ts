@@ -170,7 +170,7 @@ describe.skipIf(noBuild !== undefined)(`between threads${because(noBuild)}`, () 
 			const consumer = openConsumer(ring);
 			let records = 0;
 			while (records < 500) {
-				if (!(await consumer.waitAsync({ timeoutMs: 5000 }))) break;
+				if (!(await consumer.waitAsync({ timeoutMs: 60_000 }))) break;
 				consumer.drain((payload) => {
 					expect(payload.length).toBe(500);
 					records++;

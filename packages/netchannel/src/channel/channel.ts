@@ -2,8 +2,9 @@ import type { Offload } from "../link/link.ts";
 import { readVnetHeader, VNET_HEADER_BYTES, writeVnetHeader } from "../link/vnet-header.ts";
 import type { RingConsumer } from "../ring/consumer.ts";
 import type { RingHandle } from "../ring/layout.ts";
-import type { RingProducer, RingStats } from "../ring/producer.ts";
+import type { RingProducer } from "../ring/producer.ts";
 import { openConsumer, openProducer } from "../ring/ring.ts";
+import type { RingStats } from "../ring/stats.ts";
 import { ChannelError } from "./errors.ts";
 
 /**

@@ -2,12 +2,12 @@ import type { Copier } from "./copier.ts";
 import { RingError } from "./errors.ts";
 import { ENTRY_BYTES, LAP, lapAt, RECORD_HEADER, recordBytes, requireTable, Stat, Word, WRAP } from "./layout.ts";
 import type { RingView } from "./memory.ts";
-import { type RingStats, readStats } from "./producer.ts";
 import { sleepUntil, sleepUntilAsync, type WaitOptions } from "./sleep.ts";
+import { type RingStats, readStats } from "./stats.ts";
 
 /** Options of a consumer's end. */
 export interface ConsumerOptions {
-	/** Looks at the producer's index before sleeping. @default 1000 */
+	/** Looks for a record before `wait` sleeps. @default 1000 */
 	spin?: number;
 }
 

@@ -2,7 +2,9 @@ import { HELD } from "./copier.ts";
 import { RingError } from "./errors.ts";
 import { ENTRY_BYTES, LAP, lapAt, RECORD_HEADER, recordBytes, requireTable, Stat, Word, WRAP } from "./layout.ts";
 import type { RingView } from "./memory.ts";
+import { findEnd } from "./recovery.ts";
 import { sleepUntil, sleepUntilAsync, type WaitOptions } from "./sleep.ts";
+import { type RingStats, readStats } from "./stats.ts";
 
 /** What a producer does with a record that does not fit. */
 export type OverflowPolicy = "fail" | "drop-newest" | "block";
@@ -19,64 +21,8 @@ export interface ProducerOptions {
 	spin?: number;
 }
 
-/** Counters of a ring, from either end. */
-export interface RingStats {
-	/** Records published since the ring was made. */
-	readonly sent: number;
-	readonly sentBytes: number;
-	readonly received: number;
-	readonly receivedBytes: number;
-	/** Records refused under `drop-newest`. */
-	readonly dropped: number;
-	/** Times the producer had to wake a sleeping consumer. */
-	readonly wakeups: number;
-	/** Most bytes that were unreleased at a publish. */
-	readonly maxDepth: number;
-	/** Bytes unreleased now. */
-	readonly depth: number;
-}
-
 /** Rests between two looks of a producer without room: it is the consumer that must get on. */
 const WAIT_RESTS = 16;
-
-/** Reads a ring's counters. */
-export function readStats(view: RingView): RingStats {
-	const { words, floats, base } = view;
-	const at = base >> 1;
-	// In this order: what is in use is never less than nothing.
-	const tail = Atomics.load(words, base + Word.tail);
-	const head = Atomics.load(words, base + Word.head);
-	return {
-		sent: floats[at + Stat.sent]!,
-		sentBytes: floats[at + Stat.sentBytes]!,
-		received: floats[at + Stat.received]!,
-		receivedBytes: floats[at + Stat.receivedBytes]!,
-		dropped: floats[at + Stat.dropped]!,
-		wakeups: floats[at + Stat.wakeups]!,
-		maxDepth: floats[at + Stat.maxDepth]!,
-		depth: (head - tail) >>> 0,
-	};
-}
-
-/**
- * The position behind the last record: whoever wrote the ring before may have been stopped between two words, but not
- * within the one that says so.
- */
-function findEnd(view: RingView, tail: number): number {
-	const { words, data, capacity } = view;
-	for (let position = tail; ; ) {
-		const at = position & (capacity - 1);
-		const aligned = position % RECORD_HEADER === 0;
-		const word = aligned ? Atomics.load(words, (data + at) >> 2) ^ lapAt(position, capacity) : -LAP - 1;
-		if ((word & LAP) !== 0) return position;
-		const size = word === WRAP ? capacity - at : recordBytes(word);
-		const used = ((position - tail) >>> 0) + size;
-		if ((word < 0 && word !== WRAP) || at + size > capacity || used > capacity) {
-			throw new RingError("ERR_RING_CORRUPT", `no end of the records behind ${tail >>> 0}: open a new ring`);
-		}
-		position = (position + size) | 0;
-	}
-}
 
 /**
  * The writing end of a ring: one per ring, in one thread. `send` is the easy way; `reserve`, `commit` and `publish`
