@@ -61,6 +61,7 @@ const PROFILES: Record<DrillProfile, Partial<TcpConfig>> = {
 	// Half of a buffer is window, the rest overhead; the defaults are of 6.x.
 	linux: {
 		answerUnsentAck: false,
+		synLinearTimeouts: 4,
 		beyondWindow: "whole",
 		cubicStyle: "linux",
 		receiveBuffer: 65_536,
@@ -499,14 +500,14 @@ class Run {
 		const latest = this.endOf(time) + this.tolerance;
 		const want = describeScript(segment);
 		let covered = 0;
-		let first: LiveSegment | undefined;
+		let at = this.now;
 		const strict = this.script.options.has("strict_segments");
 		do {
 			if (!this.haveSent()) this.advance(latest, true);
 			const live = this.haveSent() ? this.sent.shift() : undefined;
 			if (live === undefined) this.fail(`nothing was sent, expected ${want}`);
 			const flow = this.flow!;
-			first ??= live;
+			at = live.at;
 			if ((live.flags & SYN) !== 0) flow.sentSyn(live, segment);
 			const seen = `sent ${describe(live, flow.localIsn, flow.ackBase)}, expected ${want}`;
 			if (time.kind !== "any" && (live.at < earliest || live.at > latest)) {
@@ -520,8 +521,8 @@ class Run {
 			if (wrong !== undefined) this.fail(`${seen}: ${wrong}`);
 		} while (covered < segment.length && !strict);
 		if (covered !== segment.length) this.fail(`sent ${covered} bytes, expected ${want}`);
-		if (time.kind !== "any") this.eventAt = Math.max(this.eventAt, this.startOf(time));
-		else this.eventAt = Math.max(this.eventAt, first.at);
+		// As packetdrill has it: what follows counts from when the packet was seen, not from when it was due.
+		this.eventAt = Math.max(this.eventAt, at);
 	}
 
 	private differs(

@@ -207,10 +207,7 @@ export class StackCore {
 	 */
 	attach(link: Link, options: InterfaceOptions = {}): Interface {
 		if (link.medium === "ethernet" && this.ethernet === undefined)
-			throw new StackError(
-				"ENOPROTOOPT",
-				"this stack was made without its ethernet module; name it, or use an IP link",
-			);
+			throw new StackError("ENOPROTOOPT", "this stack has no ethernet module; name it, or use an IP link");
 		let { mac } = options;
 		if (mac === undefined) {
 			mac = this.randomBytes(6);
@@ -218,7 +215,7 @@ export class StackCore {
 		}
 		const name = options.name ?? `eth${this.interfaces.length - 1}`;
 		if (this.interfaces.some((other) => other.name === name)) {
-			throw new StackError("EADDRINUSE", `there is an interface "${name}" already; give this one another name`);
+			throw new StackError("EADDRINUSE", `interface "${name}" is there already; name this one`);
 		}
 		const iface = new Interface(this, link, name, mac, options);
 		this.interfaces.push(iface);
@@ -274,7 +271,7 @@ export class StackCore {
 		if (via === undefined) {
 			throw new StackError(
 				"ENETUNREACH",
-				`no interface reaches the gateway ${hop ?? "(none given)"}; add an address on its network first`,
+				`no interface reaches the gateway ${hop ?? ""}; add an address on its network first`,
 			);
 		}
 		this.routes.add({ destination: new Cidr(cidr.network, cidr.prefix), gateway: hop, iface: via, metric, origin });

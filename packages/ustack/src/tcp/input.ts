@@ -12,7 +12,17 @@ import { quickAck, receiveData, setDsack } from "./receive.ts";
 import { sendReset } from "./reply.ts";
 import { rttSample, stampOf } from "./rtt.ts";
 import { after, before, distance } from "./seq.ts";
-import { CLOSED, CLOSING, ESTABLISHED, FIN_WAIT_1, LAST_ACK, SYN_RECEIVED, SYN_SENT, setState } from "./state.ts";
+import {
+	CLOSE_WAIT,
+	CLOSED,
+	CLOSING,
+	ESTABLISHED,
+	FIN_WAIT_1,
+	LAST_ACK,
+	SYN_RECEIVED,
+	SYN_SENT,
+	setState,
+} from "./state.ts";
 import { keepAliveChanged, setRetransmit } from "./timers.ts";
 
 /** RFC 7323 5.5: a timestamp this old says nothing any more. */
@@ -40,22 +50,22 @@ export function segmentArrives(c: TcpConnection, packet: Packet, s: SegmentIn): 
 		synSent(c, packet, s);
 		return;
 	}
-	const { flags, options } = s;
-	const { seq } = s;
+	const { ack, flags, options, seq } = s;
+	const window = s.window << c.sndWscale;
+	const span = s.length + ((flags & SYN) !== 0 ? 1 : 0) + ((flags & FIN) !== 0 ? 1 : 0);
 	// PAWS (RFC 7323 5.3).
 	if (
 		c.tsOk &&
 		options.hasTimestamp &&
 		((options.tsVal - c.tsRecent) | 0) < 0 &&
 		now - c.tsRecentAt < PAWS_IDLE_MS &&
-		(flags & RST) === 0
+		(flags & RST) === 0 &&
+		((flags & SYN) === 0 || c.state !== SYN_RECEIVED)
 	) {
-		if ((flags & SYN) === 0 || c.state !== SYN_RECEIVED) {
-			duplicateSegment(c, s, now);
-			return;
-		}
+		// Acknowledgements overtake each other: an old one is no news, a repeated one counts.
+		if (span > 0 || after(seq, c.rcvNxt)) duplicateSegment(c, s, now);
+		if (span > 0 || seq !== c.rcvNxt || ack !== c.sndUna || window !== c.sndWnd) return;
 	}
-	const span = s.length + ((flags & SYN) !== 0 ? 1 : 0) + ((flags & FIN) !== 0 ? 1 : 0);
 	const end = (seq + span) | 0;
 	const windowEnd = (c.rcvWup + c.rcvWnd) | 0;
 	const right = after(c.rcvNxt, windowEnd) ? c.rcvNxt : windowEnd;
@@ -102,10 +112,8 @@ export function segmentArrives(c: TcpConnection, packet: Packet, s: SegmentIn): 
 	c.lastAckAt = now;
 	// A held back end of a write waits for an acknowledgement at most.
 	c.more = false;
-	if (c.keepAliveSent > 0) c.keepAliveSent = 0;
+	c.keepAliveSent = 0;
 	if (c.ecnOk) explicitCongestion(c, packet, s);
-	const { ack } = s;
-	const window = s.window << c.sndWscale;
 	let windowUpdate = false;
 	if (after(ack, c.sndUna) || after(seq, c.sndWl1) || (seq === c.sndWl1 && window > c.sndWnd)) {
 		windowUpdate = window !== c.sndWnd;
@@ -171,7 +179,11 @@ function checkAck(c: TcpConnection, packet: Packet, s: SegmentIn): boolean {
 }
 
 function explicitCongestion(c: TcpConnection, packet: Packet, s: SegmentIn): void {
-	if ((s.flags & CWR) !== 0 && s.length > 0) c.ecnEcho = false;
+	if ((s.flags & CWR) !== 0 && s.length > 0) {
+		c.ecnEcho = false;
+		// Its window may be down to this segment.
+		oweAck(c);
+	}
 	const mark = packet.tos & ECN_MASK;
 	if (mark === 0) return;
 	c.ecnSeen = true;
@@ -201,7 +213,7 @@ function reset(c: TcpConnection, s: SegmentIn, now: number): void {
 	}
 	finished(
 		c,
-		c.state === SYN_RECEIVED && !c.earlyOpen ? "ECONNREFUSED" : c.finReceived && c.finQueued ? "EPIPE" : "ECONNRESET",
+		c.state === SYN_RECEIVED && !c.earlyOpen ? "ECONNREFUSED" : c.state === CLOSE_WAIT ? "EPIPE" : "ECONNRESET",
 	);
 }
 
@@ -269,10 +281,7 @@ function startTransfer(c: TcpConnection, now: number): void {
 	syncMss(c);
 	// RFC 5681 3.1: after a lost SYN, start small.
 	c.cwnd = c.totalRetrans > 1 ? 1 : c.layer.config.initialWindowSegments;
-	if (c.layer.config.mtuProbing === "always" && c.probedMss === 0 && c.mss > c.layer.config.baseMss) {
-		c.probedMss = c.layer.config.baseMss;
-		syncMss(c);
-	}
+	c.layer.modules.probe?.begin(c);
 	c.lastSentAt = now;
 	c.lastAckAt = c.lastDataAt = now;
 	c.maxPacketsOut = 0;
@@ -289,7 +298,11 @@ function synSent(c: TcpConnection, packet: Packet, s: SegmentIn): void {
 	const { flags, ack, options } = s;
 	const acked = (flags & ACK) !== 0;
 	if (acked && (!after(ack, c.iss) || after(ack, c.sndNxt))) {
-		if ((flags & RST) === 0) sendReset(c.layer, packet, s);
+		if ((flags & RST) === 0) {
+			sendReset(c.layer, packet, s);
+			// A half-open peer is free after the reset: ask it again at once.
+			if (c.retransmits === 0) setRetransmit(c, "rto", now + 2);
+		}
 		return;
 	}
 	if (acked && c.layer.config.timestamps && !c.plainSyn && options.hasTimestamp && options.tsEcr !== 0) {
@@ -315,7 +328,7 @@ function synSent(c: TcpConnection, packet: Packet, s: SegmentIn): void {
 	}
 	c.ecnOk = c.synEcn && (flags & (ECE | CWR)) === ECE;
 	const head = c.firstSegment;
-	const clean = head !== undefined && head.retransmissions === 0;
+	const clean = head?.retransmissions === 0;
 	const sentAt = head?.sentAt ?? now;
 	// The SYN and what rode on it are one delivery.
 	c.delivered++;
@@ -326,8 +339,7 @@ function synSent(c: TcpConnection, packet: Packet, s: SegmentIn): void {
 	c.troubleSince = -1;
 	setRetransmit(c, "none", 0);
 	if (clean) rttSample(c, now - sentAt, now);
-	else if (c.tsOk && options.hasTimestamp && options.tsEcr !== 0)
-		rttSample(c, Math.max(1, distance(stampOf(c, now), options.tsEcr)), now);
+	else if (c.tsOk && options.tsEcr !== 0) rttSample(c, Math.max(1, distance(stampOf(c, now), options.tsEcr)), now);
 	else c.rto = Math.max(c.rto, 3 * c.layer.config.initialRtoMs);
 	c.backoff = 0;
 	c.hasRetransStamp = false;

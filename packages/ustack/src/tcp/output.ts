@@ -120,17 +120,15 @@ function transmit(
 		}
 	}
 	const headerLength = header(c, seq, flags, now);
+	c.segsOut++;
+	c.lastSentAt = now;
 	if (length > 0) {
 		const dataStart = (flags & SYN) !== 0 ? seq + 1 : seq;
 		c.sendRing.copyTo(distance(dataStart | 0, c.dataSeq), stack.tx, TX_L4 + headerLength, length);
-	}
-	c.segsOut++;
-	if (length > 0) {
 		c.dataSegsOut++;
 		c.bytesSent += length;
+		c.lastDataSentAt = now;
 	}
-	c.lastSentAt = now;
-	if (length > 0) c.lastDataSentAt = now;
 	stack.transmitter.transmit(
 		c.path,
 		PROTO_TCP,
@@ -183,17 +181,15 @@ export function sendSyn(c: TcpConnection, now: number): void {
 /** Sends a segment of the queue again. */
 export function retransmit(c: TcpConnection, segment: Segment, now: number): void {
 	const mss = effectiveMss(c);
-	if (dataLength(segment) > mss && (segment.flags & SYN) === 0) splitSegment(c, segment, (segment.seq + mss) | 0);
+	const syn = (segment.flags & SYN) !== 0;
+	if (dataLength(segment) > mss && !syn) splitSegment(c, segment, (segment.seq + mss) | 0);
 	// A path that eats the option must not eat the connection (RFC 7413 4.1.3).
 	if (c.state <= SYN_RECEIVED) c.fastOpenCookie = undefined;
 	let { flags } = segment;
-	if ((flags & SYN) !== 0) {
-		flags |= c.state === SYN_RECEIVED ? ACK : 0;
-		// A path that eats ECN's or other options gets a plain SYN in the end (RFC 3168 6.1.1.1).
-		if (c.state === SYN_SENT && c.synEcn && c.retransmits < 2) flags |= ECE | CWR;
-		if (c.state === SYN_RECEIVED && c.ecnOk) flags |= ECE;
-	} else flags |= ACK;
-	const length = (segment.flags & SYN) !== 0 ? 0 : dataLength(segment);
+	if (!syn || c.state === SYN_RECEIVED) flags |= ACK;
+	// A path may eat SYNs that ask for ECN: only the first one does (RFC 3168 6.1.1.1).
+	if (syn && c.ecnOk) flags |= ECE;
+	const length = syn ? 0 : dataLength(segment);
 	if (!c.hasRetransStamp) {
 		c.retransStamp = stampOf(c, now);
 		c.hasRetransStamp = true;
@@ -230,7 +226,7 @@ function resendLost(c: TcpConnection, now: number): void {
 /** Sends the next `length` bytes as one segment. */
 export function sendSegment(c: TcpConnection, length: number, flags: number, now: number): void {
 	const end = (c.sndNxt + length) | 0;
-	const push = pushDue(c, end) ? PSH : 0;
+	const push = pushDue(c, end) ? PSH : flags & PSH;
 	const segment = c.layer.segments.take(c.sndNxt, end, push);
 	segment.sentAt = now;
 	appendSegment(c, segment);
@@ -272,7 +268,7 @@ function sendNew(c: TcpConnection, now: number): boolean {
 			return true;
 		}
 		if (!sent && c.packetsOut === 0) idleRestart(c, now);
-		if (c.probedMss > 0 && !sent && c.layer.modules.probe?.(c, now) === true) {
+		if (c.probedMss > 0 && !sent && c.layer.modules.probe?.send(c, now) === true) {
 			sent = true;
 			continue;
 		}
@@ -372,12 +368,7 @@ export function wakeWindow(c: TcpConnection, now: number): void {
 	const { unsent } = c;
 	if (room > 0 && unsent > 0) {
 		const length = Math.min(room, effectiveMss(c), unsent);
-		const segment = c.layer.segments.take(c.sndNxt, (c.sndNxt + length) | 0, PSH);
-		pushDue(c, segment.end);
-		segment.sentAt = now;
-		appendSegment(c, segment);
-		c.sndNxt = segment.end;
-		transmit(c, segment.seq, length, ACK | PSH, now, true, 0);
+		sendSegment(c, length, ACK | PSH, now);
 		armRto(c, now);
 		return;
 	}

@@ -26,6 +26,8 @@ export function putSack(c: TcpConnection, tx: Uint8Array, start: number): number
 /** Moves a range to the front of the SACK blocks, swallowing what it covers (RFC 2018 section 4). */
 export function touchBlock(c: TcpConnection, start: number, end: number): void {
 	const blocks = c.sackBlocks;
+	// A FIN behind the data is told with it.
+	if (c.finAhead && end === c.finSeq) end = (end + 1) | 0;
 	for (let i = blocks.length - 2; i >= 0; i -= 2) {
 		if (!after(blocks[i]!, end) && !before(blocks[i + 1]!, start)) blocks.splice(i, 2);
 	}
