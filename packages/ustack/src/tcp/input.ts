@@ -8,7 +8,7 @@ import type { TcpConnection } from "./connection.ts";
 import { EVENT_CONNECT, EVENT_WRITABLE, notify, oweAck, wantOutput } from "./events.ts";
 import { syncMss } from "./mss.ts";
 import { clearQueue } from "./queue.ts";
-import { quickAck, receiveData, setDsack } from "./receive.ts";
+import { quickAck, receiveData } from "./receive.ts";
 import { sendReset } from "./reply.ts";
 import { rttSample, stampOf } from "./rtt.ts";
 import { after, before, distance } from "./seq.ts";
@@ -101,7 +101,7 @@ export function segmentArrives(c: TcpConnection, packet: Packet, s: SegmentIn): 
 	if (!checkAck(c, packet, s)) return;
 	if (again) {
 		// A simultaneous open's SYN-ACK brings the SYN again.
-		setDsack(c, seq, (seq + 1) | 0);
+		c.layer.recovery.duplicate(c, seq, (seq + 1) | 0);
 		oweAck(c);
 	}
 	if (c.tsOk && options.hasTimestamp && !after(seq, c.rcvWup) && ((options.tsVal - c.tsRecent) | 0) >= 0) {
@@ -122,7 +122,7 @@ export function segmentArrives(c: TcpConnection, packet: Packet, s: SegmentIn): 
 		if (window > c.maxWindow) c.maxWindow = window;
 	}
 	if (windowUpdate && c.retransmitTimer === "persist") windowOpened(c);
-	if (ack !== c.sndUna || c.packetsOut > 0 || c.sndUna !== c.sndNxt) {
+	if (ack !== c.sndUna || c.packetsOut > 0 || c.sndUna !== c.sndNxt || options.sackCount > 0) {
 		const pure = s.length === 0 && !windowUpdate && (flags & (SYN | FIN)) === 0;
 		if (ack === c.sndNxt && c.sndNxt === c.sndUna) c.probesOut = 0;
 		c.layer.recovery.acknowledge(c, ack, options, (flags & ECE) !== 0, pure, now);
@@ -148,9 +148,7 @@ export function segmentArrives(c: TcpConnection, packet: Packet, s: SegmentIn): 
 		const unit = packet.gsoSize > 0 ? Math.min(packet.gsoSize, s.length) : s.length;
 		if (unit >= c.rcvMss) c.rcvMss = Math.min(unit, c.advertisedMss);
 		receiveData(c, packet.bytes, s.at, seq, s.length, (flags & FIN) !== 0, now);
-	} else if (s.length > 0 || (flags & FIN) !== 0) {
-		oweAck(c);
-	}
+	} else if (span > 0 && before(seq, c.rcvNxt)) duplicateSegment(c, s, now);
 	wantOutput(c);
 }
 
@@ -203,7 +201,7 @@ function windowOpened(c: TcpConnection): void {
 
 /** RFC 5961 section 3: a reset counts only at the exact next sequence number. */
 function reset(c: TcpConnection, s: SegmentIn, now: number): void {
-	if (s.seq !== c.rcvNxt) {
+	if (s.seq !== c.rcvNxt && !c.layer.recovery.endsAt(c, s.seq)) {
 		challenge(c, now);
 		return;
 	}
@@ -228,8 +226,10 @@ function challenge(c: TcpConnection, now: number): void {
 function duplicateSegment(c: TcpConnection, s: SegmentIn, now: number): void {
 	if (s.length === 0 && now - c.lastOutOfWindowAckAt < OUT_OF_WINDOW_MS && (s.flags & (SYN | FIN)) === 0) return;
 	if (s.length === 0) c.lastOutOfWindowAckAt = now;
-	if (s.length > 0 && before(s.seq, c.rcvNxt) && c.sackOk && c.layer.config.dsack && c.state >= ESTABLISHED) {
-		setDsack(c, s.seq, after((s.seq + s.length) | 0, c.rcvNxt) ? c.rcvNxt : (s.seq + s.length) | 0);
+	const span = s.length + (s.flags & FIN);
+	if (span > 0 && before(s.seq, c.rcvNxt) && c.state >= ESTABLISHED) {
+		const end = (s.seq + span) | 0;
+		c.layer.recovery.duplicate(c, s.seq, after(end, c.rcvNxt) ? c.rcvNxt : end);
 		quickAck(c, 16);
 	}
 	oweAck(c);
@@ -271,6 +271,8 @@ export function establish(c: TcpConnection, s: SegmentIn, now: number): void {
 	c.maxWindow = Math.max(c.maxWindow, c.sndWnd);
 	c.sndWl1 = s.seq;
 	c.lastReceivedAt = now;
+	// Its acknowledgement is of the SYN as well, which is no byte.
+	c.bytesAcked--;
 	startTransfer(c, now);
 	setState(c, ESTABLISHED);
 	if (c.finQueued) finState(c);
@@ -278,6 +280,8 @@ export function establish(c: TcpConnection, s: SegmentIn, now: number): void {
 }
 
 function startTransfer(c: TcpConnection, now: number): void {
+	// From here on it is what a segment of data may have.
+	if (c.tsOk) c.advertisedMss -= 12;
 	syncMss(c);
 	// RFC 5681 3.1: after a lost SYN, start small.
 	c.cwnd = c.totalRetrans > 1 ? 1 : c.layer.config.initialWindowSegments;

@@ -26,6 +26,12 @@ export interface LossRecovery {
 	touchBlock(c: TcpConnection, start: number, end: number): void;
 	/** A hole was filled. */
 	pruneBlocks(c: TcpConnection): void;
+	/** Bytes came twice: the next acknowledgement says so. This and what follows is called without SACK as well. */
+	duplicate(c: TcpConnection, start: number, end: number): void;
+	/** The same of what `start..end` has in common with the range ahead at `i`. */
+	duplicateAhead(c: TcpConnection, start: number, end: number, i: number): void;
+	/** Whether a reset that is not at the next sequence number is where the peer's data ends. */
+	endsAt(c: TcpConnection, seq: number): boolean;
 }
 
 /** Everything up to `ack` is the peer's: the send buffer gives it up. Its segments are off the queue already. */

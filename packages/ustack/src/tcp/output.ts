@@ -276,7 +276,8 @@ function sendNew(c: TcpConnection, now: number): boolean {
 		const room = distance((c.sndUna + c.sndWnd) | 0, c.sndNxt) + (c.earlyOpen ? 1 : 0);
 		const record = c.records.length > 0 ? distance(c.records[0]!, c.sndNxt) : available;
 		let length = Math.min(record, mss);
-		if (length > room) {
+		// A FIN needs room as well.
+		if (length > room || room <= 0) {
 			windowLimited = true;
 			break;
 		}
@@ -301,7 +302,7 @@ function sendNew(c: TcpConnection, now: number): boolean {
 			run > 1 && (run >= burst || record - length < mss || room - length < mss || c.inFlight() + 1 >= c.cwnd);
 		if (burstEnds || (flags & PSH) !== 0) run = 0;
 		if (c.records[0] === sendEnd) c.records.shift();
-		const withFin = finDue && length === available && (room > length || length === 0);
+		const withFin = finDue && length === available && room > length;
 		if (withFin) flags |= FIN;
 		let at = c.sndNxt;
 		for (let i = 0; i < count; i++) {
@@ -392,7 +393,7 @@ export function output(c: TcpConnection, now: number): boolean {
 		if (!c.frtoNew) resendLost(c, now);
 		const hadRoom = !c.frtoNew || c.caState === CA_LOSS;
 		if (hadRoom) more = sendNew(c, now);
-		if (c.packetsOut === 0 && c.unsent > 0 && c.retransmitTimer === "none") {
+		if (c.packetsOut === 0 && (c.unsent > 0 || c.finSent !== c.finQueued) && c.retransmitTimer === "none") {
 			setRetransmit(c, "persist", now + Math.max(c.layer.config.minRtoMs, currentRto(c)));
 		}
 	}

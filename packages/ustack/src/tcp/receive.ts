@@ -53,7 +53,7 @@ export function receiveData(
 		if (!after(end, c.rcvNxt)) {
 			// All of it again: a lost acknowledgement or a spurious retransmission; or only the FIN behind it is news.
 			if (!fin || before(end, c.rcvNxt)) {
-				setDsack(c, seq, end);
+				c.layer.recovery.duplicate(c, seq, end);
 				quickAck(c, QUICK_ACKS);
 				oweAck(c);
 				return;
@@ -74,7 +74,7 @@ export function receiveData(
 				fin = false;
 			}
 			if (before(start, c.rcvNxt)) {
-				setDsack(c, start, c.rcvNxt);
+				c.layer.recovery.duplicate(c, start, c.rcvNxt);
 				at += distance(c.rcvNxt, start);
 				start = c.rcvNxt;
 				oweAck(c);
@@ -111,7 +111,7 @@ function inOrder(c: TcpConnection, bytes: Uint8Array, at: number, start: number,
 		while (covered < ahead.length && !after(ahead[covered]!, c.rcvNxt)) {
 			const rangeEnd = ahead[covered + 1]!;
 			// What of the front came again is told first.
-			if (covered === 0 && !c.hasDsack) duplicate(c, start, end, 0);
+			if (covered === 0 && !c.hasDsack) c.layer.recovery.duplicateAhead(c, start, end, 0);
 			if (after(rangeEnd, c.rcvNxt)) {
 				total += distance(rangeEnd, c.rcvNxt);
 				c.rcvNxt = rangeEnd;
@@ -141,7 +141,7 @@ function aheadOfHole(c: TcpConnection, bytes: Uint8Array, at: number, start: num
 	let i = 0;
 	while (i < ahead.length && before(ahead[i + 1]!, start)) i += 2;
 	if (i < ahead.length) {
-		duplicate(c, start, end, i);
+		c.layer.recovery.duplicateAhead(c, start, end, i);
 		if (!after(ahead[i]!, start) && !before(ahead[i + 1]!, end)) {
 			if (c.sackOk) c.layer.recovery.touchBlock(c, ahead[i]!, ahead[i + 1]!);
 			return;
@@ -194,21 +194,6 @@ function finBehindHole(c: TcpConnection, seq: number): void {
 	const { ahead } = c;
 	const last = ahead.length - 2;
 	if (c.sackOk) c.layer.recovery.touchBlock(c, ahead[last + 1] === seq ? ahead[last]! : seq, seq);
-}
-
-/** What of `start..end` is in the range at `i` came twice. */
-function duplicate(c: TcpConnection, start: number, end: number, i: number): void {
-	const from = after(start, c.ahead[i]!) ? start : c.ahead[i]!;
-	const to = before(end, c.ahead[i + 1]!) ? end : c.ahead[i + 1]!;
-	if (before(from, to)) setDsack(c, from, to);
-}
-
-/** The next acknowledgement reports a duplicate (RFC 2883). */
-export function setDsack(c: TcpConnection, start: number, end: number): void {
-	if (!c.sackOk || !c.layer.config.dsack) return;
-	c.hasDsack = true;
-	c.dsackStart = start;
-	c.dsackEnd = end;
 }
 
 function finInOrder(c: TcpConnection, now: number): void {

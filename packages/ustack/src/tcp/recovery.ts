@@ -6,7 +6,7 @@ import { probeArrived, probeLost } from "./probe-result.ts";
 import { markLost, removeSegment, unmarkLost } from "./queue.ts";
 import { rackAdaptWindow, rackDelivered, rackDetectLoss, rackStillYoung } from "./rack.ts";
 import { rttSample, stampOf } from "./rtt.ts";
-import { pruneBlocks, putSack, touchBlock } from "./sack-blocks.ts";
+import { duplicate, duplicateAhead, endsAt, pruneBlocks, putSack, touchBlock } from "./sack-blocks.ts";
 import type { Segment } from "./segment.ts";
 import { after, before, distance } from "./seq.ts";
 import { CA_CWR, CA_DISORDER, CA_LOSS, CA_OPEN, CA_RECOVERY } from "./state.ts";
@@ -569,4 +569,7 @@ export const SACK_RECOVERY: LossRecovery = {
 	putSack,
 	touchBlock,
 	pruneBlocks,
+	duplicate,
+	duplicateAhead,
+	endsAt,
 };

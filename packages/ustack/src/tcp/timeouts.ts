@@ -74,7 +74,7 @@ function retransmitTimeout(c: TcpConnection, now: number): void {
 
 /** RFC 9293 3.8.6.1: a closed window is asked after for as long as the peer answers. */
 function persist(c: TcpConnection, now: number): void {
-	if (c.packetsOut > 0 || c.unsent === 0) {
+	if (c.packetsOut > 0 || (c.unsent === 0 && c.finSent === c.finQueued)) {
 		c.probesOut = 0;
 		return;
 	}
