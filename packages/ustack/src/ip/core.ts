@@ -207,7 +207,7 @@ export class StackCore {
 	 */
 	attach(link: Link, options: InterfaceOptions = {}): Interface {
 		if (link.medium === "ethernet" && this.ethernet === undefined)
-			throw new StackError("ENOPROTOOPT", "this stack has no ethernet module; name it, or use an IP link");
+			throw new StackError("ENOPROTOOPT", "this stack has no ethernet module: add it or use an IP link");
 		let { mac } = options;
 		if (mac === undefined) {
 			mac = this.randomBytes(6);
@@ -269,10 +269,7 @@ export class StackCore {
 			destination === "default" ? new Cidr(hop?.family === 6 ? ANY6 : ANY4, 0) : cidrBy(destination, this.parse);
 		const via = iface ?? (hop === undefined ? undefined : this.routes.lookup(hop)?.iface);
 		if (via === undefined) {
-			throw new StackError(
-				"ENETUNREACH",
-				`no interface reaches the gateway ${hop ?? ""}; add an address on its network first`,
-			);
+			throw new StackError("ENETUNREACH", `no interface for gateway ${hop ?? "?"}; add an address on its network`);
 		}
 		this.routes.add({ destination: new Cidr(cidr.network, cidr.prefix), gateway: hop, iface: via, metric, origin });
 		this.routesChanged();

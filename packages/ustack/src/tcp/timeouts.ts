@@ -74,15 +74,14 @@ function retransmitTimeout(c: TcpConnection, now: number): void {
 
 /** RFC 9293 3.8.6.1: a closed window is asked after for as long as the peer answers. */
 function persist(c: TcpConnection, now: number): void {
-	if (c.packetsOut > 0 || (c.unsent === 0 && c.finSent === c.finQueued)) {
+	if (c.packetsOut > 0) {
 		c.probesOut = 0;
 		return;
 	}
 	if (c.troubleSince < 0) c.troubleSince = now;
 	const { config } = c.layer;
 	const limit = c.orphan ? config.orphanRetries : config.retries;
-	const late = c.userTimeoutMs > 0 && now - c.troubleSince >= c.userTimeoutMs;
-	if (c.probesOut >= limit || late) {
+	if (c.probesOut >= limit || now >= userDeadline(c)) {
 		giveUp(c);
 		return;
 	}
