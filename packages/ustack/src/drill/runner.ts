@@ -107,6 +107,23 @@ const ICMP4_CODES: Record<string, number> = {
 	precedence_violation: 14,
 	precedence_cutoff: 15,
 };
+/** Messages that TCP takes no notice of. */
+const ICMP4_TYPES: Record<string, number> = {
+	echo_reply: 0,
+	source_quench: 4,
+	redirect: 5,
+	echo_request: 8,
+	router_advertisement: 9,
+	router_solicitation: 10,
+	parameter_problem: 12,
+	timestamp_request: 13,
+	timestamp_reply: 14,
+	information_request: 15,
+	information_reply: 16,
+	address_mask_request: 17,
+	address_mask_reply: 18,
+};
+const ICMP6_TYPES: Record<string, number> = { parameter_problem: 4, echo_request: 128, echo_reply: 129 };
 const ICMP6_CODES: Record<string, number> = {
 	no_route: 0,
 	admin_prohibited: 1,
@@ -478,7 +495,7 @@ class Run {
 		let type: number;
 		let code: number;
 		if (event.type === "unreachable") {
-			const known = name === "" ? 0 : (v4 ? ICMP4_CODES : ICMP6_CODES)[name];
+			const known = /^(code_\d+)?$/.test(name) ? Number(name.slice(5)) : (v4 ? ICMP4_CODES : ICMP6_CODES)[name];
 			if (known === undefined) this.fail(`ICMP ${event.type} ${name} is not known here`);
 			type = v4 ? 3 : 1;
 			code = known;
@@ -487,8 +504,13 @@ class Run {
 			code = 0;
 		} else if (event.type === "time_exceeded") {
 			type = v4 ? 11 : 3;
-			code = name === "exceeded_reassembly" ? 1 : 0;
-		} else this.fail(`ICMP ${event.type} is not known here`);
+			code = name === "exceeded_reassembly" || name === "exceeded_frag_time" ? 1 : 0;
+		} else {
+			const known = (v4 ? ICMP4_TYPES : ICMP6_TYPES)[event.type];
+			if (known === undefined) this.fail(`ICMP ${event.type} is not known here`);
+			type = known;
+			code = Number(name.replace("code_", "")) || 0;
+		}
 		const seq = (event.seq + flow.localIsn) | 0;
 		const ports = [flow.remotePort, flow.localPort] as const;
 		this.stack.input(buildIcmp(type, code, event.mtu, this.addresses, ports, seq, event.length), this.now);

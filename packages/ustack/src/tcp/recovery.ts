@@ -82,6 +82,8 @@ function acknowledge(
 	if (needsCare && (duplicate || o.newlySacked > 0 || o.advanced || o.ece || o.dsack)) alert(c, duplicate);
 	else needsCare = false;
 	if (o.advanced) afterAdvance(c, now);
+	// The receiver took its promise back (RFC 2018 section 8), unless acknowledgements overtook each other: soon known.
+	if (o.advanced && c.firstSegment?.sacked === true) setRetransmit(c, "rto", now + Math.max(c.srtt / 2, 10));
 	const deliveredNow = c.delivered - priorDelivered;
 	if (c.caState === CA_CWR || c.caState === CA_RECOVERY) {
 		reduceWindow(c, deliveredNow, c.lostOut > priorLost, o.advanced);
@@ -247,14 +249,8 @@ function tailProbeAcked(c: TcpConnection, ack: number): void {
 
 function alert(c: TcpConnection, duplicate: boolean): void {
 	const o = outcome;
-	const { now } = o;
 	if (o.ece) c.undoActive = false;
-	if (!o.advanced && c.firstSegment?.sacked === true && c.firstSegment.seq === c.sndUna && c.sackedOut > 0) {
-		// The receiver took its promise back (RFC 2018 section 8).
-		enterLoss(c, now, true);
-		setRetransmit(c, "rto", now + c.rto);
-		return;
-	}
+	if (o.advanced && c.firstSegment?.sacked === true) return;
 	if (c.caState === CA_OPEN) {
 		if (c.retransOut === 0) c.hasRetransStamp = false;
 	} else if (!before(c.sndUna, c.highSeq)) {
@@ -524,12 +520,12 @@ function enterRecovery(c: TcpConnection): void {
 }
 
 /** The RTO fired, or the receiver reneged: everything unacknowledged counts as lost (RFC 5681 3.1, RFC 6675 5.1). */
-function enterLoss(c: TcpConnection, now: number, reneged = false): void {
+function enterLoss(c: TcpConnection, now: number): void {
 	const fresh = c.caState < CA_RECOVERY;
 	if (c.probeSize > 0) probeLost(c);
 	if (!c.sackOk) c.sackedOut = 0;
 	const head = c.firstSegment;
-	const renege = reneged || head?.sacked;
+	const renege = head?.sacked;
 	for (let segment = head; segment !== undefined; segment = segment.next) {
 		if (renege && segment.sacked) {
 			segment.sacked = false;
