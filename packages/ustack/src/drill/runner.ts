@@ -123,7 +123,15 @@ const ICMP4_TYPES: Record<string, number> = {
 	address_mask_request: 17,
 	address_mask_reply: 18,
 };
-const ICMP6_TYPES: Record<string, number> = { parameter_problem: 4, echo_request: 128, echo_reply: 129 };
+const ICMP6_TYPES: Record<string, number> = {
+	parameter_problem: 4,
+	echo_request: 128,
+	echo_reply: 129,
+	router_solicitation: 133,
+	router_advertisement: 134,
+	neighbor_solicitation: 135,
+	neighbor_advertisement: 136,
+};
 const ICMP6_CODES: Record<string, number> = {
 	no_route: 0,
 	admin_prohibited: 1,
@@ -506,7 +514,8 @@ class Run {
 			type = v4 ? 11 : 3;
 			code = name === "exceeded_reassembly" || name === "exceeded_frag_time" ? 1 : 0;
 		} else {
-			const known = (v4 ? ICMP4_TYPES : ICMP6_TYPES)[event.type];
+			const numbered = /^type_(\d+)$/.exec(event.type);
+			const known = numbered !== null ? Number(numbered[1]) : (v4 ? ICMP4_TYPES : ICMP6_TYPES)[event.type];
 			if (known === undefined) this.fail(`ICMP ${event.type} is not known here`);
 			type = known;
 			code = Number(name.replace("code_", "")) || 0;
