@@ -46,14 +46,13 @@ export function advance(c: TcpConnection, ack: number, now: number): void {
 	}
 }
 
-/** New data was acknowledged: the path works, and the RTO starts over. */
+/** New data was acknowledged: the path works. The RTO stays backed off until a round trip is measured (RFC 6298 5.7). */
 export function afterAdvance(c: TcpConnection, now: number): void {
 	c.retransmits = 0;
 	c.troubleSince = -1;
 	c.probesOut = 0;
 	c.path.neighbor?.confirm(now);
 	armRto(c, now);
-	if (c.retransmitTimer === "none" && c.packetsOut === 0) c.backoff = 0;
 	c.layer.tuning?.acknowledged(c);
 }
 

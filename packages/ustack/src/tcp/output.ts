@@ -250,7 +250,6 @@ function sendNew(c: TcpConnection, now: number): boolean {
 	let budget = Math.min(c.layer.config.burstSegments, Math.max(2, Math.floor(BURST_BYTES / mss)));
 	const burst = c.layer.push?.burst(c, mss) ?? NEVER;
 	let run = 0;
-	let limited = false;
 	let windowLimited = false;
 	let sent = false;
 	for (;;) {
@@ -259,12 +258,9 @@ function sendNew(c: TcpConnection, now: number): boolean {
 		const finDue = c.finQueued && !c.finSent;
 		if (available <= 0 && !(finDue && available === 0)) break;
 		// A last FIN need not wait for the window (it is no load).
-		if (c.inFlight() >= c.cwnd && !(finDue && available <= mss)) {
-			limited = true;
-			break;
-		}
+		if (c.inFlight() >= c.cwnd && !(finDue && available <= mss)) break;
 		if (budget <= 0) {
-			afterSending(c, now, sent, false, false);
+			afterSending(c, now, sent, false);
 			return true;
 		}
 		if (!sent && c.packetsOut === 0) idleRestart(c, now);
@@ -325,7 +321,7 @@ function sendNew(c: TcpConnection, now: number): boolean {
 		sent = true;
 	}
 	c.pushNow = false;
-	afterSending(c, now, sent, limited, windowLimited);
+	afterSending(c, now, sent, windowLimited);
 	return false;
 }
 
@@ -337,14 +333,17 @@ function pushDue(c: TcpConnection, end: number): boolean {
 	return push === undefined ? end === ((c.dataSeq + c.sendRing.length) | 0) : push.due(c, end);
 }
 
-function afterSending(c: TcpConnection, now: number, sent: boolean, limited: boolean, windowLimited: boolean): void {
-	c.layer.meter?.sent(c, now, windowLimited, sent && !limited);
+function afterSending(c: TcpConnection, now: number, sent: boolean, windowLimited: boolean): void {
+	c.layer.meter?.sent(c, now, windowLimited, sent);
 	if (sent) {
 		if (c.retransmitTimer === "none" || c.retransmitTimer === "persist") armRto(c, now);
 		if (c.sackOk) c.layer.recovery.armProbe(c, now);
 	}
-	if (!before(c.sndUna, c.cwndUsedEnd) || limited || c.packetsOut > c.maxPacketsOut) {
-		c.cwndLimited = limited;
+	// RFC 7661: whether the window is used, kept for a round trip.
+	const full = c.inFlight() >= c.cwnd;
+	if (!sent && !full) return;
+	if (!before(c.sndUna, c.cwndUsedEnd) || full || (!c.cwndLimited && c.packetsOut > c.maxPacketsOut)) {
+		c.cwndLimited = full;
 		c.maxPacketsOut = c.packetsOut;
 		c.cwndUsedEnd = c.sndNxt;
 	}

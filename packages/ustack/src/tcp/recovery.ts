@@ -21,6 +21,7 @@ class AckOutcome {
 	acked = 0;
 	newlySacked = 0;
 	dsack = false;
+	retransmittedAcked = false;
 	/** An original transmission from before the recovery was acknowledged selectively or below `highSeq` (for F-RTO). */
 	originalAcked = false;
 	duplicate = false;
@@ -52,7 +53,7 @@ function acknowledge(
 	o.now = now;
 	o.acked = o.newlySacked = 0;
 	o.firstRtt = o.sackRtt = -1;
-	o.dsack = o.originalAcked = false;
+	o.dsack = o.originalAcked = o.retransmittedAcked = false;
 	o.lastSent = 0;
 	o.ece = ece && c.ecnOk;
 	o.priorUna = c.sndUna;
@@ -110,7 +111,8 @@ function cumulative(c: TcpConnection, ack: number): void {
 			c.retransOut--;
 			segment.resent = false;
 		}
-		if (segment.retransmissions === 0 && !segment.sacked) {
+		if (segment.retransmissions > 0) o.retransmittedAcked = true;
+		else if (!segment.sacked) {
 			if (o.firstRtt < 0) o.firstRtt = now - segment.sentAt;
 			if (!reordered && (segment.flags & SYN) === 0) {
 				// The first of them is the lowest.
@@ -219,7 +221,7 @@ function sacked(c: TcpConnection, segment: Segment, priorHighest: number): void 
 
 function takeRtt(c: TcpConnection): void {
 	const o = outcome;
-	let rtt = o.firstRtt >= 0 ? o.firstRtt : o.sackRtt;
+	let rtt = o.firstRtt >= 0 && !o.retransmittedAcked ? o.firstRtt : o.sackRtt;
 	// Karn's rule, lifted by timestamps (RFC 7323 4.3): only an acknowledgement of new data may be timed by its echo.
 	if (rtt < 0 && o.advanced && o.hasEcho) {
 		const since = distance(stampOf(c, o.now), o.echo);
