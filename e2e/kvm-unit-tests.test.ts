@@ -49,6 +49,10 @@ const SUITES: Record<string, readonly Expected[]> = {
 		{ file: "rmap_chain" },
 		{ file: "pku" },
 		...vmexits.map((append) => ({ file: "vmexit", append })),
+		{ file: "smptest", cpus: 2, passes: 1 },
+		{ file: "apic", cpus: 2, passes: 56 },
+		{ file: "ioapic", cpus: 2, passes: 29 },
+		...["ipi", "ipi_halt"].map((append) => ({ file: "vmexit", append, cpus: 2 })),
 	],
 	i386: [
 		{ file: "realmode", passes: 127 },

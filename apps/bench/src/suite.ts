@@ -38,3 +38,18 @@ export async function interleave(sides: readonly Side[], rounds = 5): Promise<Ma
 	}
 	return new Map([...figures].map(([name, values]) => [name, median(values)]));
 }
+
+/**
+ * The ratio of two sides that took turns in slices far shorter than the machine's moods: of every round the median of
+ * neighbouring slices' ratios, and of those the median.
+ *
+ * @param round - slices a round
+ */
+export function pairedRatio(ours: readonly number[], theirs: readonly number[], round: number): number {
+	const ratios = ours.map((figure, slice) => figure / theirs[slice]!);
+	return median(
+		Array.from({ length: ratios.length / round }, (_, index) =>
+			median(ratios.slice(index * round, (index + 1) * round)),
+		),
+	);
+}

@@ -70,12 +70,20 @@ const echo = (link, address) => {
 };
 
 const roles = {
-	async tap(name, count) {
+	async tap(name) {
 		const link = await openTap({ name, offload: false });
-		const tick = meter(Number(count));
-		link.onFrame = () => tick();
+		let received = 0;
+		link.onFrame = () => received++;
 	},
-	async tapStream(name, count) {
+	async tapWait(name) {
+		const link = await openTap({ name, offload: false });
+		let received = 0;
+		link.onFrame = () => received++;
+		setImmediate(() => {
+			for (;;) link.wait(Number.POSITIVE_INFINITY);
+		});
+	},
+	async tapStream(name) {
 		// What packages without a native poll do: the thread pool reads, packet by packet.
 		const koffi = (await import("koffi")).default;
 		const { openSync } = await import("node:fs");
@@ -86,8 +94,8 @@ const roles = {
 		koffi.load(null).func("int ioctl(int fd, ulong request, void *argument)")(fd, 0x400454ca, request);
 		const { execFileSync } = await import("node:child_process");
 		execFileSync("ip", ["link", "set", name, "up"]);
-		const tick = meter(Number(count));
-		createReadStream("", { fd, highWaterMark: 2048 }).on("data", () => tick());
+		let received = 0;
+		createReadStream("", { fd, highWaterMark: 2048 }).on("data", () => received++);
 	},
 	async packet(name, count) {
 		const link = await openPacket({ interface: name, ring: "v3", ringBytes: 2 ** 25 });

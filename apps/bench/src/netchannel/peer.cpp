@@ -5,7 +5,10 @@
 //   pingpong COUNT                median microseconds of a round trip through two atomics
 //   flood HOST PORT COUNT PPS [FROM]  sends 64-byte UDP datagrams with sendmmsg, PPS 0 for all it can
 //   udp PORT COUNT                receives with recvmmsg, prints CPU microseconds a datagram
-//   tap NAME COUNT                receives with read and poll, prints the same
+//   tap NAME                      receives with read and poll until killed
+//   slices SLICES COUNT PPS [INTERFACE HOST PID]…
+//                                 sends COUNT datagrams through each interface in turn, SLICES times; a line a turn: the
+//                                 CPU microseconds a packet that the process behind the interface took
 //   packet IFACE COUNT            receives with recvmmsg on a packet socket, prints the same
 //   echo NAME ADDRESS             answers ARP and ping on a TAP until killed
 //   forward NAME NAME NETNS       moves frames between two TAPs with offload headers until killed
@@ -162,9 +165,7 @@ static void slots(size_t bytes) {
   }
 }
 
-static void flood(const char *host, int port, long count, double rate, int from) {
-  // On a busy machine the sender would be what is measured; whoever may not do this does without.
-  setpriority(PRIO_PROCESS, 0, -10);
+static int udpTo(const char *host, int port, int from) {
   int fd = socket(AF_INET, SOCK_DGRAM, 0);
   sockaddr_in to{};
   to.sin_family = AF_INET;
@@ -173,9 +174,11 @@ static void flood(const char *host, int port, long count, double rate, int from)
   to.sin_port = htons(port);
   inet_pton(AF_INET, host, &to.sin_addr);
   if (connect(fd, (sockaddr *)&to, sizeof to) < 0) die("connect");
-  slots(64);
+  return fd;
+}
+
+static void send(int fd, long count, double rate) {
   auto start = Clock::now();
-  double used = cpu();
   for (long sent = 0; sent < count;) {
     if (rate > 0 && since(start) * rate < sent) { usleep(50); continue; }
     int done = sendmmsg(fd, messages, std::min<long>(rate > 0 ? 16 : SLOTS, count - sent), 0);
@@ -183,7 +186,62 @@ static void flood(const char *host, int port, long count, double rate, int from)
     else if (errno == EAGAIN || errno == ENOBUFS || errno == ECONNREFUSED) usleep(50);
     else break;  // The receiver had enough, and its interface went with it.
   }
+}
+
+static void flood(const char *host, int port, long count, double rate, int from) {
+  // On a busy machine the sender would be what is measured; whoever may not do this does without.
+  setpriority(PRIO_PROCESS, 0, -10);
+  int fd = udpTo(host, port, from);
+  slots(64);
+  auto start = Clock::now();
+  double used = cpu();
+  send(fd, count, rate);
   printf("%f %f\n", (cpu() - used) / count, count / since(start));
+}
+
+static double cpuOf(pid_t process) {
+  clockid_t clock;
+  timespec time{};
+  if (clock_getcpuclockid(process, &clock) != 0 || clock_gettime(clock, &time) < 0) die("clock_getcpuclockid");
+  return time.tv_sec * 1e6 + time.tv_nsec / 1e3;
+}
+
+/** Packets the process behind a TAP has read. */
+static long readFrom(const std::string &interface) {
+  FILE *file = fopen(("/sys/class/net/" + interface + "/statistics/tx_packets").c_str(), "r");
+  long count;
+  if (file == nullptr || fscanf(file, "%ld", &count) != 1) die("tx_packets");
+  fclose(file);
+  return count;
+}
+
+struct Turn {
+  std::string interface;
+  pid_t process;
+  int fd;
+};
+
+static void slices(int rounds, long count, double rate, int words, char **word) {
+  setpriority(PRIO_PROCESS, 0, -10);
+  slots(64);
+  std::vector<Turn> turns;
+  for (int at = 0; at + 2 < words; at += 3) turns.push_back({word[at], atoi(word[at + 2]), udpTo(word[at + 1], 9, 0)});
+  for (int round = 0; round < rounds; round++) {
+    for (Turn &turn : turns) {
+      const long before = readFrom(turn.interface);
+      const double used = cpuOf(turn.process);
+      send(turn.fd, count, rate);
+      long seen = before;
+      // Until it has read what there was.
+      int looks = 0;
+      for (long now; (now = readFrom(turn.interface)) != seen || now == before; usleep(5000)) {
+        if (++looks > 1000) { fprintf(stderr, "%s: nobody reads\n", turn.interface.c_str()); exit(1); }
+        seen = now;
+      }
+      printf("%f ", (cpuOf(turn.process) - used) / (seen - before));
+    }
+    puts("");
+  }
 }
 
 template <typename Receive> static void measure(int fd, long count, Receive receive) {
@@ -286,6 +344,7 @@ int main(int argc, char **argv) {
   if (role == "spsc") spsc(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]), atof(argv[5]), atoi(argv[6]), atof(argv[7]));
   else if (role == "pingpong") pingpong(atol(argv[2]));
   else if (role == "flood") flood(argv[2], atoi(argv[3]), atol(argv[4]), atof(argv[5]), argc > 6 ? atoi(argv[6]) : 0);
+  else if (role == "slices") slices(atoi(argv[2]), atol(argv[3]), atof(argv[4]), argc - 5, argv + 5);
   else if (role == "echo") echo(argv[2], argv[3]);
   else if (role == "forward") forward(argv[2], argv[3], argv[4]);
   else if (role == "udp") {
@@ -316,11 +375,9 @@ int main(int argc, char **argv) {
     puts("ready");
     fflush(stdout);
     static uint8_t frame[2048];
-    measure(fd, atol(argv[3]), [&] {
-      int got = 0;
-      while (got < 64 && read(fd, frame, sizeof frame) > 0) got++;
-      return got;
-    });
+    for (pollfd watched{fd, POLLIN, 0}; poll(&watched, 1, -1) > 0;) {
+      for (int budget = 0; budget < 64 && read(fd, frame, sizeof frame) > 0; budget++) {}
+    }
   } else return 2;
   return 0;
 }

@@ -70,6 +70,10 @@ export function addDebugCommand(program: Command, io: CliIo, outcome: Outcome): 
 					"--reverse with --engine hardware: only the software engine goes back",
 				);
 			}
+			if (flags.reverse === true && request.cpus > 1) {
+				const message = `--reverse with --cpus ${request.cpus}: only a guest with one processor goes back`;
+				throw new CliError(EXIT.usage, "BAD_OPTION", message);
+			}
 			const event = (data: object): void => {
 				if (request.json) io.stdout.write(jsonDocument(data));
 			};

@@ -48,6 +48,8 @@ export interface RunRequest {
 	readonly append: string | undefined;
 	readonly firmware: string | undefined;
 	readonly memoryMib: number;
+	/** Processors. */
+	readonly cpus: number;
 	readonly disks: readonly DiskSpec[];
 	readonly environment: readonly (readonly [name: string, value: string])[];
 	readonly network: NetworkRequest;
@@ -66,6 +68,7 @@ export interface RunRequest {
 export const DEFAULT_MEMORY_MIB = 256;
 const LEAST_MEMORY_MIB = 8;
 const MOST_MEMORY_MIB = 3072;
+const MOST_CPUS = 8;
 const DEFAULT_DEBUG_EXIT_PORT = 0xf4;
 
 function usage(code: string, message: string): CliError {
@@ -144,11 +147,6 @@ function fallbackChoice(fallback: string): FallbackChoice {
 	throw usage("BAD_OPTION", `--fallback ${fallback}: expected none or emulate`);
 }
 
-function refuseWhatIsNotThere(flags: RunFlags): void {
-	if (integer("--cpus", flags.cpus ?? "1", 1, 255) !== 1)
-		throw unsupported("--cpus: this version gives a guest one vCPU");
-}
-
 /** Without the agent nobody in the guest does these. */
 function refuseWhatTheAgentDoes(flags: RunFlags): void {
 	const why =
@@ -173,7 +171,6 @@ export function parseRunOptions(
 	env: Readonly<Record<string, string | undefined>> = {},
 	driven = false,
 ): RunRequest {
-	refuseWhatIsNotThere(flags);
 	const timeout = flags.timeout === undefined ? undefined : Number(flags.timeout);
 	if (timeout !== undefined && !(timeout > 0 && timeout <= 1e6)) {
 		throw usage("BAD_OPTION", `--timeout ${flags.timeout}: expected seconds, more than 0`);
@@ -225,6 +222,7 @@ export function parseRunOptions(
 			MOST_MEMORY_MIB,
 			" MiB",
 		),
+		cpus: integer("--cpus", flags.cpus ?? "1", 1, MOST_CPUS),
 		disks: flags.disk.map(diskSpec),
 		environment: flags.env.map(environmentEntry),
 		network,

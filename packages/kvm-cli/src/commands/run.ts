@@ -25,7 +25,7 @@ export function addRunOptions(command: Command): Command {
 			"how to enter the kernel: linux-payload, linux-entry, linux-real, pvh, elf64 or multiboot",
 		)
 		.option("--memory <mib>", "guest memory in MiB", String(DEFAULT_MEMORY_MIB))
-		.option("--cpus <n>", "processors")
+		.option("--cpus <n>", "processors, which take turns: 1 to 8, more than one on the software engine only", "1")
 		.option("--engine <engine>", "auto, software or hardware")
 		.option("--fallback <how>", "with --engine hardware, for what KVM cannot emulate: none or emulate", "none")
 		.option("--net <link>", "network: user (the default with an image), none, or a link such as tap:NAME")

@@ -31,7 +31,7 @@ export async function openAttachments(request: RunRequest, io: CliIo): Promise<A
 	try {
 		const { network, close: closeLog } = await openRequestedNetwork(request.network);
 		closers.push(closeLog);
-		const plan = planNetwork(network);
+		const plan = await planNetwork(network);
 		if (plan !== undefined) {
 			const { cable, gateway, mac } = plan;
 			if (gateway !== undefined) {

@@ -56,18 +56,32 @@ export async function probeEngines(): Promise<EngineProbe> {
 	return { engines: { hardware, software }, auto };
 }
 
+/** What {@link openEngine} takes besides the choice. */
+export interface EngineOptions {
+	/** @default "none" */
+	readonly fallback?: FallbackChoice;
+	/** Processors that the guest is to have. @default 1 */
+	readonly cpus?: number;
+	/** The clock of the software engine's guests, in nanoseconds; the hardware has its own. */
+	readonly now?: (() => number) | undefined;
+}
+
 /**
  * Opens the engine asked for.
  *
- * @param now - the clock of the software engine's guests, in nanoseconds; the hardware has its own
  * @throws CliError when the hardware is asked for and not to be had
  */
-export async function openEngine(
-	choice: EngineChoice,
-	fallback: FallbackChoice = "none",
-	now?: () => number,
-): Promise<Kvm> {
-	if (choice === "software" || (choice === "auto" && !(await probeHardware()).complete)) {
+export async function openEngine(choice: EngineChoice, options: EngineOptions = {}): Promise<Kvm> {
+	const { fallback = "none", cpus = 1, now } = options;
+	if (choice === "hardware" && cpus > 1) {
+		// A halted vCPU keeps the thread inside KVM_RUN, where the others have to wait for it.
+		throw new CliError(
+			EXIT.notFound,
+			"UNSUPPORTED",
+			`--engine hardware: one thread runs one processor, and ${cpus} were asked for: take --engine software`,
+		);
+	}
+	if (choice === "software" || cpus > 1 || (choice === "auto" && !(await probeHardware()).complete)) {
 		return openKvm(now && { time: { kind: "wall", now } });
 	}
 	try {

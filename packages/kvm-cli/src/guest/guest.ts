@@ -48,6 +48,8 @@ export interface GuestOptions {
 	/** @default nothing: the caller puts something into the machine before it runs */
 	readonly boot?: GuestBoot;
 	readonly memoryMib: number;
+	/** @default 1 */
+	readonly cpus?: number;
 	readonly disks: readonly FileDisk[];
 	readonly debugExitPort: number | undefined;
 	readonly testDevice: boolean;
@@ -136,6 +138,7 @@ export function startGuest(options: GuestOptions): Guest {
 		machine = createMachine({
 			kvm,
 			memoryBytes: options.memoryMib * 2 ** 20,
+			cpus: options.cpus ?? 1,
 			now: () => clock.now(),
 			epochSeconds: Math.floor(Date.now() / 1000),
 			scheduler: clock.scheduler,

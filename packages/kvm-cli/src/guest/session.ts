@@ -178,7 +178,7 @@ export async function runGuest(
 		if (rootFile !== undefined) disks.push(openDisk({ path: rootFile, readonly: true, id: ROOT_DISK_ID }));
 		attachments = await openAttachments(request, io);
 		io.signal.throwIfAborted();
-		const kvm = clock?.kvm ?? (await openEngine(request.engine, request.fallback));
+		const kvm = clock?.kvm ?? (await openEngine(request.engine, request));
 		const devices = { disks, devices: attachments.devices };
 		return await new Session(request, io, prepared, devices, kvm, driver, clock).run();
 	} finally {
@@ -227,6 +227,7 @@ class Session {
 			kvm,
 			boot: prepared.boot,
 			memoryMib: request.memoryMib,
+			cpus: request.cpus,
 			...plugged,
 			debugExitPort: request.debugExitPort,
 			testDevice: request.testDevice,

@@ -24,10 +24,11 @@ export async function extractDeb(
 	const unpack = spawn("dpkg-deb", ["--fsys-tarfile", deb], { stdio: ["ignore", "pipe", "pipe"] });
 	const args = ["-x", "-f", "-", "-C", folder, "--no-same-owner", "--no-same-permissions", "--wildcards", ...patterns];
 	const tar = spawn("tar", args, { stdio: ["pipe", "ignore", "pipe"] });
-	// tar may be done, or dead, before the archive's end: what still comes must not keep dpkg-deb from ending.
 	tar.stdin.on("error", () => {});
-	tar.stdin.on("close", () => unpack.stdout.resume());
 	unpack.stdout.pipe(tar.stdin);
+	// tar may be done, or dead, before the archive's end: what still comes must not keep dpkg-deb from ending. This goes
+	// behind the pipe's own listener, which stops the flow.
+	tar.stdin.on("close", () => unpack.stdout.resume());
 	const children = [unpack, tar];
 	const stop = (): void => {
 		for (const child of children) child.kill("SIGTERM");

@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { parseCidr } from "@x/ustack";
 import { SandboxError } from "../sandbox/errors.ts";
 import { AT_FDCWD, type GuestKernel } from "../sandbox/system-calls.ts";
@@ -49,15 +50,17 @@ function formatMac(mac: Uint8Array): string {
  *
  * @throws SandboxError ERR_SANDBOX_OPTION
  */
-export function planNetwork(network: SandboxNetwork): NetworkPlan | undefined {
+export async function planNetwork(network: SandboxNetwork): Promise<NetworkPlan | undefined> {
 	if (network === "none") return undefined;
 	if (network === "user") return planUser({});
 	return "link" in network ? planLink(network, Uint8Array.from([0x02, ...randomBytes(5)])) : planUser(network);
 }
 
-function planUser(network: UserNetwork): NetworkPlan {
+async function planUser(network: UserNetwork): Promise<NetworkPlan> {
 	const mac = ALONE;
 	const [guestEnd, gatewayEnd] = createRingCable(MTU);
+	// The first thread of a process takes half of what a turn may.
+	await nextTurn();
 	const gateway = startGatewayThread(network, gatewayEnd, formatMac(mac));
 	return {
 		mac,

@@ -37,6 +37,7 @@ export async function runSandbox(request: RunRequest, image: StoredImage, io: Cl
 		sandbox = await createSandbox({
 			image,
 			memoryMiB: request.memoryMib,
+			cpus: request.cpus,
 			engine: request.engine,
 			snapshot: request.snapshot,
 			disks: request.disks,

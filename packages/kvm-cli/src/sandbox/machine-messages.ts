@@ -9,6 +9,7 @@ export interface MachineSetup {
 	readonly initrd: string;
 	readonly commandLine: string;
 	readonly memoryMiB: number;
+	readonly cpus: number;
 	readonly engine: EngineChoice;
 	readonly disks: readonly DiskSpec[];
 	readonly shares: readonly { readonly path: string; readonly tag: string; readonly readonly: boolean }[];

@@ -71,9 +71,10 @@ class Said {
 
 /** Where this guest's start is kept, if the engine can and the files are there. */
 function startPath({ folder, steps }: KeepSetup): string | undefined {
-	const { kernel, initrd, commandLine, memoryMiB, disks, shares, network } = setup;
+	const { kernel, initrd, commandLine, memoryMiB, cpus, disks, shares, network } = setup;
 	const root = disks.at(-1)?.id === ROOT_DISK_ID ? [disks.at(-1)!.path] : [];
-	const rest = [commandLine, memoryMiB, disks.length, shares.map(({ tag }) => tag), network !== undefined, steps];
+	const tags = shares.map(({ tag }) => tag);
+	const rest = [commandLine, memoryMiB, cpus, disks.length, tags, network !== undefined, steps];
 	try {
 		return keptStartPath(folder, [kernel, initrd, ...root], rest);
 	} catch {
@@ -117,7 +118,7 @@ async function run(): Promise<void> {
 	try {
 		for (const spec of setup.disks) disks.push(openDisk(spec));
 		const clock = new ContinuedClock();
-		kvm = await openEngine(setup.engine, "none", clock.now);
+		kvm = await openEngine(setup.engine, { cpus: setup.cpus, now: clock.now });
 		mark("engine");
 		if (setup.network !== undefined) {
 			const { cable } = setup.network;
@@ -138,6 +139,7 @@ async function run(): Promise<void> {
 		const guest = startGuest({
 			kvm,
 			memoryMib: setup.memoryMiB,
+			cpus: setup.cpus,
 			clock,
 			disks,
 			debugExitPort: undefined,

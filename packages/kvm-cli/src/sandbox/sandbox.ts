@@ -47,6 +47,8 @@ export interface SandboxOptions {
 	packages?: readonly string[];
 	/** Guest memory in MiB, 64 to 3072. @default 256 */
 	memoryMiB?: number;
+	/** Processors, 1 to 8, which take turns; more than one on the software engine only. @default 1 */
+	cpus?: number;
 	/** @default "auto": /dev/kvm where it runs every kind of guest at full speed, else the software engine */
 	engine?: EngineChoice;
 	/** Raw disk images, /dev/vda and so on. @default none */
@@ -80,6 +82,7 @@ const TERM_GRACE_MS = 100;
 const SHUTDOWN_MS = 10_000;
 const LEAST_MEMORY_MIB = 64;
 const MOST_MEMORY_MIB = 3072;
+const MOST_CPUS = 8;
 const TAIL_LINES = 12;
 /** Commands that are started in one turn of the event loop. */
 const STARTS_IN_TURN = 10;
@@ -163,6 +166,7 @@ export class Sandbox implements AsyncDisposable {
 				initrd: image.initrd,
 				commandLine: kernelCommandLine(options.append),
 				memoryMiB: options.memoryMiB ?? 256,
+				cpus: options.cpus ?? 1,
 				engine: options.engine ?? "auto",
 				disks: this.#disks,
 				shares: (options.mounts ?? []).map(({ host, readonly = false }, i) => ({
@@ -484,6 +488,11 @@ export async function createSandbox(options: SandboxOptions = {}): Promise<Sandb
 			{ value: memory },
 		);
 	}
+	const { cpus = 1 } = options;
+	if (!Number.isInteger(cpus) || cpus < 1 || cpus > MOST_CPUS) {
+		const message = `cpus is ${cpus}: give a whole number from 1 to ${MOST_CPUS}`;
+		throw new SandboxError("ERR_SANDBOX_OPTION", message, { value: cpus });
+	}
 	const timings = new StartTimings();
 	const { image } = options;
 	const packages = options.packages ?? [];
@@ -502,7 +511,7 @@ export async function createSandbox(options: SandboxOptions = {}): Promise<Sandb
 	timings.mark("image");
 	// To start a thread takes some milliseconds of the caller's: there is a turn for others between the two.
 	await nextTurn();
-	const network = planNetwork(options.network ?? "none");
+	const network = await planNetwork(options.network ?? "none");
 	await nextTurn();
 	const sandbox = new Sandbox(options, files, network, timings);
 	try {

@@ -186,4 +186,6 @@ export const RUN = {
 	/** struct kvm_sync_regs: registers, then system registers. */
 	syncRegs: 0x130,
 	syncSregs: 0x1c0,
+	/** Behind the struct, in its page: ours. */
+	spare: 0xffc,
 } as const;

@@ -10,8 +10,12 @@ export interface Libc {
 	/** Each throws {@link KvmError} under the name given when the call answers -1. */
 	ioctl(fd: number, request: number, argument: number | bigint, name: string): number;
 	ioctlBuffer(fd: number, request: number, argument: Uint8Array, name: string): number;
-	/** KVM_RUN: 0, or the positive errno. */
-	run(fd: number): number;
+	/**
+	 * KVM_RUN of one vCPU.
+	 *
+	 * @param spare - 32 bits of memory that nobody else uses, as long as the vCPU is there
+	 */
+	runner(fd: number, spare: Spare): Runner;
 	mmapShared(fd: number, length: number): bigint;
 	/** Zeroed memory that costs nothing until it is touched. */
 	mmapAnonymous(length: number): bigint;
@@ -37,6 +41,21 @@ export interface Libc {
 	/** First after and then every `nanoseconds`, a minute at the most; 0 stops it. */
 	timerSet(timer: number, nanoseconds: number): void;
 	timerDelete(timer: number): void;
+}
+
+/** A word of memory. */
+export interface Spare {
+	readonly address: bigint;
+	readonly words: Int32Array;
+	readonly index: number;
+}
+
+/** What {@link Libc.runner} gives. */
+export interface Runner {
+	/** 0, or the positive errno. */
+	readonly run: () => number;
+	/** Gives back what it needs; `run` must not be called any more. */
+	readonly release: () => void;
 }
 
 /** A realtime signal that neither glibc nor Node use. Its handler does nothing: what counts is that KVM_RUN returns. */
@@ -127,16 +146,26 @@ function bind(koffi: Koffi): Libc {
 		return address;
 	};
 
-	/** One page for as long as the thread lives; a host may forbid it code of its own. */
-	const loadRunCode = (): ((fd: number) => number) | undefined => {
+	const voidFunction = koffi.proto("void ()");
+	const runByCode = (fd: number, { address, words, index }: Spare): Runner | undefined => {
 		const page = map(PAGE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
-		new Uint8Array(koffi.view(page, PAGE)).set(runCode());
-		if (mprotect(page, PAGE, PROT_READ_EXECUTE) === 0) return koffi.decode(page, koffi.proto("int (int)"));
-		munmap(page, PAGE);
+		const release = () => munmap(page, PAGE);
+		new Uint8Array(koffi.view(page, PAGE)).set(runCode(fd, address));
+		if (mprotect(page, PAGE, PROT_READ_EXECUTE) === 0) {
+			const call: () => void = koffi.decode(page, voidFunction);
+			const run = (): number => {
+				call();
+				return -words[index]!;
+			};
+			return { run, release };
+		}
+		release();
 		return undefined;
 	};
-	const runByCode = loadRunCode();
-	const runByLibc = (fd: number): number => (ioctlInteger(fd, KVM.RUN, 0) === -1 ? koffi.errno() : 0);
+	const runByLibc = (fd: number): Runner => ({
+		run: () => (ioctlInteger(fd, KVM.RUN, 0) === -1 ? koffi.errno() : 0),
+		release() {},
+	});
 
 	// abs() is as good a handler as any: it touches nothing.
 	const action = new Uint8Array(SIGACTION_BYTES);
@@ -156,7 +185,8 @@ function bind(koffi: Koffi): Libc {
 			check(uninterrupted(ioctlInteger, fd, request, argument), name, `argument ${argument}`),
 		ioctlBuffer: (fd, request, argument, name) =>
 			check(uninterrupted(ioctlPointer, fd, request, argument), name, "refused"),
-		run: runByCode === undefined ? runByLibc : (fd) => -runByCode(fd),
+		// A host may forbid code of one's own.
+		runner: (fd, spare) => runByCode(fd, spare) ?? runByLibc(fd),
 		mmapShared: (fd, length) => map(length, MAP_SHARED, fd),
 		mmapAnonymous: (length) => map(length, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1),
 		munmap(address, length) {
@@ -207,12 +237,12 @@ function bind(koffi: Koffi): Libc {
 	};
 }
 
-/** Whether what {@link Libc.run} returned means that a signal came. */
+/** Whether what {@link Runner.run} returned means that a signal came. */
 export function isInterrupted(errno: number): boolean {
 	return errno === EINTR;
 }
 
-/** What {@link Libc.run} returned, as an error. */
+/** What {@link Runner.run} returned, as an error. */
 export function runError(errno: number): KvmError {
 	return new KvmError(byNumber.get(errno) ?? "EIO", "KVM_RUN", `errno ${errno}`);
 }

@@ -19,7 +19,7 @@ import type {
 import { ExitReader } from "./exits.ts";
 import { CAPABILITIES, KVM, RUN } from "./ioctls.ts";
 import type { Ioevents } from "./ioevents.ts";
-import { isInterrupted, type Libc, runError } from "./libc.node.ts";
+import { isInterrupted, type Libc, type Runner, runError } from "./libc.node.ts";
 import { SliceTimer } from "./slice-timer.node.ts";
 import { readStats } from "./stats.node.ts";
 
@@ -59,6 +59,7 @@ export class HardwareVcpu implements Vcpu {
 	readonly #pageAddress: bigint;
 	readonly #page: Uint8Array;
 	readonly #view: DataView;
+	readonly #runner: Runner;
 	readonly #timer: SliceTimer;
 	readonly #exits: ExitReader;
 	readonly #ioevents: Ioevents;
@@ -82,6 +83,11 @@ export class HardwareVcpu implements Vcpu {
 		this.#pageAddress = libc.mmapShared(this.#fd, traits.pageBytes);
 		this.#page = new Uint8Array(libc.view(this.#pageAddress, traits.pageBytes));
 		this.#view = new DataView(this.#page.buffer);
+		this.#runner = libc.runner(this.#fd, {
+			address: this.#pageAddress + BigInt(RUN.spare),
+			words: new Int32Array(this.#page.buffer),
+			index: RUN.spare / 4,
+		});
 		this.#exits = new ExitReader(this.#page);
 		this.#timer = new SliceTimer(libc, DEFAULT_SLICE_MILLISECONDS);
 	}
@@ -93,9 +99,9 @@ export class HardwareVcpu implements Vcpu {
 	run(): VcpuExit {
 		if (this.#closed) throw new KvmError("ENODEV", "KVM_RUN", "the virtual machine is closed");
 		for (;;) {
-			this.#timer.enter();
+			if (!this.#timer.enter()) return { reason: "intr" };
 			this.#onPage = 0;
-			const errno = this.#libc.run(this.#fd);
+			const errno = this.#runner.run();
 			if (errno !== 0) {
 				this.#timer.end();
 				if (isInterrupted(errno)) return { reason: "intr" };
@@ -402,6 +408,7 @@ export class HardwareVcpu implements Vcpu {
 		if (this.#closed) return;
 		this.#closed = true;
 		this.#timer.close();
+		this.#runner.release();
 		this.#libc.release(this.#pageAddress, this.#traits.pageBytes, [this.#page.buffer as ArrayBuffer]);
 		closeSync(this.#fd);
 	}

@@ -285,6 +285,11 @@ export interface CreateVmOptions {
 	vcpus?: number;
 	/** KVM_CREATE_VM's machine type; EINVAL where the engine has none but 0. @default 0 */
 	type?: number;
+	/**
+	 * Something came for a vCPU that may be halted, from another one too: it wants to be run. Engines whose `run` does not
+	 * return for a halted vCPU never call it.
+	 */
+	onWake?: () => void;
 }
 
 /** A virtual machine. */

@@ -147,6 +147,8 @@ export class Machine {
 		this.vm = kvm.createVm({
 			memoryBytes: roms.reduce((sum, { bytes }) => sum + bytes.length, memoryBytes),
 			vcpus: cpus,
+			// With one, whatever comes for it comes from a device, or while it runs.
+			...(cpus > 1 && { onWake: () => this.wake() }),
 		});
 		try {
 			const memory = this.vm.createMemory(memoryBytes);
@@ -285,7 +287,7 @@ export class Machine {
 		this.#end({ reason: "stopped" });
 	}
 
-	/** Ends the wait of halted vCPUs; devices call it when they raise an interrupt. */
+	/** Ends the wait of halted vCPUs; devices and other vCPUs call it when they raise an interrupt. */
 	wake(): void {
 		this.#woken = true;
 		this.#cancelSleep?.();

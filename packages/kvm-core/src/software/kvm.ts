@@ -106,7 +106,7 @@ export class SoftwareKvm extends KvmWithoutOptions implements Kvm {
 		if (!Number.isInteger(vcpus) || vcpus < 1 || vcpus > MAX_VCPUS) {
 			throw new KvmError("EINVAL", "KVM_CREATE_VM", `${vcpus} vCPUs; 1 to ${MAX_VCPUS} can be had`);
 		}
-		const vm = new SoftwareVm(this, this.options, options.memoryBytes ?? DEFAULT_MEMORY, vcpus);
+		const vm = new SoftwareVm(this, this.options, options.memoryBytes ?? DEFAULT_MEMORY, vcpus, options.onWake);
 		this.vms.add(vm);
 		return vm;
 	}

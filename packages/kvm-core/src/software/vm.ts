@@ -68,16 +68,18 @@ export class SoftwareVm extends VmWithoutOptions implements Vm {
 	private readonly regions = new Map<number, { slot: Slot; memory: ArenaMemory; offset: number }>();
 	private readonly vcpus: SoftwareVcpu[] = [];
 	private readonly maxVcpus: number;
+	private readonly onWake: () => void;
 	private nextHost: number;
 	private readonly end: number;
 	private clockOffset = 0;
 	private instructions = 0;
 
-	constructor(kvm: SoftwareKvm, options: SoftwareKvmOptions, memoryBytes: number, vcpus: number) {
+	constructor(kvm: SoftwareKvm, options: SoftwareKvmOptions, memoryBytes: number, vcpus: number, onWake = () => {}) {
 		super();
 		this.kvm = kvm;
 		this.options = options;
 		this.maxVcpus = vcpus;
+		this.onWake = onWake;
 		const fixed = FIRST_VCPU + vcpus * (L.VCPU_BYTES + ARENA_BYTES + TABLES_BYTES);
 		const pages = Math.ceil((fixed + memoryBytes) / WASM_PAGE) + 1;
 		if (pages > MAX_WASM_PAGES) {
@@ -319,10 +321,19 @@ export class SoftwareVm extends VmWithoutOptions implements Vm {
 		}
 		const find = (id: number): SoftwareVcpu | undefined => this.vcpus.find((vcpu) => vcpu.id === id);
 		this.irqchip = new IrqChip({
-			interrupt: (id) => find(id)?.leaveSoon(),
-			nmi: (id) => find(id)?.nmi(),
+			interrupt: (id) => {
+				find(id)?.leaveSoon();
+				this.onWake();
+			},
+			nmi: (id) => {
+				find(id)?.nmi();
+				this.onWake();
+			},
 			init: (id) => find(id)?.initReceived(),
-			startUp: (id, vector) => find(id)?.startUpReceived(vector),
+			startUp: (id, vector) => {
+				find(id)?.startUpReceived(vector);
+				this.onWake();
+			},
 			smi: () => undefined,
 		});
 	}

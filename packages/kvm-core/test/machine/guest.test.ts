@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { applyBootPlan, planFirmware } from "../../src/boot/index.ts";
 import { openKvm } from "../../src/kvm/open-kvm.ts";
+import type { Vcpu } from "../../src/kvm/types.ts";
 import { createMachine, type Machine } from "../../src/machine/machine.ts";
 import { createEventLoopScheduler } from "../../src/machine/scheduler.ts";
 import { MemoryBlockBackend, VirtioBlock } from "../../src/machine/virtio/block.ts";
@@ -20,16 +21,15 @@ function out(port: number, value: number): number[] {
 }
 
 /** A vCPU in real mode with flat segments, about to execute `code`. */
-function enter(machine: Machine, code: readonly number[]): void {
-	const [vcpu] = machine.vcpus;
-	machine.write(CODE, Uint8Array.from(code));
+function enter(machine: Machine, code: readonly number[], vcpu = machine.vcpus[0]!, address = CODE): void {
+	machine.write(address, Uint8Array.from(code));
 	const sregs = vcpu.getSregs();
 	for (const name of ["cs", "ds", "es", "ss"] as const) {
 		sregs[name].base = 0n;
 		sregs[name].selector = 0;
 	}
 	vcpu.setSregs(sregs);
-	vcpu.setRegs({ ...vcpu.getRegs(), rip: BigInt(CODE), rsp: 0x8000n, rflags: 2n });
+	vcpu.setRegs({ ...vcpu.getRegs(), rip: BigInt(address), rsp: BigInt(0x8000 + vcpu.id * 0x400), rflags: 2n });
 }
 
 function makeVirtual() {
@@ -77,6 +77,37 @@ test("the PIT wakes a halted guest through the PIC at its rate, and sleeping cos
 	const slept = time.sleeps.reduce((sum, one) => sum + one, 0) / 1000;
 	expect(slept).toBeGreaterThan(0.45);
 	expect(machine.vcpus[0].instructionsRetired).toBeLessThan(1000);
+	machine.close();
+});
+
+test("an interrupt from a processor that halts then wakes one that had its turn before it", async () => {
+	const time = new VirtualTime();
+	const now = () => (time.now += 1000);
+	const kvm = openKvm({ time: { kind: "wall", now } });
+	const options = { now, epochSeconds: 0, scheduler: virtualScheduler(time), onSerial: () => {} };
+	const machine = createMachine({ kvm, memoryBytes: 2 ** 21, cpus: 2, ...options });
+	const [first, second] = machine.vcpus as [Vcpu, Vcpu];
+	const X2APIC_ENABLED = 0xfee0_0c00n;
+	for (const [vcpu, code] of [
+		// sti; hlt, and behind the interrupt's handler: power off.
+		[first, [0xfb, 0xf4, ...POWER_OFF]],
+		// mov ecx, 830h; mov eax, 40h; xor edx, edx; wrmsr: an interrupt for processor 0. sti; hlt
+		[
+			second,
+			[...[0x66, 0xb9, 0x30, 0x08, 0, 0, 0x66, 0xb8, 0x40, 0, 0, 0, 0x66, 0x31, 0xd2, 0x0f, 0x30], ...[0xfb, 0xf4]],
+		],
+	] as const) {
+		vcpu.setMpState("runnable");
+		const { apicBase } = vcpu.getSregs();
+		vcpu.setMsrs([
+			{ index: 0x1b, data: X2APIC_ENABLED | (apicBase & 0x100n) },
+			{ index: 0x80f, data: 0x1ffn }, // the spurious vector's register: APIC on
+		]);
+		enter(machine, code, vcpu, CODE + vcpu.id * 0x100);
+	}
+	machine.write(0x40 * 4, Uint8Array.of(0x00, 0x06, 0x00, 0x00));
+	machine.write(0x600, Uint8Array.of(0xcf)); // iret
+	expect(await machine.run()).toEqual({ reason: "power-off" });
 	machine.close();
 });
 

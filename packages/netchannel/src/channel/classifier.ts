@@ -10,7 +10,7 @@ import {
 	toPatterns,
 	writeKeyWords,
 } from "./match.ts";
-import { PacketKey, parsePacket } from "./packet.ts";
+import { hasPorts, isPlainIPv4, PacketKey, parsePacket, setPlainIPv4 } from "./packet.ts";
 
 /** Options of {@link createClassifier}. */
 export interface ClassifierOptions {
@@ -168,18 +168,8 @@ export class Classifier {
 	 * @returns the rule's identifier, or -1
 	 */
 	classify(frame: Uint8Array, medium: "ethernet" | "ip", nowMs = 0): number {
-		const { key } = this;
-		parsePacket(key, frame, medium);
-		let id: number;
-		if (key.family === 4 && !key.fragment) id = this.lookup4(key);
-		else if (key.family === 0) {
-			this.scratch[0] = key.etherType;
-			id = this.lookup(this.tuples[0], this.scratch, false);
-		} else {
-			if (key.fragment) this.fragments.join(key, nowMs);
-			writeKeyWords(this.scratch, key);
-			id = this.lookup(this.tuples[key.family], this.scratch, key.hasPorts);
-		}
+		const plain = medium === "ethernet" && isPlainIPv4(frame);
+		const id = plain ? this.classifyPlain(frame) : this.classifyOther(frame, medium, nowMs);
 		if (id >= 0) {
 			this.counters[2 * id]! += 1;
 			this.counters[2 * id + 1]! += frame.length;
@@ -187,22 +177,44 @@ export class Classifier {
 		return id;
 	}
 
+	private classifyPlain(frame: Uint8Array): number {
+		const protocol = frame[23]!;
+		const ported = hasPorts(protocol);
+		const local = (frame[30]! << 24) | (frame[31]! << 16) | (frame[32]! << 8) | frame[33]!;
+		const remote = (frame[26]! << 24) | (frame[27]! << 16) | (frame[28]! << 8) | frame[29]!;
+		const ports = ported ? (frame[36]! << 24) | (frame[37]! << 16) | (frame[34]! << 8) | frame[35]! : 0;
+		setPlainIPv4(this.key, local, remote, protocol, ports, ported);
+		const tuples = this.tuples4;
+		if (tuples.length !== 1) return this.lookup4(local, remote, ports, protocol, ported);
+		const { table, m0, m1, m2, m3, wantsPorts } = tuples[0]!;
+		return wantsPorts && !ported ? -1 : table.find4(local & m0, remote & m1, ports & m2, protocol & m3);
+	}
+
+	/** {@link classify} of a frame that is not a plain one. */
+	private classifyOther(frame: Uint8Array, medium: "ethernet" | "ip", nowMs: number): number {
+		const { key, scratch } = this;
+		parsePacket(key, frame, medium);
+		if (key.family === 0) {
+			scratch[0] = key.etherType;
+			return this.lookup(this.tuples[0], scratch, false);
+		}
+		if (key.fragment) this.fragments.join(key, nowMs);
+		writeKeyWords(scratch, key);
+		return this.lookup(this.tuples[key.family], scratch, key.hasPorts);
+	}
+
 	/** A rule's counters; zeros for one that is not there. */
 	countersOf(id: number): FlowCounters {
 		return { packets: this.counters[2 * id] ?? 0, bytes: this.counters[2 * id + 1] ?? 0 };
 	}
 
-	private lookup4(key: PacketKey): number {
+	private lookup4(k0: number, k1: number, k2: number, k3: number, ported: boolean): number {
 		const tuples = this.tuples4;
-		const k0 = key.address[0]!;
-		const k1 = key.address[1]!;
-		const k2 = key.ports;
-		const k3 = key.protocol | (key.vlan << 8);
 		let best = -1;
 		for (let index = 0; index < tuples.length; index++) {
 			const tuple = tuples[index]!;
 			if (best >= 0 && this.settled(best, tuple)) break;
-			if (tuple.wantsPorts && !key.hasPorts) continue;
+			if (tuple.wantsPorts && !ported) continue;
 			const found = tuple.table.find4(k0 & tuple.m0, k1 & tuple.m1, k2 & tuple.m2, k3 & tuple.m3);
 			if (found >= 0 && (best < 0 || this.beats(found, best))) best = found;
 		}

@@ -1,6 +1,7 @@
-/** Protocol numbers (IANA) whose first four header bytes are the ports. */
-const hasPorts = (protocol: number): boolean =>
-	protocol === 6 || protocol === 17 || protocol === 132 || protocol === 136 || protocol === 33;
+/** Whether the first four header bytes of a protocol (IANA's number) are the ports. */
+export function hasPorts(protocol: number): boolean {
+	return protocol === 17 || protocol === 6 || protocol === 132 || protocol === 136 || protocol === 33;
+}
 
 const ETHERTYPE_IPV4 = 0x0800;
 const ETHERTYPE_IPV6 = 0x86dd;
@@ -75,6 +76,40 @@ export function parsePacket(key: PacketKey, frame: Uint8Array, medium: "ethernet
 	key.network = at;
 	if (type === ETHERTYPE_IPV4) parseIPv4(key, frame, at);
 	else if (type === ETHERTYPE_IPV6) parseIPv6(key, frame, at);
+}
+
+/** Whether a frame is as most are: untagged, an IPv4 header without options, no fragment, bytes where ports would be. */
+export function isPlainIPv4(frame: Uint8Array): boolean {
+	return (
+		frame.length >= 38 &&
+		frame[12] === 8 &&
+		frame[13] === 0 &&
+		frame[14] === 0x45 &&
+		(((frame[20]! << 8) | frame[21]!) & 0x3fff) === 0
+	);
+}
+
+/** Fills in what {@link parsePacket} finds in a plain frame. */
+export function setPlainIPv4(
+	key: PacketKey,
+	local: number,
+	remote: number,
+	protocol: number,
+	ports: number,
+	ported: boolean,
+): void {
+	key.family = 4;
+	key.etherType = 0x0800;
+	key.vlan = 0;
+	key.network = 14;
+	key.transport = 34;
+	key.fragment = false;
+	key.laterFragment = false;
+	key.address[0] = local;
+	key.address[1] = remote;
+	key.ports = ports;
+	key.protocol = protocol;
+	key.hasPorts = ported;
 }
 
 const word = (frame: Uint8Array, at: number): number =>

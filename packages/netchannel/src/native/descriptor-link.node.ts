@@ -12,12 +12,15 @@ export abstract class DescriptorLink extends LinkBase {
 	protected readonly libc: Libc;
 	protected readonly fd: number;
 	private readonly watch: Watch;
+	/** A `struct pollfd` for {@link wait}. */
+	private readonly waited: Int32Array;
 
 	/** @param fd - from `holdDescriptor`; the link closes it */
 	constructor(libc: Libc, fd: number, options: LinkOptions, features?: LinkFeatures) {
 		super(options, features);
 		this.libc = libc;
 		this.fd = fd;
+		this.waited = Int32Array.of(fd, POLLIN);
 		this.watch = watchDescriptor(libc, this.fd, {
 			readable: () => {
 				if (!this.closed) this.drain();
@@ -32,11 +35,8 @@ export abstract class DescriptorLink extends LinkBase {
 	/** Stops this thread until the link delivered something; false after `timeoutMs`. */
 	wait(timeoutMs: number): boolean {
 		if (this.closed) return false;
-		const set = new Uint8Array(8);
-		new DataView(set.buffer).setInt32(0, this.fd, true);
-		set[4] = POLLIN;
 		const ms = timeoutMs > LONGEST_MS ? -1 : Math.ceil(timeoutMs);
-		if (this.libc.poll(set, 1, ms) <= 0) return false;
+		if (this.libc.poll(this.waited, 1, ms) <= 0) return false;
 		this.drain();
 		return true;
 	}

@@ -1,5 +1,5 @@
-import { isMainThread } from "node:worker_threads";
-import type { Libc, PollHandle } from "./libc.node.ts";
+import type { Libc } from "./libc.node.ts";
+import type { PollHandle, WatchByLoop } from "./loop-poll.node.ts";
 
 const POLLIN = 1;
 const POLLOUT = 4;
@@ -46,10 +46,10 @@ export function watchDescriptor(libc: Libc, fd: number, events: WatchEvents): Wa
 		collected.push({ fd, events });
 		return { wantWritable() {}, close() {} };
 	}
-	return isMainThread && libc.watch !== undefined ? watchByLoop(libc.watch, fd, events) : watchByPool(libc, fd, events);
+	return libc.watch !== undefined ? watchByLoop(libc.watch, fd, events) : watchByPool(libc, fd, events);
 }
 
-function watchByLoop(watch: NonNullable<Libc["watch"]>, fd: number, events: WatchEvents): Watch {
+function watchByLoop(watch: WatchByLoop, fd: number, events: WatchEvents): Watch {
 	let writableWanted = false;
 	const fired = (): void => {
 		if (writableWanted) {

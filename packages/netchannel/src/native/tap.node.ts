@@ -3,6 +3,7 @@ import type { Link, LinkFeatures, Offload } from "../link/link.ts";
 import { readVnetHeader, VNET_HEADER_BYTES, writeVnetHeader } from "../link/vnet-header.ts";
 import { BusyPoll } from "./busy-poll.ts";
 import { DescriptorLink } from "./descriptor-link.node.ts";
+import { FrameViews } from "./frame-views.ts";
 import { bringUp, interfaceMtu, interfaceRequest, setInterfaceMtu } from "./interface.node.ts";
 import { EAGAIN, holdDescriptor, type Libc, loadLibc, releaseDescriptor, systemFailure } from "./libc.node.ts";
 import { inNamespace } from "./netns.node.ts";
@@ -54,17 +55,23 @@ class TapLink extends DescriptorLink {
 	private answered = false;
 	private readonly input: Uint8Array<ArrayBuffer> = new Uint8Array(LONGEST_READ);
 	private readonly output: Uint8Array = new Uint8Array(LONGEST_READ);
+	private readonly inputAddress: number;
+	private readonly outputAddress: number;
+	private readonly frames: FrameViews;
 
 	constructor(libc: Libc, fd: number, options: LinkOptions, features: LinkFeatures, header: number) {
 		super(libc, fd, options, features);
 		this.header = header;
+		this.inputAddress = Number(libc.addressOf(this.input));
+		this.outputAddress = Number(libc.addressOf(this.output));
+		this.frames = new FrameViews(this.input.buffer, header);
 	}
 
 	protected override drain(): void {
-		const { libc, fd, input, header, busy } = this;
+		const { libc, fd, input, inputAddress, frames, header, busy } = this;
 		let looks = -1;
 		for (let count = 0; count < BUDGET && !this.closed; ) {
-			const length = libc.read(fd, input, LONGEST_READ);
+			const length = libc.readAt(fd, inputAddress, LONGEST_READ);
 			if (length < 0) {
 				const errno = libc.errno();
 				if (errno !== EAGAIN) {
@@ -83,24 +90,17 @@ class TapLink extends DescriptorLink {
 			this.answered = false;
 			count++;
 			if (length <= header) this.rxDropped++;
-			else {
-				const frame = new Uint8Array(input.buffer, header, length - header);
-				this.deliver(frame, header === 0 ? undefined : readVnetHeader(input, 0));
-			}
+			else this.deliver(frames.of(length - header), header === 0 ? undefined : readVnetHeader(input, 0));
 		}
 	}
 
 	protected override transmit(frame: Uint8Array, offload: Offload | undefined): boolean {
-		const { libc, fd, output, header } = this;
+		const { libc, fd, output, outputAddress, header } = this;
 		this.answered = true;
-		let written: number;
-		if (header === 0) written = libc.write(fd, frame, frame.length);
-		else {
-			if (header + frame.length > LONGEST_READ) return this.dropSent(frame);
-			writeVnetHeader(output, 0, offload);
-			output.set(frame, header);
-			written = libc.write(fd, output, header + frame.length);
-		}
+		if (header + frame.length > LONGEST_READ) return this.dropSent(frame);
+		if (header !== 0) writeVnetHeader(output, 0, offload);
+		output.set(frame, header);
+		const written = libc.writeAt(fd, outputAddress, header + frame.length);
 		if (written >= 0) return true;
 		// Down, or a header the kernel calls impossible: the frame is lost as it would be on a wire.
 		return libc.errno() === EAGAIN ? this.awaitWritable() : this.dropSent(frame);
