@@ -52,7 +52,7 @@ export { Listener, type ListenOptions } from "./tcp/listener.ts";
 export type { LossRecovery } from "./tcp/loss.ts";
 export type { TcpModules } from "./tcp/modules.ts";
 export type { ConnectOptions } from "./tcp/opening.ts";
-export { probeMtu } from "./tcp/probe.ts";
+export { PATH_PROBE, type PathProbe } from "./tcp/probe.ts";
 export { LINUX_PUSH, type PushMarks } from "./tcp/push.ts";
 export { SACK_RECOVERY } from "./tcp/recovery.ts";
 export type { TcpState } from "./tcp/state.ts";

@@ -279,7 +279,8 @@ const deadlines: Case[] = [
 					w.network.at(w.network.now + 1_000, () => {
 						cut(w);
 						w.a.iface.tap = (frame, outgoing) => {
-							if (outgoing && isTcp(frame)) story.cause = w.network.now + 1_000;
+							// The reset that goes with the error is none of them.
+							if (outgoing && isTcp(frame) && (frame[47]! & 4) === 0) story.cause = w.network.now + 1_000;
 						};
 					});
 				}),

@@ -54,6 +54,23 @@ describe("a socket", () => {
 		await closed;
 	});
 
+	test("is of the class, of a subclass, and takes the module's host", async () => {
+		class Named extends client.Socket {
+			readonly label = "mine";
+		}
+		const { port } = await listen((socket) => socket.end(String(socket instanceof server.Socket)));
+		const socket = new Named({ allowHalfOpen: true });
+		expect(socket).toBeInstanceOf(client.Socket);
+		expect(socket.label).toBe("mine");
+		expect(socket.host).toBe(pair.a);
+		expect(socket.allowHalfOpen).toBe(true);
+		socket.connect(port, "10.0.0.2");
+		expect((await collect(socket)).toString()).toBe("true");
+		socket.end();
+		const bare = (client.Socket as unknown as () => NetSocket)();
+		expect(bare.host).toBe(pair.a);
+	});
+
 	test("is refused with node's own error", async () => {
 		const start = performance.now();
 		const socket = client.connect(4, "10.0.0.2");

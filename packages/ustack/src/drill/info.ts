@@ -40,7 +40,8 @@ for (const [name, value] of Object.entries(LINUX_STATES))
 export function infoNames(c: TcpConnection | undefined, name: string): number | undefined {
 	const constant = CONSTANTS[name.replace(/^socket\./, "")];
 	if (constant !== undefined) return constant;
-	if (c === undefined || !name.startsWith("tcpi_")) return undefined;
+	if (!name.startsWith("tcpi_")) return undefined;
+	if (c === undefined) return name === "tcpi_state" ? LINUX_STATES["CLOSED"] : undefined;
 	const info = c.info();
 	const { options } = info;
 	switch (name) {

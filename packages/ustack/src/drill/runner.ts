@@ -61,6 +61,7 @@ const PROFILES: Record<DrillProfile, Partial<TcpConfig>> = {
 	// Half of a buffer is window, the rest overhead; the defaults are of 6.x.
 	linux: {
 		answerUnsentAck: false,
+		synLinearTimeouts: 4,
 		beyondWindow: "whole",
 		cubicStyle: "linux",
 		receiveBuffer: 65_536,
@@ -105,6 +106,31 @@ const ICMP4_CODES: Record<string, number> = {
 	packet_filtered: 13,
 	precedence_violation: 14,
 	precedence_cutoff: 15,
+};
+/** Messages that TCP takes no notice of. */
+const ICMP4_TYPES: Record<string, number> = {
+	echo_reply: 0,
+	source_quench: 4,
+	redirect: 5,
+	echo_request: 8,
+	router_advertisement: 9,
+	router_solicitation: 10,
+	parameter_problem: 12,
+	timestamp_request: 13,
+	timestamp_reply: 14,
+	information_request: 15,
+	information_reply: 16,
+	address_mask_request: 17,
+	address_mask_reply: 18,
+};
+const ICMP6_TYPES: Record<string, number> = {
+	parameter_problem: 4,
+	echo_request: 128,
+	echo_reply: 129,
+	router_solicitation: 133,
+	router_advertisement: 134,
+	neighbor_solicitation: 135,
+	neighbor_advertisement: 136,
 };
 const ICMP6_CODES: Record<string, number> = {
 	no_route: 0,
@@ -477,7 +503,7 @@ class Run {
 		let type: number;
 		let code: number;
 		if (event.type === "unreachable") {
-			const known = name === "" ? 0 : (v4 ? ICMP4_CODES : ICMP6_CODES)[name];
+			const known = /^(code_\d+)?$/.test(name) ? Number(name.slice(5)) : (v4 ? ICMP4_CODES : ICMP6_CODES)[name];
 			if (known === undefined) this.fail(`ICMP ${event.type} ${name} is not known here`);
 			type = v4 ? 3 : 1;
 			code = known;
@@ -486,8 +512,14 @@ class Run {
 			code = 0;
 		} else if (event.type === "time_exceeded") {
 			type = v4 ? 11 : 3;
-			code = name === "exceeded_reassembly" ? 1 : 0;
-		} else this.fail(`ICMP ${event.type} is not known here`);
+			code = name === "exceeded_reassembly" || name === "exceeded_frag_time" ? 1 : 0;
+		} else {
+			const numbered = /^type_(\d+)$/.exec(event.type);
+			const known = numbered !== null ? Number(numbered[1]) : (v4 ? ICMP4_TYPES : ICMP6_TYPES)[event.type];
+			if (known === undefined) this.fail(`ICMP ${event.type} is not known here`);
+			type = known;
+			code = Number(name.replace("code_", "")) || 0;
+		}
 		const seq = (event.seq + flow.localIsn) | 0;
 		const ports = [flow.remotePort, flow.localPort] as const;
 		this.stack.input(buildIcmp(type, code, event.mtu, this.addresses, ports, seq, event.length), this.now);
@@ -499,14 +531,14 @@ class Run {
 		const latest = this.endOf(time) + this.tolerance;
 		const want = describeScript(segment);
 		let covered = 0;
-		let first: LiveSegment | undefined;
+		let at = this.now;
 		const strict = this.script.options.has("strict_segments");
 		do {
 			if (!this.haveSent()) this.advance(latest, true);
 			const live = this.haveSent() ? this.sent.shift() : undefined;
 			if (live === undefined) this.fail(`nothing was sent, expected ${want}`);
 			const flow = this.flow!;
-			first ??= live;
+			at = live.at;
 			if ((live.flags & SYN) !== 0) flow.sentSyn(live, segment);
 			const seen = `sent ${describe(live, flow.localIsn, flow.ackBase)}, expected ${want}`;
 			if (time.kind !== "any" && (live.at < earliest || live.at > latest)) {
@@ -520,8 +552,8 @@ class Run {
 			if (wrong !== undefined) this.fail(`${seen}: ${wrong}`);
 		} while (covered < segment.length && !strict);
 		if (covered !== segment.length) this.fail(`sent ${covered} bytes, expected ${want}`);
-		if (time.kind !== "any") this.eventAt = Math.max(this.eventAt, this.startOf(time));
-		else this.eventAt = Math.max(this.eventAt, first.at);
+		// As packetdrill has it: what follows counts from when the packet was seen, not from when it was due.
+		this.eventAt = Math.max(this.eventAt, at);
 	}
 
 	private differs(

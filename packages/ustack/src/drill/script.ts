@@ -172,7 +172,7 @@ class Parser {
 		const flags = this.take(FLAGS);
 		if (flags === undefined) this.fail("TCP flags");
 		this.skip();
-		const seq = this.take(/^(\d+):(\d+)\((\d+)\)/);
+		const seq = this.take(/^(\d+)[ \t]*:[ \t]*(\d+)[ \t]*\([ \t]*(\d+)[ \t]*\)/);
 		if (seq === undefined) this.fail("SEQ:END(LENGTH)");
 		let ack: number | undefined;
 		let win: number | undefined;
@@ -210,6 +210,7 @@ class Parser {
 		if (this.take(/^=\s*/) !== undefined) {
 			result = this.expression();
 			errno = this.take(/^[ \t]+(E[A-Z0-9]+)/)?.[1];
+			if (errno === "EWOULDBLOCK") errno = "EAGAIN";
 			this.take(/^[ \t]*\([^)\n]*\)/);
 		}
 		return { line, time, kind: "syscall", end, name: name[1]!, args, result, errno };

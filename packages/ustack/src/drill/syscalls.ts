@@ -392,7 +392,7 @@ export class Syscalls {
 		}
 		if (socket.error !== undefined) return socket.takeError();
 		if (c.finReceived || socket.readShut) return { value: 0 };
-		if (c.state === CLOSED) return socket.connected ? { value: 0 } : { value: -1, errno: "ENOTCONN" };
+		if (c.state === CLOSED) return { value: 0 };
 		if (socket.nonBlocking || (flags & constant("MSG_DONTWAIT")!) !== 0) return { value: -1, errno: "EAGAIN" };
 		return "blocked";
 	}

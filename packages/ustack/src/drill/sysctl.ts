@@ -48,6 +48,9 @@ export function applySysctl(config: TcpConfig, settings: DrillSettings, name: st
 		case "net.ipv4.tcp_syn_retries":
 			config.synRetries = first;
 			return true;
+		case "net.ipv4.tcp_syn_linear_timeouts":
+			config.synLinearTimeouts = first;
+			return true;
 		case "net.ipv4.tcp_synack_retries":
 			config.synAckRetries = first;
 			return true;

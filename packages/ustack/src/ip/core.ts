@@ -207,10 +207,7 @@ export class StackCore {
 	 */
 	attach(link: Link, options: InterfaceOptions = {}): Interface {
 		if (link.medium === "ethernet" && this.ethernet === undefined)
-			throw new StackError(
-				"ENOPROTOOPT",
-				"this stack was made without its ethernet module; name it, or use an IP link",
-			);
+			throw new StackError("ENOPROTOOPT", "this stack has no ethernet module: add it or use an IP link");
 		let { mac } = options;
 		if (mac === undefined) {
 			mac = this.randomBytes(6);
@@ -218,7 +215,7 @@ export class StackCore {
 		}
 		const name = options.name ?? `eth${this.interfaces.length - 1}`;
 		if (this.interfaces.some((other) => other.name === name)) {
-			throw new StackError("EADDRINUSE", `there is an interface "${name}" already; give this one another name`);
+			throw new StackError("EADDRINUSE", `interface "${name}" is there already; name this one`);
 		}
 		const iface = new Interface(this, link, name, mac, options);
 		this.interfaces.push(iface);
@@ -272,10 +269,7 @@ export class StackCore {
 			destination === "default" ? new Cidr(hop?.family === 6 ? ANY6 : ANY4, 0) : cidrBy(destination, this.parse);
 		const via = iface ?? (hop === undefined ? undefined : this.routes.lookup(hop)?.iface);
 		if (via === undefined) {
-			throw new StackError(
-				"ENETUNREACH",
-				`no interface reaches the gateway ${hop ?? "(none given)"}; add an address on its network first`,
-			);
+			throw new StackError("ENETUNREACH", `no interface for gateway ${hop ?? "?"}; add an address on its network`);
 		}
 		this.routes.add({ destination: new Cidr(cidr.network, cidr.prefix), gateway: hop, iface: via, metric, origin });
 		this.routesChanged();

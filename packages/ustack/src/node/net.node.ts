@@ -44,25 +44,8 @@ export interface NetModule {
 
 /** Makes the look-alike of `node:net` for a host. */
 export function createNet(host: Host): NetModule {
-	const Socket = callable(
-		class Socket extends NetSocket {
-			constructor(options: Partial<NetConnectOptions> = {}) {
-				super(host, options);
-			}
-		},
-	);
-	class Accepted extends Socket {
-		constructor(_host: Host, options: Partial<NetConnectOptions>) {
-			super(options);
-		}
-	}
-	const Server = callable(
-		class Server extends NetServer {
-			constructor(options?: NetServerOptions | ((socket: NetSocket) => void), listener?: (socket: NetSocket) => void) {
-				super(host, options, listener, Accepted);
-			}
-		},
-	);
+	const Socket = bound(NetSocket, host) as NetModule["Socket"];
+	const Server = bound(NetServer, host) as NetModule["Server"];
 	const connect = (...args: unknown[]): NetSocket => {
 		const [options] = normalizeConnect(args);
 		return new Socket(options).connect(...args);
@@ -86,7 +69,15 @@ export function createNet(host: Host): NetModule {
 	};
 }
 
-/** Node's own constructors may be called without `new`. */
-function callable<C extends new (...args: never[]) => object>(type: C): C {
-	return new Proxy(type, { apply: (target, _self, args) => Reflect.construct(target, args) });
+/**
+ * A class whose constructor gets the host before its arguments, and may be called without `new` as node's may. It is the
+ * class itself behind a proxy, not a subclass: the sockets of all hosts look alike to the engine.
+ */
+function bound<C extends new (host: Host, ...args: never[]) => object>(type: C, host: Host): unknown {
+	const made: unknown = new Proxy(type, {
+		apply: (target, _self, args) => Reflect.construct(target, [host, ...args]),
+		construct: (target, args, derived) =>
+			Reflect.construct(target, [host, ...args], derived === made ? target : derived) as object,
+	});
+	return made;
 }

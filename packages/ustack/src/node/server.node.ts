@@ -35,10 +35,6 @@ export class NetServer extends EventEmitter {
 	maxConnections: number | undefined;
 	readonly allowHalfOpen: boolean;
 	private readonly options: NetServerOptions;
-	private readonly Socket: new (
-		host: Host,
-		options: Partial<NetServerOptions>,
-	) => NetSocket;
 	private listener: Listener | undefined;
 	private opening = false;
 	private closing = false;
@@ -49,7 +45,6 @@ export class NetServer extends EventEmitter {
 		host: Host,
 		options: NetServerOptions | ((socket: NetSocket) => void) = {},
 		onConnection?: (socket: NetSocket) => void,
-		Socket: new (host: Host, options: Partial<NetServerOptions>) => NetSocket = NetSocket,
 	) {
 		super();
 		const listener = typeof options === "function" ? options : onConnection;
@@ -57,7 +52,6 @@ export class NetServer extends EventEmitter {
 		if (typeof given !== "object") throw wrongType("options", "object", given);
 		this.host = host;
 		this.options = given ?? {};
-		this.Socket = Socket;
 		this.allowHalfOpen = this.options.allowHalfOpen ?? false;
 		if (listener !== undefined) this.on("connection", listener);
 	}
@@ -137,7 +131,7 @@ export class NetServer extends EventEmitter {
 			});
 			return undefined;
 		}
-		const socket = new this.Socket(this.host, {
+		const socket = new NetSocket(this.host, {
 			allowHalfOpen: this.allowHalfOpen,
 			...(this.options.highWaterMark === undefined ? {} : { highWaterMark: this.options.highWaterMark }),
 		});

@@ -41,6 +41,8 @@ export interface TcpConfig {
 	delayedAckMs: number;
 	/** Tries of a SYN before ETIMEDOUT. @default 6 */
 	synRetries: number;
+	/** Timeouts of a SYN that do not double the next; those retries come on top. @default 0, as RFC 6298 5.5 has it */
+	synLinearTimeouts: number;
 	/** Tries of a SYN-ACK. @default 5 */
 	synAckRetries: number;
 	/** Retransmissions of data before ETIMEDOUT. @default 15 */
@@ -116,6 +118,7 @@ export const DEFAULT_TCP_CONFIG: TcpConfig = {
 	maxRtoMs: 120_000,
 	delayedAckMs: 40,
 	synRetries: 6,
+	synLinearTimeouts: 0,
 	synAckRetries: 5,
 	retries: 15,
 	orphanRetries: 8,

@@ -165,8 +165,12 @@ export class FastOpen {
 		c.bytesAcked += bytes;
 	}
 
-	/** A SYN with data went unanswered again and again: RFC 7413 7.1's middlebox, avoided for a while, longer each time. */
-	suspect(now: number): void {
+	/**
+	 * Nothing was answered in time; `over` says that this was the last try. A SYN that went with data or for a cookie met
+	 * RFC 7413 7.1's middlebox then, avoided for a while, longer each time.
+	 */
+	timedOut(c: TcpConnection, over: boolean, now: number): void {
+		if (!(c.fastOpenAsked || c.synData) || !(c.retransmits === 2 || (c.retransmits < 2 && over))) return;
 		const { fastOpenBlackholeMs } = this.config;
 		if (fastOpenBlackholeMs === 0) return;
 		this.disabledUntil = now + fastOpenBlackholeMs * 2 ** Math.min(this.blackholes, 6);

@@ -8,11 +8,21 @@ import type { TcpConnection } from "./connection.ts";
 import { EVENT_CONNECT, EVENT_WRITABLE, notify, oweAck, wantOutput } from "./events.ts";
 import { syncMss } from "./mss.ts";
 import { clearQueue } from "./queue.ts";
-import { quickAck, receiveData, setDsack } from "./receive.ts";
+import { quickAck, receiveData } from "./receive.ts";
 import { sendReset } from "./reply.ts";
 import { rttSample, stampOf } from "./rtt.ts";
 import { after, before, distance } from "./seq.ts";
-import { CLOSED, CLOSING, ESTABLISHED, FIN_WAIT_1, LAST_ACK, SYN_RECEIVED, SYN_SENT, setState } from "./state.ts";
+import {
+	CLOSE_WAIT,
+	CLOSED,
+	CLOSING,
+	ESTABLISHED,
+	FIN_WAIT_1,
+	LAST_ACK,
+	SYN_RECEIVED,
+	SYN_SENT,
+	setState,
+} from "./state.ts";
 import { keepAliveChanged, setRetransmit } from "./timers.ts";
 
 /** RFC 7323 5.5: a timestamp this old says nothing any more. */
@@ -40,22 +50,22 @@ export function segmentArrives(c: TcpConnection, packet: Packet, s: SegmentIn): 
 		synSent(c, packet, s);
 		return;
 	}
-	const { flags, options } = s;
-	const { seq } = s;
+	const { ack, flags, options, seq } = s;
+	const window = s.window << c.sndWscale;
+	const span = s.length + ((flags & SYN) !== 0 ? 1 : 0) + ((flags & FIN) !== 0 ? 1 : 0);
 	// PAWS (RFC 7323 5.3).
 	if (
 		c.tsOk &&
 		options.hasTimestamp &&
 		((options.tsVal - c.tsRecent) | 0) < 0 &&
 		now - c.tsRecentAt < PAWS_IDLE_MS &&
-		(flags & RST) === 0
+		(flags & RST) === 0 &&
+		((flags & SYN) === 0 || c.state !== SYN_RECEIVED)
 	) {
-		if ((flags & SYN) === 0 || c.state !== SYN_RECEIVED) {
-			duplicateSegment(c, s, now);
-			return;
-		}
+		// Acknowledgements overtake each other: an old one is no news, a repeated one counts.
+		if (span > 0 || after(seq, c.rcvNxt)) duplicateSegment(c, s, now);
+		if (span > 0 || seq !== c.rcvNxt || ack !== c.sndUna || window !== c.sndWnd) return;
 	}
-	const span = s.length + ((flags & SYN) !== 0 ? 1 : 0) + ((flags & FIN) !== 0 ? 1 : 0);
 	const end = (seq + span) | 0;
 	const windowEnd = (c.rcvWup + c.rcvWnd) | 0;
 	const right = after(c.rcvNxt, windowEnd) ? c.rcvNxt : windowEnd;
@@ -91,7 +101,7 @@ export function segmentArrives(c: TcpConnection, packet: Packet, s: SegmentIn): 
 	if (!checkAck(c, packet, s)) return;
 	if (again) {
 		// A simultaneous open's SYN-ACK brings the SYN again.
-		setDsack(c, seq, (seq + 1) | 0);
+		c.layer.recovery.duplicate(c, seq, (seq + 1) | 0);
 		oweAck(c);
 	}
 	if (c.tsOk && options.hasTimestamp && !after(seq, c.rcvWup) && ((options.tsVal - c.tsRecent) | 0) >= 0) {
@@ -102,10 +112,8 @@ export function segmentArrives(c: TcpConnection, packet: Packet, s: SegmentIn): 
 	c.lastAckAt = now;
 	// A held back end of a write waits for an acknowledgement at most.
 	c.more = false;
-	if (c.keepAliveSent > 0) c.keepAliveSent = 0;
+	c.keepAliveSent = 0;
 	if (c.ecnOk) explicitCongestion(c, packet, s);
-	const { ack } = s;
-	const window = s.window << c.sndWscale;
 	let windowUpdate = false;
 	if (after(ack, c.sndUna) || after(seq, c.sndWl1) || (seq === c.sndWl1 && window > c.sndWnd)) {
 		windowUpdate = window !== c.sndWnd;
@@ -114,7 +122,7 @@ export function segmentArrives(c: TcpConnection, packet: Packet, s: SegmentIn): 
 		if (window > c.maxWindow) c.maxWindow = window;
 	}
 	if (windowUpdate && c.retransmitTimer === "persist") windowOpened(c);
-	if (ack !== c.sndUna || c.packetsOut > 0 || c.sndUna !== c.sndNxt) {
+	if (ack !== c.sndUna || c.packetsOut > 0 || c.sndUna !== c.sndNxt || options.sackCount > 0) {
 		const pure = s.length === 0 && !windowUpdate && (flags & (SYN | FIN)) === 0;
 		if (ack === c.sndNxt && c.sndNxt === c.sndUna) c.probesOut = 0;
 		c.layer.recovery.acknowledge(c, ack, options, (flags & ECE) !== 0, pure, now);
@@ -140,9 +148,7 @@ export function segmentArrives(c: TcpConnection, packet: Packet, s: SegmentIn): 
 		const unit = packet.gsoSize > 0 ? Math.min(packet.gsoSize, s.length) : s.length;
 		if (unit >= c.rcvMss) c.rcvMss = Math.min(unit, c.advertisedMss);
 		receiveData(c, packet.bytes, s.at, seq, s.length, (flags & FIN) !== 0, now);
-	} else if (s.length > 0 || (flags & FIN) !== 0) {
-		oweAck(c);
-	}
+	} else if (span > 0 && before(seq, c.rcvNxt)) duplicateSegment(c, s, now);
 	wantOutput(c);
 }
 
@@ -171,7 +177,11 @@ function checkAck(c: TcpConnection, packet: Packet, s: SegmentIn): boolean {
 }
 
 function explicitCongestion(c: TcpConnection, packet: Packet, s: SegmentIn): void {
-	if ((s.flags & CWR) !== 0 && s.length > 0) c.ecnEcho = false;
+	if ((s.flags & CWR) !== 0 && s.length > 0) {
+		c.ecnEcho = false;
+		// Its window may be down to this segment.
+		oweAck(c);
+	}
 	const mark = packet.tos & ECN_MASK;
 	if (mark === 0) return;
 	c.ecnSeen = true;
@@ -191,7 +201,7 @@ function windowOpened(c: TcpConnection): void {
 
 /** RFC 5961 section 3: a reset counts only at the exact next sequence number. */
 function reset(c: TcpConnection, s: SegmentIn, now: number): void {
-	if (s.seq !== c.rcvNxt) {
+	if (s.seq !== c.rcvNxt && !c.layer.recovery.endsAt(c, s.seq)) {
 		challenge(c, now);
 		return;
 	}
@@ -201,7 +211,7 @@ function reset(c: TcpConnection, s: SegmentIn, now: number): void {
 	}
 	finished(
 		c,
-		c.state === SYN_RECEIVED && !c.earlyOpen ? "ECONNREFUSED" : c.finReceived && c.finQueued ? "EPIPE" : "ECONNRESET",
+		c.state === SYN_RECEIVED && !c.earlyOpen ? "ECONNREFUSED" : c.state === CLOSE_WAIT ? "EPIPE" : "ECONNRESET",
 	);
 }
 
@@ -216,8 +226,10 @@ function challenge(c: TcpConnection, now: number): void {
 function duplicateSegment(c: TcpConnection, s: SegmentIn, now: number): void {
 	if (s.length === 0 && now - c.lastOutOfWindowAckAt < OUT_OF_WINDOW_MS && (s.flags & (SYN | FIN)) === 0) return;
 	if (s.length === 0) c.lastOutOfWindowAckAt = now;
-	if (s.length > 0 && before(s.seq, c.rcvNxt) && c.sackOk && c.layer.config.dsack && c.state >= ESTABLISHED) {
-		setDsack(c, s.seq, after((s.seq + s.length) | 0, c.rcvNxt) ? c.rcvNxt : (s.seq + s.length) | 0);
+	const span = s.length + (s.flags & FIN);
+	if (span > 0 && before(s.seq, c.rcvNxt) && c.state >= ESTABLISHED) {
+		const end = (s.seq + span) | 0;
+		c.layer.recovery.duplicate(c, s.seq, after(end, c.rcvNxt) ? c.rcvNxt : end);
 		quickAck(c, 16);
 	}
 	oweAck(c);
@@ -259,6 +271,8 @@ export function establish(c: TcpConnection, s: SegmentIn, now: number): void {
 	c.maxWindow = Math.max(c.maxWindow, c.sndWnd);
 	c.sndWl1 = s.seq;
 	c.lastReceivedAt = now;
+	// Its acknowledgement is of the SYN as well, which is no byte.
+	c.bytesAcked--;
 	startTransfer(c, now);
 	setState(c, ESTABLISHED);
 	if (c.finQueued) finState(c);
@@ -266,13 +280,12 @@ export function establish(c: TcpConnection, s: SegmentIn, now: number): void {
 }
 
 function startTransfer(c: TcpConnection, now: number): void {
+	// From here on it is what a segment of data may have.
+	if (c.tsOk) c.advertisedMss -= 12;
 	syncMss(c);
 	// RFC 5681 3.1: after a lost SYN, start small.
 	c.cwnd = c.totalRetrans > 1 ? 1 : c.layer.config.initialWindowSegments;
-	if (c.layer.config.mtuProbing === "always" && c.probedMss === 0 && c.mss > c.layer.config.baseMss) {
-		c.probedMss = c.layer.config.baseMss;
-		syncMss(c);
-	}
+	c.layer.modules.probe?.begin(c);
 	c.lastSentAt = now;
 	c.lastAckAt = c.lastDataAt = now;
 	c.maxPacketsOut = 0;
@@ -289,7 +302,11 @@ function synSent(c: TcpConnection, packet: Packet, s: SegmentIn): void {
 	const { flags, ack, options } = s;
 	const acked = (flags & ACK) !== 0;
 	if (acked && (!after(ack, c.iss) || after(ack, c.sndNxt))) {
-		if ((flags & RST) === 0) sendReset(c.layer, packet, s);
+		if ((flags & RST) === 0) {
+			sendReset(c.layer, packet, s);
+			// A half-open peer is free after the reset: ask it again at once.
+			if (c.retransmits === 0) setRetransmit(c, "rto", now + 2);
+		}
 		return;
 	}
 	if (acked && c.layer.config.timestamps && !c.plainSyn && options.hasTimestamp && options.tsEcr !== 0) {
@@ -315,7 +332,7 @@ function synSent(c: TcpConnection, packet: Packet, s: SegmentIn): void {
 	}
 	c.ecnOk = c.synEcn && (flags & (ECE | CWR)) === ECE;
 	const head = c.firstSegment;
-	const clean = head !== undefined && head.retransmissions === 0;
+	const clean = head?.retransmissions === 0;
 	const sentAt = head?.sentAt ?? now;
 	// The SYN and what rode on it are one delivery.
 	c.delivered++;
@@ -326,8 +343,7 @@ function synSent(c: TcpConnection, packet: Packet, s: SegmentIn): void {
 	c.troubleSince = -1;
 	setRetransmit(c, "none", 0);
 	if (clean) rttSample(c, now - sentAt, now);
-	else if (c.tsOk && options.hasTimestamp && options.tsEcr !== 0)
-		rttSample(c, Math.max(1, distance(stampOf(c, now), options.tsEcr)), now);
+	else if (c.tsOk && options.tsEcr !== 0) rttSample(c, Math.max(1, distance(stampOf(c, now), options.tsEcr)), now);
 	else c.rto = Math.max(c.rto, 3 * c.layer.config.initialRtoMs);
 	c.backoff = 0;
 	c.hasRetransStamp = false;

@@ -1,6 +1,6 @@
 import { NEVER } from "../ip/timers.ts";
 import type { TcpConnection } from "./connection.ts";
-import { sendProbe } from "./output.ts";
+import { sendConnectionReset, sendProbe } from "./output.ts";
 import { ESTABLISHED, FIN_WAIT_2 } from "./state.ts";
 import { giveUp } from "./timeouts.ts";
 
@@ -32,6 +32,8 @@ export const KEEP_ALIVE: KeepAlive = {
 		const late =
 			c.userTimeoutMs > 0 ? idle >= c.userTimeoutMs && c.keepAliveSent > 0 : c.keepAliveSent >= c.keepAliveProbes;
 		if (late) {
+			// A peer that is alive all the same is to know.
+			sendConnectionReset(c, now);
 			giveUp(c);
 			return;
 		}

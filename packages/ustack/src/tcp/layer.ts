@@ -8,7 +8,7 @@ import { HyStartClassic, HyStartPlusPlus } from "./hystart.ts";
 import { tcpInfo } from "./info.ts";
 import { KEEP_ALIVE } from "./keepalive.ts";
 import { LIMIT_METER } from "./limits.ts";
-import { probeMtu } from "./probe.ts";
+import { PATH_PROBE } from "./probe.ts";
 import { LINUX_PUSH } from "./push.ts";
 import { SACK_RECOVERY } from "./recovery.ts";
 import { SynCookies } from "./syncookie.ts";
@@ -31,7 +31,7 @@ export class TcpLayer extends TcpCore {
 			cubic: cubicOf,
 			fastOpen: (settings, secret) => new FastOpen(settings, secret),
 			cookies: (key) => new SynCookies(key),
-			probe: probeMtu,
+			probe: PATH_PROBE,
 			tuning: AUTOTUNING,
 			push: LINUX_PUSH,
 			keepAlive: KEEP_ALIVE,

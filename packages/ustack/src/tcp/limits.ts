@@ -9,8 +9,8 @@ const BUFFER_LIMITED = 3;
 export interface LimitMeter {
 	/** Bytes were queued. */
 	queued(c: TcpConnection): void;
-	/** What could be sent was: `windowLimited` says that the peer's window ended it, `drained` that all that was queued left. */
-	sent(c: TcpConnection, now: number, windowLimited: boolean, drained: boolean): void;
+	/** What could be sent was, `something` at all; `windowLimited` says that the peer's window ended it. */
+	sent(c: TcpConnection, now: number, windowLimited: boolean, something: boolean): void;
 	/** Acknowledgements arrived. */
 	acknowledged(c: TcpConnection, now: number): void;
 	/** A user that waited for room is told of it. */
@@ -41,10 +41,10 @@ export const LIMIT_METER: LimitMeter = {
 	queued(c) {
 		start(c, BUSY, c.layer.stack.now);
 	},
-	sent(c, now, windowLimited, drained) {
+	sent(c, now, windowLimited, something) {
 		if (windowLimited) start(c, WINDOW_LIMITED, now);
 		else if (c.limit === WINDOW_LIMITED) stop(c, WINDOW_LIMITED, now);
-		if (drained && c.wantsWritable && c.unsent === 0) start(c, BUFFER_LIMITED, now);
+		if (something && c.wantsWritable && c.unsent === 0) start(c, BUFFER_LIMITED, now);
 	},
 	acknowledged(c, now) {
 		if (c.packetsOut === 0) stop(c, BUSY, now);

@@ -26,6 +26,12 @@ export interface LossRecovery {
 	touchBlock(c: TcpConnection, start: number, end: number): void;
 	/** A hole was filled. */
 	pruneBlocks(c: TcpConnection): void;
+	/** Bytes came twice: the next acknowledgement says so. This and what follows is called without SACK as well. */
+	duplicate(c: TcpConnection, start: number, end: number): void;
+	/** The same of what `start..end` has in common with the range ahead at `i`. */
+	duplicateAhead(c: TcpConnection, start: number, end: number, i: number): void;
+	/** Whether a reset that is not at the next sequence number is where the peer's data ends. */
+	endsAt(c: TcpConnection, seq: number): boolean;
 }
 
 /** Everything up to `ack` is the peer's: the send buffer gives it up. Its segments are off the queue already. */
@@ -40,14 +46,13 @@ export function advance(c: TcpConnection, ack: number, now: number): void {
 	}
 }
 
-/** New data was acknowledged: the path works, and the RTO starts over. */
+/** New data was acknowledged: the path works. The RTO stays backed off until a round trip is measured (RFC 6298 5.7). */
 export function afterAdvance(c: TcpConnection, now: number): void {
 	c.retransmits = 0;
 	c.troubleSince = -1;
 	c.probesOut = 0;
 	c.path.neighbor?.confirm(now);
 	armRto(c, now);
-	if (c.retransmitTimer === "none" && c.packetsOut === 0) c.backoff = 0;
 	c.layer.tuning?.acknowledged(c);
 }
 

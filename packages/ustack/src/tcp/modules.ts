@@ -7,6 +7,7 @@ import type { TcpInfo } from "./info.ts";
 import type { KeepAlive } from "./keepalive.ts";
 import type { LimitMeter } from "./limits.ts";
 import type { LossRecovery } from "./loss.ts";
+import type { PathProbe } from "./probe.ts";
 import type { PushMarks } from "./push.ts";
 import type { SynCookies } from "./syncookie.ts";
 import type { BufferTuning } from "./tune.ts";
@@ -23,8 +24,8 @@ export interface TcpModules {
 	fastOpen?: (config: TcpConfig, secret: Uint8Array) => FastOpen;
 	/** SYN cookies; without them a full backlog drops SYNs. */
 	cookies?: (key: Uint8Array) => SynCookies;
-	/** The search for a larger path MTU above a black hole's; without it the MSS stays at {@link TcpConfig.baseMss}. Needs `recovery`. */
-	probe?: (connection: TcpConnection, now: number) => boolean;
+	/** The search for the path's MTU where ICMP does not tell it ({@link TcpConfig.mtuProbing}). Needs `recovery`. */
+	probe?: PathProbe;
 	/** Buffers that grow with the window; without it they stay as {@link TcpConfig.receiveBuffer} and `sendBuffer` say. */
 	tuning?: BufferTuning;
 	/** {@link TcpConnection.setKeepAlive}. */

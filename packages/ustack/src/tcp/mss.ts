@@ -15,7 +15,7 @@ export function syncMss(c: TcpConnection): void {
 	let mss = Math.min(c.peerMss, path.mtu - path.ops.headerLength - TCP_HEADER);
 	if (c.mssClamp > 0) mss = Math.min(mss, c.mssClamp);
 	if (c.probedMss > 0) mss = Math.min(mss, c.probedMss);
-	c.mss = Math.max(mss - (c.tsOk ? 12 : 0), 36);
+	c.mss = Math.max(mss, 48) - (c.tsOk ? 12 : 0);
 }
 
 /** Looks the connection's path up again; without one it keeps what it has. */

@@ -86,4 +86,7 @@ export const NEWRENO_RECOVERY: LossRecovery = {
 	putSack: () => 0,
 	touchBlock() {},
 	pruneBlocks() {},
+	duplicate() {},
+	duplicateAhead() {},
+	endsAt: () => false,
 };

@@ -6,7 +6,6 @@ import { TcpConnection, type TcpHandlers } from "./connection.ts";
 import type { TcpCore } from "./core.ts";
 import { wantOutput } from "./events.ts";
 import { pickPort, tupleFree } from "./ports.ts";
-import { after } from "./seq.ts";
 import { siphash } from "./siphash.ts";
 import { SYN_SENT, setState } from "./state.ts";
 import { enqueue } from "./write.ts";
@@ -80,7 +79,7 @@ export function prepare(c: TcpConnection): void {
 	const waiting = timeWaits.find(source, c.localPort, destination, c.remotePort);
 	if (waiting !== undefined) {
 		// RFC 6191 and RFC 1122 4.2.2.13: beyond everything the old connection sent.
-		if (!after(c.iss, waiting.sndNxt)) c.iss = (waiting.sndNxt + 65_535 + 2) | 0;
+		c.iss = (waiting.sndNxt + 65_535 + 2) | 0;
 		timeWaits.remove(waiting);
 	}
 	startAt(c, c.iss);

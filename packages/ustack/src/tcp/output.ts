@@ -120,17 +120,15 @@ function transmit(
 		}
 	}
 	const headerLength = header(c, seq, flags, now);
+	c.segsOut++;
+	c.lastSentAt = now;
 	if (length > 0) {
 		const dataStart = (flags & SYN) !== 0 ? seq + 1 : seq;
 		c.sendRing.copyTo(distance(dataStart | 0, c.dataSeq), stack.tx, TX_L4 + headerLength, length);
-	}
-	c.segsOut++;
-	if (length > 0) {
 		c.dataSegsOut++;
 		c.bytesSent += length;
+		c.lastDataSentAt = now;
 	}
-	c.lastSentAt = now;
-	if (length > 0) c.lastDataSentAt = now;
 	stack.transmitter.transmit(
 		c.path,
 		PROTO_TCP,
@@ -183,17 +181,15 @@ export function sendSyn(c: TcpConnection, now: number): void {
 /** Sends a segment of the queue again. */
 export function retransmit(c: TcpConnection, segment: Segment, now: number): void {
 	const mss = effectiveMss(c);
-	if (dataLength(segment) > mss && (segment.flags & SYN) === 0) splitSegment(c, segment, (segment.seq + mss) | 0);
+	const syn = (segment.flags & SYN) !== 0;
+	if (dataLength(segment) > mss && !syn) splitSegment(c, segment, (segment.seq + mss) | 0);
 	// A path that eats the option must not eat the connection (RFC 7413 4.1.3).
 	if (c.state <= SYN_RECEIVED) c.fastOpenCookie = undefined;
 	let { flags } = segment;
-	if ((flags & SYN) !== 0) {
-		flags |= c.state === SYN_RECEIVED ? ACK : 0;
-		// A path that eats ECN's or other options gets a plain SYN in the end (RFC 3168 6.1.1.1).
-		if (c.state === SYN_SENT && c.synEcn && c.retransmits < 2) flags |= ECE | CWR;
-		if (c.state === SYN_RECEIVED && c.ecnOk) flags |= ECE;
-	} else flags |= ACK;
-	const length = (segment.flags & SYN) !== 0 ? 0 : dataLength(segment);
+	if (!syn || c.state === SYN_RECEIVED) flags |= ACK;
+	// A path may eat SYNs that ask for ECN: only the first one does (RFC 3168 6.1.1.1).
+	if (syn && c.ecnOk) flags |= ECE;
+	const length = syn ? 0 : dataLength(segment);
 	if (!c.hasRetransStamp) {
 		c.retransStamp = stampOf(c, now);
 		c.hasRetransStamp = true;
@@ -230,7 +226,7 @@ function resendLost(c: TcpConnection, now: number): void {
 /** Sends the next `length` bytes as one segment. */
 export function sendSegment(c: TcpConnection, length: number, flags: number, now: number): void {
 	const end = (c.sndNxt + length) | 0;
-	const push = pushDue(c, end) ? PSH : 0;
+	const push = pushDue(c, end) ? PSH : flags & PSH;
 	const segment = c.layer.segments.take(c.sndNxt, end, push);
 	segment.sentAt = now;
 	appendSegment(c, segment);
@@ -254,7 +250,6 @@ function sendNew(c: TcpConnection, now: number): boolean {
 	let budget = Math.min(c.layer.config.burstSegments, Math.max(2, Math.floor(BURST_BYTES / mss)));
 	const burst = c.layer.push?.burst(c, mss) ?? NEVER;
 	let run = 0;
-	let limited = false;
 	let windowLimited = false;
 	let sent = false;
 	for (;;) {
@@ -263,16 +258,13 @@ function sendNew(c: TcpConnection, now: number): boolean {
 		const finDue = c.finQueued && !c.finSent;
 		if (available <= 0 && !(finDue && available === 0)) break;
 		// A last FIN need not wait for the window (it is no load).
-		if (c.inFlight() >= c.cwnd && !(finDue && available <= mss)) {
-			limited = true;
-			break;
-		}
+		if (c.inFlight() >= c.cwnd && !(finDue && available <= mss)) break;
 		if (budget <= 0) {
-			afterSending(c, now, sent, false, false);
+			afterSending(c, now, sent, false);
 			return true;
 		}
 		if (!sent && c.packetsOut === 0) idleRestart(c, now);
-		if (c.probedMss > 0 && !sent && c.layer.modules.probe?.(c, now) === true) {
+		if (c.probedMss > 0 && !sent && c.layer.modules.probe?.send(c, now) === true) {
 			sent = true;
 			continue;
 		}
@@ -280,7 +272,8 @@ function sendNew(c: TcpConnection, now: number): boolean {
 		const room = distance((c.sndUna + c.sndWnd) | 0, c.sndNxt) + (c.earlyOpen ? 1 : 0);
 		const record = c.records.length > 0 ? distance(c.records[0]!, c.sndNxt) : available;
 		let length = Math.min(record, mss);
-		if (length > room) {
+		// A FIN needs room as well.
+		if (length > room || room <= 0) {
 			windowLimited = true;
 			break;
 		}
@@ -305,7 +298,7 @@ function sendNew(c: TcpConnection, now: number): boolean {
 			run > 1 && (run >= burst || record - length < mss || room - length < mss || c.inFlight() + 1 >= c.cwnd);
 		if (burstEnds || (flags & PSH) !== 0) run = 0;
 		if (c.records[0] === sendEnd) c.records.shift();
-		const withFin = finDue && length === available && (room > length || length === 0);
+		const withFin = finDue && length === available && room > length;
 		if (withFin) flags |= FIN;
 		let at = c.sndNxt;
 		for (let i = 0; i < count; i++) {
@@ -328,7 +321,7 @@ function sendNew(c: TcpConnection, now: number): boolean {
 		sent = true;
 	}
 	c.pushNow = false;
-	afterSending(c, now, sent, limited, windowLimited);
+	afterSending(c, now, sent, windowLimited);
 	return false;
 }
 
@@ -340,14 +333,17 @@ function pushDue(c: TcpConnection, end: number): boolean {
 	return push === undefined ? end === ((c.dataSeq + c.sendRing.length) | 0) : push.due(c, end);
 }
 
-function afterSending(c: TcpConnection, now: number, sent: boolean, limited: boolean, windowLimited: boolean): void {
-	c.layer.meter?.sent(c, now, windowLimited, sent && !limited);
+function afterSending(c: TcpConnection, now: number, sent: boolean, windowLimited: boolean): void {
+	c.layer.meter?.sent(c, now, windowLimited, sent);
 	if (sent) {
 		if (c.retransmitTimer === "none" || c.retransmitTimer === "persist") armRto(c, now);
 		if (c.sackOk) c.layer.recovery.armProbe(c, now);
 	}
-	if (!before(c.sndUna, c.cwndUsedEnd) || limited || c.packetsOut > c.maxPacketsOut) {
-		c.cwndLimited = limited;
+	// RFC 7661: whether the window is used, kept for a round trip.
+	const full = c.inFlight() >= c.cwnd;
+	if (!sent && !full) return;
+	if (!before(c.sndUna, c.cwndUsedEnd) || full || (!c.cwndLimited && c.packetsOut > c.maxPacketsOut)) {
+		c.cwndLimited = full;
 		c.maxPacketsOut = c.packetsOut;
 		c.cwndUsedEnd = c.sndNxt;
 	}
@@ -372,12 +368,7 @@ export function wakeWindow(c: TcpConnection, now: number): void {
 	const { unsent } = c;
 	if (room > 0 && unsent > 0) {
 		const length = Math.min(room, effectiveMss(c), unsent);
-		const segment = c.layer.segments.take(c.sndNxt, (c.sndNxt + length) | 0, PSH);
-		pushDue(c, segment.end);
-		segment.sentAt = now;
-		appendSegment(c, segment);
-		c.sndNxt = segment.end;
-		transmit(c, segment.seq, length, ACK | PSH, now, true, 0);
+		sendSegment(c, length, ACK | PSH, now);
 		armRto(c, now);
 		return;
 	}
@@ -401,7 +392,7 @@ export function output(c: TcpConnection, now: number): boolean {
 		if (!c.frtoNew) resendLost(c, now);
 		const hadRoom = !c.frtoNew || c.caState === CA_LOSS;
 		if (hadRoom) more = sendNew(c, now);
-		if (c.packetsOut === 0 && c.unsent > 0 && c.retransmitTimer === "none") {
+		if (c.packetsOut === 0 && (c.unsent > 0 || c.finSent !== c.finQueued) && c.retransmitTimer === "none") {
 			setRetransmit(c, "persist", now + Math.max(c.layer.config.minRtoMs, currentRto(c)));
 		}
 	}

@@ -1,8 +1,10 @@
 import { ACK, TCP_HEADER } from "../wire/tcp.ts";
 import type { TcpConnection } from "./connection.ts";
+import { syncMss } from "./mss.ts";
 import { sendSegment } from "./output.ts";
 import { distance } from "./seq.ts";
-import { CA_OPEN } from "./state.ts";
+import { CA_OPEN, ESTABLISHED } from "./state.ts";
+import { R1 } from "./timeouts.ts";
 
 /** Where the search is close enough, in bytes. */
 const CLOSE_ENOUGH = 8;
@@ -17,13 +19,39 @@ function ceiling(c: TcpConnection): number {
 	return mssClamp > 0 ? Math.min(most, mssClamp) : most;
 }
 
+/** Packetization-layer path MTU discovery (RFC 4821). */
+export interface PathProbe {
+	/** A connection is established. */
+	begin(c: TcpConnection): void;
+	/** A retransmission timed out. */
+	timedOut(c: TcpConnection): void;
+	/** Sends a probe where one is due; whether it did. */
+	send(c: TcpConnection, now: number): boolean;
+}
+
 /**
- * Packetization-layer path MTU discovery (RFC 4821): while the MSS is held below what the path may carry, one segment in
- * the middle of what is known and what is hoped for goes out with plenty behind it. Its loss is no congestion.
- *
- * @returns whether a probe was sent
+ * The search: while the MSS is held below what the path may carry, one segment in the middle of what is known and what is
+ * hoped for goes out with plenty behind it. Its loss is no congestion.
  */
-export function probeMtu(c: TcpConnection, now: number): boolean {
+export const PATH_PROBE: PathProbe = {
+	begin(c) {
+		if (c.layer.config.mtuProbing === "always" && c.probedMss === 0) startOver(c);
+	},
+	timedOut(c) {
+		// RFC 4821 7.7: a black hole for large packets looks like this.
+		if (c.layer.config.mtuProbing !== "off" && c.retransmits >= R1 && c.state >= ESTABLISHED) startOver(c);
+	},
+	send: probeMtu,
+};
+
+function startOver(c: TcpConnection): void {
+	const { baseMss } = c.layer.config;
+	if (c.mss <= baseMss) return;
+	c.probedMss = baseMss;
+	syncMss(c);
+}
+
+function probeMtu(c: TcpConnection, now: number): boolean {
 	if (c.probedMss === 0 || c.probeSize > 0 || c.caState !== CA_OPEN || c.cwnd < LEAST_WINDOW || c.sackedOut > 0)
 		return false;
 	if (c.probeHigh === 0 || now - c.probeEndedAt >= AGAIN_MS) c.probeHigh = ceiling(c);

@@ -53,7 +53,7 @@ export function receiveData(
 		if (!after(end, c.rcvNxt)) {
 			// All of it again: a lost acknowledgement or a spurious retransmission; or only the FIN behind it is news.
 			if (!fin || before(end, c.rcvNxt)) {
-				setDsack(c, seq, end);
+				c.layer.recovery.duplicate(c, seq, end);
 				quickAck(c, QUICK_ACKS);
 				oweAck(c);
 				return;
@@ -61,13 +61,8 @@ export function receiveData(
 		} else {
 			let limit = (c.rcvNxt + windowLeft(c)) | 0;
 			if (c.layer.config.beyondWindow === "whole" && after(end, limit)) {
-				if (c.recvRing.length > 0 || start !== c.rcvNxt) {
-					quickAck(c, QUICK_ACKS);
-					c.ackNow++;
-					return;
-				}
-				// Nobody waits to read: it does no harm to take it.
-				limit = end;
+				// All of it where nothing waits to be read, which does no harm; else none.
+				limit = c.recvRing.length > 0 || start !== c.rcvNxt ? start : end;
 			}
 			if (!before(start, limit)) {
 				quickAck(c, QUICK_ACKS);
@@ -79,7 +74,7 @@ export function receiveData(
 				fin = false;
 			}
 			if (before(start, c.rcvNxt)) {
-				setDsack(c, start, c.rcvNxt);
+				c.layer.recovery.duplicate(c, start, c.rcvNxt);
 				at += distance(c.rcvNxt, start);
 				start = c.rcvNxt;
 				oweAck(c);
@@ -89,16 +84,17 @@ export function receiveData(
 				dataArrived(c, distance(end, start), now);
 				inOrder(c, bytes, at, start, end);
 			} else {
+				if (fin) {
+					c.finAhead = true;
+					c.finSeq = end;
+				}
 				aheadOfHole(c, bytes, at, start, end);
 			}
 		}
 	}
 	if (fin) {
 		if (end === c.rcvNxt) finInOrder(c, now);
-		else if (after(end, c.rcvNxt)) {
-			c.finAhead = true;
-			c.finSeq = end;
-		}
+		else if (length === 0) finBehindHole(c, end);
 	}
 	if (c.finAhead && c.finSeq === c.rcvNxt) finInOrder(c, now);
 }
@@ -114,7 +110,8 @@ function inOrder(c: TcpConnection, bytes: Uint8Array, at: number, start: number,
 		let covered = 0;
 		while (covered < ahead.length && !after(ahead[covered]!, c.rcvNxt)) {
 			const rangeEnd = ahead[covered + 1]!;
-			if (covered === 0 && before(ahead[0]!, end)) setDsack(c, ahead[0]!, before(rangeEnd, end) ? rangeEnd : end);
+			// What of the front came again is told first.
+			if (covered === 0 && !c.hasDsack) c.layer.recovery.duplicateAhead(c, start, end, 0);
 			if (after(rangeEnd, c.rcvNxt)) {
 				total += distance(rangeEnd, c.rcvNxt);
 				c.rcvNxt = rangeEnd;
@@ -143,15 +140,12 @@ function aheadOfHole(c: TcpConnection, bytes: Uint8Array, at: number, start: num
 	const { ahead } = c;
 	let i = 0;
 	while (i < ahead.length && before(ahead[i + 1]!, start)) i += 2;
-	if (i < ahead.length && !after(ahead[i]!, start) && !before(ahead[i + 1]!, end)) {
-		setDsack(c, start, end);
-		if (c.sackOk) c.layer.recovery.touchBlock(c, ahead[i]!, ahead[i + 1]!);
-		return;
-	}
-	if (i < ahead.length && before(ahead[i]!, end) && before(start, ahead[i + 1]!)) {
-		const overlapStart = after(start, ahead[i]!) ? start : ahead[i]!;
-		const overlapEnd = before(end, ahead[i + 1]!) ? end : ahead[i + 1]!;
-		setDsack(c, overlapStart, overlapEnd);
+	if (i < ahead.length) {
+		c.layer.recovery.duplicateAhead(c, start, end, i);
+		if (!after(ahead[i]!, start) && !before(ahead[i + 1]!, end)) {
+			if (c.sackOk) c.layer.recovery.touchBlock(c, ahead[i]!, ahead[i + 1]!);
+			return;
+		}
 	}
 	if (ahead.length >= MAX_RANGES * 2 && (i >= ahead.length || before(end, ahead[i]!))) return;
 	// What was there stays: the first copy of a byte wins, so overlaps cannot rewrite it.
@@ -192,25 +186,27 @@ function writeHoles(c: TcpConnection, bytes: Uint8Array, at: number, start: numb
 	if (before(from, end)) put(end);
 }
 
-/** The next acknowledgement reports a duplicate (RFC 2883). */
-export function setDsack(c: TcpConnection, start: number, end: number): void {
-	if (!c.sackOk || !c.layer.config.dsack) return;
-	c.hasDsack = true;
-	c.dsackStart = start;
-	c.dsackEnd = end;
+/** A FIN without data behind a hole. */
+function finBehindHole(c: TcpConnection, seq: number): void {
+	c.finAhead = true;
+	c.finSeq = seq;
+	c.ackNow++;
+	const { ahead } = c;
+	const last = ahead.length - 2;
+	if (c.sackOk) c.layer.recovery.touchBlock(c, ahead[last + 1] === seq ? ahead[last]! : seq, seq);
 }
 
 function finInOrder(c: TcpConnection, now: number): void {
 	if (c.finReceived) return;
 	c.finReceived = true;
-	c.finAhead = false;
 	c.rcvNxt = (c.rcvNxt + 1) | 0;
-	// After data its acknowledgement may wait for ours to be finished too.
-	if (c.state > ESTABLISHED || c.ato === 0 || c.ahead.length > 0 || c.rcvWnd === 0) oweAck(c);
+	// After data its acknowledgement may wait for ours to be finished too; not where it was waited for.
+	if (c.finAhead || c.state > ESTABLISHED || c.ato === 0 || c.ahead.length > 0 || c.rcvWnd === 0) oweAck(c);
 	else {
 		c.ackPending = true;
 		c.pingPong = true;
 	}
+	c.finAhead = false;
 	c.ahead.length = 0;
 	c.sackBlocks.length = 0;
 	switch (c.state) {

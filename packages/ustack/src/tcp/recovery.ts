@@ -6,7 +6,7 @@ import { probeArrived, probeLost } from "./probe-result.ts";
 import { markLost, removeSegment, unmarkLost } from "./queue.ts";
 import { rackAdaptWindow, rackDelivered, rackDetectLoss, rackStillYoung } from "./rack.ts";
 import { rttSample, stampOf } from "./rtt.ts";
-import { pruneBlocks, putSack, touchBlock } from "./sack-blocks.ts";
+import { duplicate, duplicateAhead, endsAt, pruneBlocks, putSack, touchBlock } from "./sack-blocks.ts";
 import type { Segment } from "./segment.ts";
 import { after, before, distance } from "./seq.ts";
 import { CA_CWR, CA_DISORDER, CA_LOSS, CA_OPEN, CA_RECOVERY } from "./state.ts";
@@ -21,6 +21,7 @@ class AckOutcome {
 	acked = 0;
 	newlySacked = 0;
 	dsack = false;
+	retransmittedAcked = false;
 	/** An original transmission from before the recovery was acknowledged selectively or below `highSeq` (for F-RTO). */
 	originalAcked = false;
 	duplicate = false;
@@ -52,7 +53,7 @@ function acknowledge(
 	o.now = now;
 	o.acked = o.newlySacked = 0;
 	o.firstRtt = o.sackRtt = -1;
-	o.dsack = o.originalAcked = false;
+	o.dsack = o.originalAcked = o.retransmittedAcked = false;
 	o.lastSent = 0;
 	o.ece = ece && c.ecnOk;
 	o.priorUna = c.sndUna;
@@ -82,6 +83,8 @@ function acknowledge(
 	if (needsCare && (duplicate || o.newlySacked > 0 || o.advanced || o.ece || o.dsack)) alert(c, duplicate);
 	else needsCare = false;
 	if (o.advanced) afterAdvance(c, now);
+	// The receiver took its promise back (RFC 2018 section 8), unless acknowledgements overtook each other: soon known.
+	if (o.advanced && c.firstSegment?.sacked === true) setRetransmit(c, "rto", now + Math.max(c.srtt / 2, 10));
 	const deliveredNow = c.delivered - priorDelivered;
 	if (c.caState === CA_CWR || c.caState === CA_RECOVERY) {
 		reduceWindow(c, deliveredNow, c.lostOut > priorLost, o.advanced);
@@ -108,7 +111,8 @@ function cumulative(c: TcpConnection, ack: number): void {
 			c.retransOut--;
 			segment.resent = false;
 		}
-		if (segment.retransmissions === 0 && !segment.sacked) {
+		if (segment.retransmissions > 0) o.retransmittedAcked = true;
+		else if (!segment.sacked) {
 			if (o.firstRtt < 0) o.firstRtt = now - segment.sentAt;
 			if (!reordered && (segment.flags & SYN) === 0) {
 				// The first of them is the lowest.
@@ -217,7 +221,7 @@ function sacked(c: TcpConnection, segment: Segment, priorHighest: number): void 
 
 function takeRtt(c: TcpConnection): void {
 	const o = outcome;
-	let rtt = o.firstRtt >= 0 ? o.firstRtt : o.sackRtt;
+	let rtt = o.firstRtt >= 0 && !o.retransmittedAcked ? o.firstRtt : o.sackRtt;
 	// Karn's rule, lifted by timestamps (RFC 7323 4.3): only an acknowledgement of new data may be timed by its echo.
 	if (rtt < 0 && o.advanced && o.hasEcho) {
 		const since = distance(stampOf(c, o.now), o.echo);
@@ -247,14 +251,8 @@ function tailProbeAcked(c: TcpConnection, ack: number): void {
 
 function alert(c: TcpConnection, duplicate: boolean): void {
 	const o = outcome;
-	const { now } = o;
 	if (o.ece) c.undoActive = false;
-	if (!o.advanced && c.firstSegment?.sacked === true && c.firstSegment.seq === c.sndUna && c.sackedOut > 0) {
-		// The receiver took its promise back (RFC 2018 section 8).
-		enterLoss(c, now, true);
-		setRetransmit(c, "rto", now + c.rto);
-		return;
-	}
+	if (o.advanced && c.firstSegment?.sacked === true) return;
 	if (c.caState === CA_OPEN) {
 		if (c.retransOut === 0) c.hasRetransStamp = false;
 	} else if (!before(c.sndUna, c.highSeq)) {
@@ -524,12 +522,12 @@ function enterRecovery(c: TcpConnection): void {
 }
 
 /** The RTO fired, or the receiver reneged: everything unacknowledged counts as lost (RFC 5681 3.1, RFC 6675 5.1). */
-function enterLoss(c: TcpConnection, now: number, reneged = false): void {
+function enterLoss(c: TcpConnection, now: number): void {
 	const fresh = c.caState < CA_RECOVERY;
 	if (c.probeSize > 0) probeLost(c);
 	if (!c.sackOk) c.sackedOut = 0;
 	const head = c.firstSegment;
-	const renege = reneged || head?.sacked;
+	const renege = head?.sacked;
 	for (let segment = head; segment !== undefined; segment = segment.next) {
 		if (renege && segment.sacked) {
 			segment.sacked = false;
@@ -569,4 +567,7 @@ export const SACK_RECOVERY: LossRecovery = {
 	putSack,
 	touchBlock,
 	pruneBlocks,
+	duplicate,
+	duplicateAhead,
+	endsAt,
 };

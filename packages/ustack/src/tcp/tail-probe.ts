@@ -2,7 +2,7 @@ import { ACK } from "../wire/tcp.ts";
 import type { TcpConnection } from "./connection.ts";
 import { effectiveMss } from "./mss.ts";
 import { retransmit, sendSegment } from "./output.ts";
-import { distance } from "./seq.ts";
+import { before, distance } from "./seq.ts";
 import { CA_OPEN } from "./state.ts";
 import { armRto, setRetransmit, userDeadline } from "./timers.ts";
 
@@ -28,7 +28,7 @@ export function sendTailProbe(c: TcpConnection, now: number): void {
 		c.tlpHighSeq = c.sndNxt;
 		c.tlpRetransmitted = false;
 		c.tlpActive = true;
-	} else if (c.lastSegment !== undefined) {
+	} else if (c.lastSegment !== undefined && before(c.lastSegment.seq, (c.sndUna + Math.max(c.sndWnd, 1)) | 0)) {
 		// The user's timeout counts from the first transmission (RFC 5482).
 		if (c.troubleSince < 0) c.troubleSince = c.firstSegment!.sentAt;
 		retransmit(c, c.lastSegment, now);

@@ -1,14 +1,13 @@
 import { NEVER } from "../ip/timers.ts";
 import { finished } from "./closing.ts";
 import type { TcpConnection } from "./connection.ts";
-import { syncMss } from "./mss.ts";
 import { retransmit, sendAck, wakeWindow } from "./output.ts";
 import { currentRto } from "./rtt.ts";
-import { ESTABLISHED, FIN_WAIT_2, SYN_RECEIVED, SYN_SENT } from "./state.ts";
+import { FIN_WAIT_2, SYN_RECEIVED, SYN_SENT } from "./state.ts";
 import { armRto, setRetransmit, userDeadline } from "./timers.ts";
 
-/** Retransmissions after which the path is suspected of eating large segments (RFC 1122 4.2.3.5's R1). */
-const R1 = 3;
+/** Retransmissions after which the path is suspected (RFC 1122 4.2.3.5). */
+export const R1 = 3;
 
 /** A connection's timer ran out: whichever of its deadlines are due. */
 export function onTimer(c: TcpConnection, now: number): void {
@@ -44,7 +43,7 @@ export function giveUp(c: TcpConnection): void {
 function timedOut(c: TcpConnection, now: number): boolean {
 	const { config } = c.layer;
 	if (now >= userDeadline(c)) return true;
-	if (c.state === SYN_SENT) return c.retransmits >= c.synRetries;
+	if (c.state === SYN_SENT) return c.retransmits >= c.synRetries + config.synLinearTimeouts;
 	if (c.state === SYN_RECEIVED) return c.retransmits >= config.synAckRetries;
 	return c.retransmits >= (c.orphan ? config.orphanRetries : config.retries);
 }
@@ -55,41 +54,34 @@ function retransmitTimeout(c: TcpConnection, now: number): void {
 	if (head === undefined) return;
 	if (c.troubleSince < 0) c.troubleSince = head.sentAt;
 	const over = timedOut(c, now);
-	if (c.fastOpenAsked || c.synData) {
-		if (c.retransmits === 2 || (c.retransmits < 2 && over)) c.layer.fastOpen?.suspect(now);
-	}
+	c.layer.fastOpen?.timedOut(c, over, now);
 	if (over) {
 		if (c.state === SYN_RECEIVED && c.listener !== undefined) finished(c, "silent");
 		else giveUp(c);
 		return;
 	}
 	const { config } = c.layer;
-	if (c.retransmits >= R1 && config.mtuProbing !== "off" && c.state >= ESTABLISHED && c.mss > config.baseMss) {
-		// RFC 4821 7.7: a black hole for large packets looks like this.
-		c.probedMss = config.baseMss;
-		syncMss(c);
-	}
-	if (c.state === SYN_SENT && c.retransmits >= Math.max(config.synRetries - 2, 2)) c.plainSyn = true;
+	c.layer.modules.probe?.timedOut(c);
+	if (c.state === SYN_SENT && c.retransmits >= 4 + config.synLinearTimeouts) c.plainSyn = true;
 	c.layer.recovery.enterLoss(c, now);
 	c.timeouts++;
 	c.retransmits++;
 	if (c.retransmits === R1) c.path.neighbor?.table.suspect(c.path.neighbor);
 	retransmit(c, c.firstSegment!, now);
-	c.backoff++;
+	if (c.state !== SYN_SENT || c.timeouts > config.synLinearTimeouts) c.backoff++;
 	armRto(c, now);
 }
 
 /** RFC 9293 3.8.6.1: a closed window is asked after for as long as the peer answers. */
 function persist(c: TcpConnection, now: number): void {
-	if (c.packetsOut > 0 || c.unsent === 0) {
+	if (c.packetsOut > 0) {
 		c.probesOut = 0;
 		return;
 	}
 	if (c.troubleSince < 0) c.troubleSince = now;
 	const { config } = c.layer;
 	const limit = c.orphan ? config.orphanRetries : config.retries;
-	const late = c.userTimeoutMs > 0 && now - c.troubleSince >= c.userTimeoutMs;
-	if (c.probesOut >= limit || late) {
+	if (c.probesOut >= limit || now >= userDeadline(c)) {
 		giveUp(c);
 		return;
 	}
