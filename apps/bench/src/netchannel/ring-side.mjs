@@ -9,8 +9,6 @@ const { role, ring, storage, port, words, bytes, batch, count, joined } = worker
 
 /** Records between two looks at the clock. */
 const LOOK_EVERY = Math.max(batch, Math.ceil(60_000 / bytes / batch) * batch);
-/** Records copied out in one call: what stays in the processor's first cache, as the one buffer of the C++ side does. */
-const AT_ONCE = Math.max(1, Math.min(batch, Math.floor(12_000 / bytes)));
 
 const sides = {
 	// One call a batch, every record with a header and a copy of its own, as on the C++ side; a batch of long ones does
@@ -50,7 +48,7 @@ const sides = {
 		};
 		await measureRates(
 			joined
-				? () => done(consumer.copyBatch(0, AT_ONCE))
+				? () => done(consumer.copyBatch(0, batch))
 				: () => {
 						if (!consumer.next()) return done(0);
 						consumer.copyToScratch();
