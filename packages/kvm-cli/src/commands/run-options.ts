@@ -1,6 +1,7 @@
 import { CliError, EXIT } from "../exit.ts";
 import type { DiskSpec } from "../guest/disk.ts";
 import type { EngineChoice, FallbackChoice } from "../guest/engines.ts";
+import { MOST_CPUS, MOST_MEMORY_MIB } from "../guest/limits.ts";
 import type { SandboxMount } from "../sandbox/guest-setup.ts";
 import { type NetworkFlags, type NetworkRequest, parseNetworkOptions } from "./network-options.ts";
 
@@ -67,8 +68,6 @@ export interface RunRequest {
 
 export const DEFAULT_MEMORY_MIB = 256;
 const LEAST_MEMORY_MIB = 8;
-const MOST_MEMORY_MIB = 3072;
-const MOST_CPUS = 8;
 const DEFAULT_DEBUG_EXIT_PORT = 0xf4;
 
 function usage(code: string, message: string): CliError {

@@ -7,6 +7,7 @@ import { imageFor, imageWithPackages } from "../commands/image.ts";
 import { ConsoleTail } from "../guest/console-tail.ts";
 import type { DiskSpec } from "../guest/disk.ts";
 import type { EngineChoice } from "../guest/engines.ts";
+import { MOST_CPUS, MOST_MEMORY_MIB } from "../guest/limits.ts";
 import { ROOT_DISK_ID } from "../image/root-switch.ts";
 import { cacheFolder } from "../image/store.ts";
 import type { CliIo } from "../io.ts";
@@ -81,8 +82,6 @@ const TERM_GRACE_MS = 100;
 /** How long its whole shutdown may take. */
 const SHUTDOWN_MS = 10_000;
 const LEAST_MEMORY_MIB = 64;
-const MOST_MEMORY_MIB = 3072;
-const MOST_CPUS = 8;
 const TAIL_LINES = 12;
 /** Commands that are started in one turn of the event loop. */
 const STARTS_IN_TURN = 10;

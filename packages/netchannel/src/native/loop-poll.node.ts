@@ -52,6 +52,7 @@ export function loopPoll(koffi: Koffi): WatchByLoop | undefined {
 			}
 		}, called);
 		return (fd, options, callback) => {
+			// Over a hundred bytes: so long an array is not on the heap, where the collector would move it.
 			const memory = new Uint8Array(bytes);
 			const handle = Number(koffi.address(memory));
 			const failed = init(loop, handle, fd);
